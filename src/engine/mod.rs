@@ -1,0 +1,1 @@
+//! Runs canonical plans. Knows no connector and no warehouse.

@@ -1,0 +1,4 @@
+//! Every bound of a queue, buffer, cache or retry: unit in the name, reason in the doc.
+
+/// Rows in a batch that a decoder or a plan hands on: large enough to spread per-batch cost, small enough for the cache.
+pub const BATCH_ROWS: usize = 8192;

@@ -1,0 +1,1 @@
+//! A project at work: leases, commits, followers, refreshes, history.

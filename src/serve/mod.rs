@@ -1,0 +1,3 @@
+//! Serves tables to clients.
+
+pub mod flight;

@@ -1,0 +1,370 @@
+//! The typed project: what the YAML says after parsing, merging overlays and reading variables.
+//!
+//! Values only: no I/O, no DataFusion, no defaults that depend on the machine.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fault::{Place, SourceText};
+use super::sql_type::SqlType;
+
+/// A value and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// The characters it was read from.
+    pub place: Place,
+}
+
+/// A whole project.
+#[derive(Debug)]
+pub struct Project {
+    /// The folder with `tidemill.yaml`, absolute.
+    pub root: PathBuf,
+    /// Catalog name that SQL clients see.
+    pub name: Located<String>,
+    /// Object store URL or a path relative to `root`.
+    pub warehouse: Located<String>,
+    /// IANA name; `UTC` if not given.
+    pub timezone: Located<String>,
+    /// Typed parameters in order of declaration; overridden by `--param`.
+    pub params: Vec<Param>,
+    /// `flight.listen`, `127.0.0.1:31337` if not given.
+    pub flight_listen: Located<String>,
+    /// `lease_ttl`, 30 s if not given.
+    pub lease_ttl: Duration,
+    /// Pipelines in order of file names.
+    pub pipelines: Vec<Pipeline>,
+    /// Files of unit tests, `tests/*.yaml`, in order of names.
+    pub tests: Vec<TestFile>,
+}
+
+/// `params.NAME`.
+#[derive(Debug, Clone)]
+pub struct Param {
+    /// Name without `$`.
+    pub name: Located<String>,
+    /// Its type.
+    pub data_type: SqlType,
+    /// Value as text, of the overriding `--param` if given, else the default.
+    pub value: Option<Located<String>>,
+}
+
+/// One file of `pipelines/`.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// `pipeline:`, or the file's stem.
+    pub name: Located<String>,
+    /// Sources in order of declaration.
+    pub sources: Vec<SourceSpec>,
+    /// Models in order of declaration.
+    pub models: Vec<ModelSpec>,
+}
+
+/// A named input with its contract.
+#[derive(Debug, Clone)]
+pub struct SourceSpec {
+    /// Name, unique in the project among sources and models.
+    pub name: Located<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// The connector and its own keys.
+    pub connector: ConnectorSpec,
+    /// The contract, in order. Empty: taken from the files (Parquet only).
+    pub columns: Vec<ColumnSpec>,
+    /// Column that time goes by; also decides the first row under `deduplicate`.
+    pub event_time: Option<Located<String>>,
+    /// What becomes of rows that break the contract.
+    pub on_invalid: OnInvalid,
+    /// One row per value of these columns, the first by event time.
+    pub deduplicate: Vec<Located<String>>,
+    /// Rules on accepted rows or on the whole source.
+    pub checks: Vec<CheckSpec>,
+    /// Whether Flight clients see it.
+    pub serve: bool,
+    /// Free labels.
+    pub tags: Vec<Located<String>>,
+}
+
+/// One column of a contract.
+#[derive(Debug, Clone)]
+pub struct ColumnSpec {
+    /// Name, case kept.
+    pub name: Located<String>,
+    /// Type and its place.
+    pub data_type: Located<SqlType>,
+    /// Whether null is allowed; default true.
+    pub nullable: bool,
+    /// strftime format for timestamps of this column.
+    pub timestamp_format: Option<Located<String>>,
+    /// For people.
+    pub description: Option<String>,
+    /// Labels such as `pii`.
+    pub tags: Vec<Located<String>>,
+}
+
+/// `on_invalid`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnInvalid {
+    /// To `<source>_quarantine` (default).
+    Quarantine,
+    /// Left out.
+    Drop,
+    /// The source fails.
+    Fail,
+}
+
+/// A connector's own keys.
+#[derive(Debug, Clone)]
+pub enum ConnectorSpec {
+    /// `connector: files`
+    Files(FilesSpec),
+}
+
+/// `connector: files`.
+#[derive(Debug, Clone)]
+pub struct FilesSpec {
+    /// Object store URL or path relative to the project, with a glob.
+    pub path: Located<String>,
+    /// How files are read.
+    pub format: FileFormat,
+    /// `snapshot` (default) or `append`.
+    pub mode: FilesMode,
+    /// What becomes of a file once it is taken (`append` only).
+    pub after: AfterTaken,
+    /// How long size and time stand still before a local file counts; default 2 s.
+    pub settle: Duration,
+    /// Whether a glob that matches nothing is fine.
+    pub allow_empty: bool,
+    /// Options of the object store (`options:`).
+    pub options: BTreeMap<String, String>,
+}
+
+/// `mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilesMode {
+    /// The source is the rows of the files there now.
+    Snapshot,
+    /// A file is taken once and its rows stay.
+    Append,
+}
+
+/// `after`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AfterTaken {
+    /// Left where it is (default).
+    Keep,
+    /// Moved into this folder (`after: { move: PATH }`), after the commit that took it.
+    Move(String),
+    /// Deleted after the commit that took it.
+    Delete,
+}
+
+/// `format` with its options. Compression goes by the name (`.gz`, `.zst`).
+#[derive(Debug, Clone, PartialEq)]
+pub enum FileFormat {
+    /// `parquet`
+    Parquet,
+    /// `csv`
+    Csv(CsvOptions),
+    /// `json`: one object a line
+    Json(TextOptions),
+}
+
+/// How values stand in a text file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextOptions {
+    /// strftime for timestamps and dates; ISO 8601 if none.
+    pub timestamp_format: Option<Located<String>>,
+    /// Zone of zoneless text read as `timestamptz`; the project's if none. Gap forward, fold earlier.
+    pub timestamp_zone: Option<Located<String>>,
+    /// Encoding label (WHATWG); `utf-8` by default.
+    pub encoding: Option<Located<String>>,
+    /// Texts that mean null besides the format's own; CSV: empty unquoted field if not given.
+    pub null_values: Option<Vec<String>>,
+    /// Decimal separator; `.` by default.
+    pub decimal_separator: char,
+}
+
+/// `format: csv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CsvOptions {
+    /// One byte; `,` by default.
+    pub delimiter: u8,
+    /// Whether the first row names the columns; default true. Without: by position of the contract.
+    pub header: bool,
+    /// Quote; `"` by default.
+    pub quote: u8,
+    /// Escape inside quotes; doubling if none.
+    pub escape: Option<u8>,
+    /// Values.
+    pub text: TextOptions,
+}
+
+/// A named `SELECT` and its table.
+#[derive(Debug, Clone)]
+pub struct ModelSpec {
+    /// Name, unique in the project.
+    pub name: Located<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// The SQL.
+    pub sql: SqlText,
+    /// Unique, not null; empty: a bag.
+    pub key: Vec<Located<String>>,
+    /// When it is refreshed.
+    pub refresh: Located<Refresh>,
+    /// Columns that the table is partitioned by.
+    pub partition_by: Vec<Located<String>>,
+    /// Contract on the result; empty if none.
+    pub columns: Vec<ColumnSpec>,
+    /// Rules.
+    pub checks: Vec<CheckSpec>,
+    /// Whether Flight clients see it; default true.
+    pub serve: bool,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// Labels for selectors.
+    pub tags: Vec<Located<String>>,
+}
+
+/// SQL and where it stands: a whole `.sql` file or a block of YAML.
+#[derive(Debug, Clone)]
+pub struct SqlText {
+    /// The SQL as the engine reads it.
+    pub text: String,
+    /// The text that it stands in.
+    pub source: Arc<SourceText>,
+    /// For each byte of `text` that starts a line: the byte in `source` where that line's characters begin.
+    /// One entry a line, so that a block scalar's indentation can be added back.
+    pub line_starts: Vec<usize>,
+}
+
+/// `refresh`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refresh {
+    /// Continuous where it can be maintained, else at most each minute when something changed.
+    Auto,
+    /// Within a second of each event; refused where it can only be recomputed.
+    Continuous,
+    /// `{ every: 1m }`
+    Every(Duration),
+    /// `{ cron: "0 6 1 * *" }`, in the project's zone
+    Cron(String),
+    /// Only when selected by name.
+    Manual,
+}
+
+/// A rule.
+#[derive(Debug, Clone)]
+pub struct CheckSpec {
+    /// Given, or made of the kind and columns (`not_null_product_id`); a bare expression is its own name.
+    pub name: String,
+    /// The whole rule in the YAML.
+    pub place: Place,
+    /// What it demands.
+    pub kind: CheckKind,
+    /// What happens when it fails.
+    pub on_fail: OnFail,
+}
+
+/// What a rule demands.
+#[derive(Debug, Clone)]
+pub enum CheckKind {
+    /// Boolean SQL over the row; only false fails.
+    Expression(SqlText),
+    /// `unique: [columns]`; rows with a null among them aren't compared.
+    Unique(Vec<Located<String>>),
+    /// `not_null: [columns]`
+    NotNull(Vec<Located<String>>),
+    /// `accepted_values`; null passes.
+    AcceptedValues {
+        /// Column.
+        column: Located<String>,
+        /// Values as text.
+        values: Vec<String>,
+    },
+    /// `relationships`: every non-null value is found there.
+    Relationships {
+        /// Column of this relation.
+        column: Located<String>,
+        /// Source or model.
+        to_relation: Located<String>,
+        /// Its column.
+        to_column: Located<String>,
+    },
+    /// `freshness`: the newest value is no older than `within` before the run's instant; an empty table fails.
+    Freshness {
+        /// A time column.
+        column: Located<String>,
+        /// Greatest age.
+        within: Duration,
+    },
+}
+
+/// `on_fail`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFail {
+    /// Counted and told.
+    Warn,
+    /// Failing rows go to `<name>_quarantine`.
+    Quarantine,
+    /// The model keeps its last version (default).
+    Fail,
+}
+
+/// One file of `tests/`.
+#[derive(Debug)]
+pub struct TestFile {
+    /// Its tests in order.
+    pub tests: Vec<UnitTest>,
+}
+
+/// One SQL unit test (DESIGN 2.5).
+#[derive(Debug)]
+pub struct UnitTest {
+    /// Name, unique in the file.
+    pub name: Located<String>,
+    /// Model under test.
+    pub model: Located<String>,
+    /// The instant of `now()`, RFC 3339.
+    pub now: Option<Located<String>>,
+    /// Rows of sources and models.
+    pub given: Vec<(Located<String>, GivenRows)>,
+    /// What must come out.
+    pub expect: Expectation,
+}
+
+/// Rows given to, or expected from, a unit test; values are the text as written, none is null.
+#[derive(Debug, Clone)]
+pub enum GivenRows {
+    /// `[ { column: value } ]`
+    Rows(Vec<GivenRow>),
+    /// `{ csv: "…" }` with a header; an empty unquoted field is null.
+    Csv(Located<String>),
+    /// `{ file: PATH }`, relative to the project; format by its name.
+    File(Located<String>),
+}
+
+/// One row of a unit test.
+#[derive(Debug, Clone)]
+pub struct GivenRow {
+    /// Column and value as text; none is null. Columns left out are null.
+    pub values: Vec<(Located<String>, Option<Located<String>>)>,
+    /// The whole row.
+    pub place: Place,
+}
+
+/// `expect`.
+#[derive(Debug, Clone, Default)]
+pub struct Expectation {
+    /// Rows of the model, any order, a subset of its columns.
+    pub rows: Option<GivenRows>,
+    /// Rows of `<model>_quarantine`.
+    pub quarantine: Option<GivenRows>,
+    /// A part of the error's text.
+    pub error: Option<Located<String>>,
+}

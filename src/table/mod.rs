@@ -1,0 +1,47 @@
+//! The warehouse: object store, data files, Delta tables, reading at a version. Knows no model and no source.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use object_store::ObjectStore;
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+/// Where tables and bookkeeping live.
+#[derive(Clone)]
+pub struct Warehouse {
+    /// The store, rooted so that `root` is the warehouse.
+    pub store: Arc<dyn ObjectStore>,
+    /// Path of the warehouse in the store.
+    pub root: Path,
+    /// For messages; secrets left out.
+    pub url: String,
+    /// Whether it is local disk: fsync and file locks apply.
+    pub is_local: bool,
+}
+
+/// One Parquet file of a relation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DataFile {
+    /// Path relative to the table's folder (or, for landed rows, to the warehouse).
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Rows.
+    pub rows: u64,
+    /// Values of the partition columns as Delta writes them, in order of those columns.
+    pub partition_values: Vec<Option<String>>,
+    /// Delta's statistics JSON.
+    pub stats: Option<String>,
+}
+
+/// The files that make up a relation at one moment.
+#[derive(Debug, Clone)]
+pub struct TableFiles {
+    /// All columns, partition columns at their places.
+    pub schema: SchemaRef,
+    /// Partition columns.
+    pub partition_by: Vec<String>,
+    /// Files.
+    pub files: Vec<DataFile>,
+}
