@@ -69,3 +69,46 @@ impl Fault {
         self
     }
 }
+
+impl Place {
+    /// The characters.
+    pub fn text(&self) -> &str {
+        self.source.text.get(self.span.clone()).unwrap_or_default()
+    }
+
+    /// Line of the first character, from 1.
+    pub fn line(&self) -> usize {
+        self.position(self.span.start).0
+    }
+
+    /// Line and column (in characters) of a byte of the text, from 1; a byte-order mark has no column.
+    pub fn position(&self, byte: usize) -> (usize, usize) {
+        let text = &self.source.text;
+        let before = text.get(..byte.min(text.len())).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        let column = before[line_start..].chars().filter(|c| *c != '\u{feff}').count() + 1;
+        (before.matches('\n').count() + 1, column)
+    }
+
+    /// The line that the place starts in, without its end, and the byte where it starts.
+    pub fn line_text(&self) -> (&str, usize) {
+        self.line_text_at(self.span.start)
+    }
+
+    /// The line that holds `byte`, without its end, and the byte where it starts.
+    pub fn line_text_at(&self, byte: usize) -> (&str, usize) {
+        let text = &self.source.text;
+        let byte = byte.min(text.len());
+        let start = text.get(..byte).and_then(|before| before.rfind('\n')).map_or(0, |at| at + 1);
+        let line = text[start..].lines().next().unwrap_or_default();
+        (line, start)
+    }
+}
+
+/// Sorts faults as they are told: by file, then place; those without a file first.
+pub fn sort(faults: &mut [Fault]) {
+    faults.sort_by(|a, b| {
+        let key = |f: &Fault| f.place.as_ref().map(|p| (p.source.path.clone(), p.span.start));
+        key(a).cmp(&key(b)).then(a.severity.cmp(&b.severity))
+    });
+}

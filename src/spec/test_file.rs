@@ -1,0 +1,100 @@
+//! Reads files of SQL unit tests. Values stay the text as written.
+
+use super::fault::Fault;
+use super::fields::Reader;
+use super::keys;
+use super::tree::{Node, Value};
+use super::types::{Expectation, GivenRow, GivenRows, Located, TestFile, UnitTest};
+
+pub(super) fn read_tests(reader: &mut Reader<'_>, node: &Node) -> TestFile {
+    let mut file = TestFile { tests: Vec::new() };
+    let Some(fields) = reader.fields(node, &keys::TESTS) else { return file };
+    let items = fields.get("tests").map(|n| reader.items(n)).unwrap_or_default();
+    for item in items {
+        let Some(test) = read_test(reader, item) else { continue };
+        if file.tests.iter().any(|known| known.name.value == test.name.value) {
+            let message = format!("there are two tests named `{}`", test.name.value);
+            reader.fault(Fault::error("duplicate", test.name.place.clone(), message));
+            continue;
+        }
+        file.tests.push(test);
+    }
+    file
+}
+
+fn read_test(reader: &mut Reader<'_>, node: &Node) -> Option<UnitTest> {
+    let fields = reader.fields(node, &keys::TEST)?;
+    let start = super::fault::Place { source: fields.place.source.clone(), span: fields.place.span.start..fields.place.span.start };
+    let name = fields.require(reader, "name", &start).and_then(|n| reader.text(n));
+    let model = fields.require(reader, "model", &start).and_then(|n| reader.text(n));
+    let expect = fields.require(reader, "expect", &start).and_then(|n| read_expectation(reader, n));
+    let mut given = Vec::new();
+    if let Some(node) = fields.get("given") {
+        for (relation, rows) in reader.named(node, "sources and models with their rows") {
+            if let Some(rows) = read_rows(reader, rows) {
+                given.push((relation.clone(), rows));
+            }
+        }
+    }
+    let now = fields.get("now").and_then(|n| reader.text(n));
+    Some(UnitTest { name: name?, model: model?, now, given, expect: expect? })
+}
+
+fn read_expectation(reader: &mut Reader<'_>, node: &Node) -> Option<Expectation> {
+    let fields = reader.fields(node, &keys::EXPECT)?;
+    let expectation = Expectation {
+        rows: fields.get("rows").and_then(|n| read_rows(reader, n)),
+        quarantine: fields.get("quarantine").and_then(|n| read_rows(reader, n)),
+        error: fields.get("error").and_then(|n| reader.text(n)),
+    };
+    if fields.get("rows").is_none() && expectation.quarantine.is_none() && expectation.error.is_none() {
+        let fault = Fault::error("missing_key", fields.place.clone(), "nothing is expected");
+        reader.fault(fault.hint("expect `rows`, `quarantine` or `error`"));
+        return None;
+    }
+    Some(expectation)
+}
+
+fn read_rows(reader: &mut Reader<'_>, node: &Node) -> Option<GivenRows> {
+    match &node.value {
+        Value::Null => Some(GivenRows::Rows(Vec::new())),
+        Value::List(items) => Some(GivenRows::Rows(items.iter().filter_map(|item| read_row(reader, item)).collect())),
+        Value::Map(_) => {
+            let fields = reader.fields(node, &keys::GIVEN)?;
+            match (fields.get("csv"), fields.get("file")) {
+                (Some(csv), None) => {
+                    let text = reader.scalar(csv, "CSV")?.text.clone();
+                    Some(GivenRows::Csv(Located { value: text, place: csv.place.clone() }))
+                }
+                (None, Some(file)) => reader.text(file).map(GivenRows::File),
+                _ => {
+                    reader.fault(Fault::error("wrong_value", node.place.clone(), "rows are a list, `{ csv: … }` or `{ file: … }`"));
+                    None
+                }
+            }
+        }
+        Value::Scalar(_) => {
+            reader.wrong(node, "a list of rows, `{ csv: … }` or `{ file: … }`");
+            None
+        }
+    }
+}
+
+fn read_row(reader: &mut Reader<'_>, node: &Node) -> Option<GivenRow> {
+    let Value::Map(entries) = &node.value else {
+        reader.wrong(node, "a row: `{ column: value }`");
+        return None;
+    };
+    let mut values = Vec::with_capacity(entries.len());
+    for (column, value) in entries {
+        let text = match &value.value {
+            Value::Null => None,
+            _ => {
+                let text = reader.scalar(value, "a value")?.text.clone();
+                Some(Located { value: text, place: value.place.clone() })
+            }
+        };
+        values.push((column.clone(), text));
+    }
+    Some(GivenRow { values, place: node.place.clone() })
+}
