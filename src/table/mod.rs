@@ -1,5 +1,10 @@
 //! The warehouse: object store, data files, Delta tables, reading at a version. Knows no model and no source.
 
+mod local;
+mod store;
+
+pub use store::{BOOKKEEPING, Put};
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
