@@ -86,7 +86,7 @@ fn put_durable(file: &FsPath, payload: &PutPayload, create_only: bool) -> std::i
     create_folder(folder)?;
     let name = file.file_name().ok_or(std::io::ErrorKind::InvalidInput)?.to_string_lossy();
     // `#` and digits at the end: the pattern that listings of `LocalFileSystem` leave out.
-    let staged = folder.join(format!("{name}#{}", rand::random::<u64>()));
+    let staged = folder.join(format!("{name}#{}", ulid::Ulid::r#gen().0));
     let written = (|| {
         let mut out = File::options().write(true).create_new(true).open(&staged)?;
         payload.iter().try_for_each(|part| out.write_all(part))?;
@@ -130,11 +130,7 @@ impl ObjectStore for LocalStore {
         Ok(PutResult { e_tag: None, version: None })
     }
 
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        opts: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
+    async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         let upload = self.inner.put_multipart_opts(location, opts).await?;
         if !must_last(location) {
             return Ok(upload);

@@ -44,11 +44,7 @@ impl Warehouse {
     /// # Errors
     /// A URL that is none, a scheme that this build lacks, and a warehouse written by a newer Tidemill are usage errors;
     /// what can't be created or written is external and named.
-    pub async fn open(
-        location: &str,
-        project_root: &FsPath,
-        options: &BTreeMap<String, String>,
-    ) -> Result<Self> {
+    pub async fn open(location: &str, project_root: &FsPath, options: &BTreeMap<String, String>) -> Result<Self> {
         let warehouse = Self::locate(location, project_root, options)?;
         if warehouse.is_local {
             let folder = warehouse.folder(&Path::default())?;
@@ -81,8 +77,9 @@ impl Warehouse {
         let Some(bytes) = self.get(&path).await? else {
             return Err(Error::external("the warehouse's format file went away").with("file", self.shown(&path)));
         };
-        let found: Format = serde_json::from_slice(&bytes)
-            .map_err(|e| Error::external("the warehouse's format can't be read").with("file", self.shown(&path)).caused_by(e))?;
+        let found: Format = serde_json::from_slice(&bytes).map_err(|e| {
+            Error::external("the warehouse's format can't be read").with("file", self.shown(&path)).caused_by(e)
+        })?;
         if found.format > FORMAT {
             return Err(Error::usage(format!(
                 "the warehouse was written by a newer Tidemill (format {}, this one knows {FORMAT})",
@@ -152,7 +149,9 @@ impl Warehouse {
         match read {
             Ok(bytes) => Ok(Some(bytes)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(Error::external("a file of the warehouse can't be read").with("file", self.shown(path)).caused_by(e)),
+            Err(e) => Err(Error::external("a file of the warehouse can't be read")
+                .with("file", self.shown(path))
+                .caused_by(e)),
         }
     }
 

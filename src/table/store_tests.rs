@@ -32,8 +32,12 @@ async fn names_a_place_that_cannot_be_created() {
 async fn create_only_tells_ourselves_from_others() {
     let dir = tempfile::tempdir().unwrap();
     let local = open(dir.path()).await.unwrap();
-    let memory =
-        Warehouse { store: Arc::new(InMemory::new()), root: Path::from("w"), url: "memory:///w".into(), is_local: false };
+    let memory = Warehouse {
+        store: Arc::new(InMemory::new()),
+        root: Path::from("w"),
+        url: "memory:///w".into(),
+        is_local: false,
+    };
     for warehouse in [local, memory] {
         assert_eq!(warehouse.put_new("a/1", "mine".into()).await.unwrap(), Put::Created);
         assert_eq!(warehouse.put_new("a/1", "mine".into()).await.unwrap(), Put::Created);
