@@ -5,8 +5,8 @@
 //X pub mod cli; //       one file a command: reads arguments, prints, never decides
 //X pub mod serve; //     Arrow Flight SQL over the tables
 //X pub mod run; //       a project at work: leases, commits, followers, refreshes, history
-//X pub mod connect; //   sources by name; files: find, decode, land
-//X pub mod table; //     the warehouse: object store, data files, Delta tables, time travel
+pub mod connect; //   sources by name; files: find, decode, land
+pub mod table; //     the warehouse: object store, data files, Delta tables, time travel
 //X pub mod engine; //    runs canonical plans; compares relations
 //X pub mod plan; //      names to DataFusion plans; checks, selectors, faults in SQL
 pub mod spec; //      YAML to a typed project with places; faults; JSON Schema. Knows no DataFusion

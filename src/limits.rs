@@ -11,3 +11,21 @@ pub const RECORD_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bytes of stack of a worker thread: planning deep SQL recurses, more so in debug builds.
 pub const THREAD_STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// Requests to the warehouse's store in flight from one call: enough to hide an object store's latency, few enough for a disk.
+pub const CONCURRENT_REQUESTS: usize = 16;
+
+/// Bytes after which a data file is closed and the next begun: large enough for scans, small enough to rewrite.
+pub const DATA_FILE_BYTES: usize = 128 << 20;
+
+/// Rows in a row group: the unit that readers skip and share among cores.
+pub const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// Encoded bytes that one stream may keep in unfinished row groups over all its open files; beyond, the largest is finished.
+pub const WRITE_BUFFER_BYTES: usize = 128 << 20;
+
+/// Files that one stream keeps open, one a partition value; beyond, the one with the most bytes is closed.
+pub const OPEN_FILES: usize = 256;
+
+/// Bytes of rows that one stream holds back before it opens a file: what ends sooner goes into one file with the others.
+pub const SMALL_STREAM_BYTES: usize = 8 << 20;
