@@ -7,9 +7,9 @@
 //X pub mod run; //       a project at work: leases, commits, followers, refreshes, history
 pub mod connect; //   sources by name; files: find, decode, land
 pub mod table; //     the warehouse: object store, data files, Delta tables, time travel
-//X pub mod engine; //    runs canonical plans; compares relations
-//X pub mod plan; //      names to DataFusion plans; checks, selectors, faults in SQL
+pub mod engine; //    runs canonical plans; compares relations
+pub mod plan; //      names to DataFusion plans; checks, selectors, faults in SQL
 pub mod spec; //      YAML to a typed project with places; faults; JSON Schema. Knows no DataFusion
-//X pub mod telemetry; // logs as text or JSON
+pub mod telemetry; // logs as text or JSON
 pub mod limits; //    every bound, with unit and reason
 pub mod error; //     the one error type

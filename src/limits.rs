@@ -29,3 +29,15 @@ pub const OPEN_FILES: usize = 256;
 
 /// Bytes of rows that one stream holds back before it opens a file: what ends sooner goes into one file with the others.
 pub const SMALL_STREAM_BYTES: usize = 8 << 20;
+
+/// Batches between a file's decoder and its writer: both stay busy, memory stays small.
+pub const LANDING_BATCHES: usize = 4;
+
+/// Percent of the machine's memory that plans share; the rest is for decoding, encoding, the system and its file cache.
+pub const MEMORY_PERCENT: u64 = 60;
+
+/// Largest users of memory that an out-of-memory error names.
+pub const REPORTED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
+
+/// Windows of a `hop` that one row may stand in: each is a copy of the row.
+pub const HOP_WINDOWS: i128 = 1000;
