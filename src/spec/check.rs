@@ -57,8 +57,12 @@ fn read_check(reader: &mut Reader<'_>, node: &Node) -> Option<CheckSpec> {
         && let Some(place) = fields.get("on_fail").map(|n| n.place.clone())
     {
         reader.fault(
-            Fault::error("wrong_check", place, "`quarantine` is for rules about single rows, and this one is about the table")
-                .hint("use `fail` or `warn`"),
+            Fault::error(
+                "wrong_check",
+                place,
+                "`quarantine` is for rules about single rows, and this one is about the table",
+            )
+            .hint("use `fail` or `warn`"),
         );
     }
     let name = fields.get("name").and_then(|n| reader.text(n)).map_or(default_name, |t| t.value);

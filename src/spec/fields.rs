@@ -38,7 +38,9 @@ impl Reader<'_> {
         for (name, value) in entries {
             match table.keys.iter().find(|key| key.name == name.value) {
                 Some(key) => known.push((key, name, value)),
-                None if table.lacking.contains(&name.value.as_str()) => self.fault(not_in_this_build(&name.place, &name.value)),
+                None if table.lacking.contains(&name.value.as_str()) => {
+                    self.fault(not_in_this_build(&name.place, &name.value))
+                }
                 None => {
                     let names = table.keys.iter().map(|key| key.name);
                     let hint = match nearest(&name.value, names.clone()) {
@@ -114,7 +116,11 @@ impl Reader<'_> {
         let mut names: Vec<Located<String>> = Vec::new();
         for name in self.texts(node) {
             if names.iter().any(|known| known.value == name.value) {
-                self.fault(Fault::error("duplicate", name.place.clone(), format!("`{}` stands here twice", name.value)));
+                self.fault(Fault::error(
+                    "duplicate",
+                    name.place.clone(),
+                    format!("`{}` stands here twice", name.value),
+                ));
             } else {
                 names.push(name);
             }
@@ -129,7 +135,11 @@ impl Reader<'_> {
             "false" => Some(false),
             _ => {
                 let found = &text.value;
-                self.fault(Fault::error("wrong_type", text.place.clone(), format!("expected true or false, found `{found}`")));
+                self.fault(Fault::error(
+                    "wrong_type",
+                    text.place.clone(),
+                    format!("expected true or false, found `{found}`"),
+                ));
                 None
             }
         }
@@ -155,8 +165,11 @@ impl Reader<'_> {
             self.fault(not_in_this_build(&text.place, &text.value));
             return None;
         }
-        let mut fault =
-            Fault::error("wrong_value", text.place, format!("expected one of {}, found `{}`", words.join(", "), text.value));
+        let mut fault = Fault::error(
+            "wrong_value",
+            text.place,
+            format!("expected one of {}, found `{}`", words.join(", "), text.value),
+        );
         if let Some(near) = nearest(&text.value, words.iter().copied()) {
             fault = fault.hint(format!("did you mean `{near}`?"));
         }

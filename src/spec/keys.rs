@@ -47,7 +47,8 @@ const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
 }
 
 use Shape::{
-    Any, Boolean, Duration, Integer, ListOf, ListOfTextOr, MapOf, MapOfTextOr, Names, OneOf, Table, Text, TextMap, TextOr, Texts,
+    Any, Boolean, Duration, Integer, ListOf, ListOfTextOr, MapOf, MapOfTextOr, Names, OneOf, Table, Text, TextMap,
+    TextOr, Texts,
 };
 
 pub(super) const PROJECT: KeyTable = KeyTable {
@@ -62,7 +63,14 @@ pub(super) const PROJECT: KeyTable = KeyTable {
         key("lease_ttl", Duration, "How long a silent process holds its tables; default 30s"),
     ],
     lacking: &[
-        "console", "commit_interval", "publish_interval", "linger", "step_rows", "state_memory", "shutdown_timeout", "kafka",
+        "console",
+        "commit_interval",
+        "publish_interval",
+        "linger",
+        "step_rows",
+        "state_memory",
+        "shutdown_timeout",
+        "kafka",
     ],
 };
 
@@ -132,8 +140,18 @@ pub(super) const SOURCE: KeyTable = KeyTable {
         key("timestamp_zone", Text, "Zone of zoneless text read as timestamptz; default the project's"),
     ],
     lacking: &[
-        "brokers", "topic", "watermark_delay", "idle_timeout", "on_late", "relation", "key", "archive", "history", "start",
-        "on_gap", "on_drift",
+        "brokers",
+        "topic",
+        "watermark_delay",
+        "idle_timeout",
+        "on_late",
+        "relation",
+        "key",
+        "archive",
+        "history",
+        "start",
+        "on_gap",
+        "on_drift",
     ],
 };
 

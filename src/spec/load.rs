@@ -63,7 +63,8 @@ impl Files<'_> {
             return Ok(Arc::clone(known));
         }
         let bytes = std::fs::read(self.root.join(path)).map_err(|e| e.to_string())?;
-        let text = String::from_utf8(bytes).map_err(|e| format!("it isn't UTF-8 from byte {}", e.utf8_error().valid_up_to()))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|e| format!("it isn't UTF-8 from byte {}", e.utf8_error().valid_up_to()))?;
         let source = Arc::new(SourceText { path: path.to_string(), text });
         self.read.insert(path.to_string(), Arc::clone(&source));
         Ok(source)
@@ -102,7 +103,9 @@ fn load_project(options: &LoadOptions, reader: &mut Reader<'_>, files: &mut File
         // Overlays are named from where the user stands; only if that fails, from the project.
         let absolute = std::path::absolute(path).ok().filter(|p| p.exists()).unwrap_or_else(|| options.root.join(path));
         match std::fs::read_to_string(&absolute) {
-            Err(error) => reader.fault(Fault::error("unreadable_file", None, format!("can't read the overlay {shown}: {error}"))),
+            Err(error) => {
+                reader.fault(Fault::error("unreadable_file", None, format!("can't read the overlay {shown}: {error}")))
+            }
             Ok(text) => {
                 let source = Arc::new(SourceText { path: shown, text });
                 if let (Some(node), Some(project)) = (parse(&source, &mut reader.faults), &mut project) {
@@ -137,7 +140,8 @@ fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadOptions) -> 
         let message = format!("this Tidemill reads version 1, found `{}`", version.value);
         reader.fault(Fault::error("wrong_version", version.place, message));
     }
-    let name = fields.require(reader, "name", &start).and_then(|n| reader.text(n)).unwrap_or_else(|| default("project"));
+    let name =
+        fields.require(reader, "name", &start).and_then(|n| reader.text(n)).unwrap_or_else(|| default("project"));
     check_name(reader, &name.value, &name.place, "a project");
     let timezone = fields.get("timezone").and_then(|n| reader.text(n)).unwrap_or_else(|| default("UTC"));
     check_zone(reader, &timezone);
@@ -175,7 +179,8 @@ fn read_params(reader: &mut Reader<'_>, node: Option<&Node>, given: &[(String, S
     }
     for (name, _) in given {
         if !entries.iter().any(|(known, _)| known.value == *name) {
-            let mut fault = Fault::error("unknown_param", None, format!("--param {name}: the project has no such parameter"));
+            let mut fault =
+                Fault::error("unknown_param", None, format!("--param {name}: the project has no such parameter"));
             if let Some(near) = nearest(name, entries.iter().map(|(known, _)| known.value.as_str())) {
                 fault = fault.hint(format!("did you mean `{near}`?"));
             }
@@ -218,9 +223,10 @@ fn check_duplicates(reader: &mut Reader<'_>, project: &Project) {
         }
     }
     let mut relations: HashMap<String, &Place> = HashMap::new();
-    let names = project.pipelines.iter().flat_map(|p| {
-        p.sources.iter().map(|s| ("source", &s.name)).chain(p.models.iter().map(|m| ("model", &m.name)))
-    });
+    let names = project
+        .pipelines
+        .iter()
+        .flat_map(|p| p.sources.iter().map(|s| ("source", &s.name)).chain(p.models.iter().map(|m| ("model", &m.name))));
     let names: Vec<_> = names.collect();
     for (of, name) in &names {
         match relations.get(&name.value) {
@@ -232,7 +238,10 @@ fn check_duplicates(reader: &mut Reader<'_>, project: &Project) {
         let taken_by = name.value.strip_suffix("_quarantine").filter(|stem| relations.contains_key(*stem));
         if let Some(stem) = taken_by {
             let message = format!("`{}` is the table of refused rows of `{stem}`", name.value);
-            reader.fault(Fault::error("duplicate_name", name.place.clone(), message).hint(format!("give this {of} another name")));
+            reader.fault(
+                Fault::error("duplicate_name", name.place.clone(), message)
+                    .hint(format!("give this {of} another name")),
+            );
         }
     }
 }
@@ -257,15 +266,15 @@ fn note_unused_sql(reader: &mut Reader<'_>, files: &mut Files<'_>, project: &Pro
 }
 
 fn check_tests(reader: &mut Reader<'_>, project: &Project, file: &TestFile) {
-    let models: Vec<&str> =
-        project.pipelines.iter().flat_map(|p| &p.models).map(|m| m.name.value.as_str()).collect();
+    let models: Vec<&str> = project.pipelines.iter().flat_map(|p| &p.models).map(|m| m.name.value.as_str()).collect();
     let sources = project.pipelines.iter().flat_map(|p| &p.sources).map(|s| s.name.value.as_str());
     let relations: Vec<&str> = sources.chain(models.iter().copied()).collect();
     let mut check = |name: &Located<String>, known: &[&str], of: &str| {
         if known.contains(&name.value.as_str()) {
             return;
         }
-        let mut fault = Fault::error("unknown_relation", name.place.clone(), format!("there is no {of} `{}`", name.value));
+        let mut fault =
+            Fault::error("unknown_relation", name.place.clone(), format!("there is no {of} `{}`", name.value));
         if let Some(near) = nearest(&name.value, known.iter().copied()) {
             fault = fault.hint(format!("did you mean `{near}`?"));
         }

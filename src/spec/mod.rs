@@ -17,6 +17,7 @@ mod traps;
 mod tree;
 pub mod types;
 mod variables;
+mod yaml_syntax;
 
 use std::time::Duration;
 

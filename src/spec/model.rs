@@ -46,7 +46,12 @@ pub(super) fn read_model(
     })
 }
 
-fn read_sql(reader: &mut Reader<'_>, files: &mut Files<'_>, fields: &Fields<'_>, name: &Located<String>) -> Option<SqlText> {
+fn read_sql(
+    reader: &mut Reader<'_>,
+    files: &mut Files<'_>,
+    fields: &Fields<'_>,
+    name: &Located<String>,
+) -> Option<SqlText> {
     if let (Some(_), Some(place)) = (fields.get("sql"), fields.get("file").and(fields.key_place("file"))) {
         reader.fault(Fault::error("wrong_value", place.clone(), "a model has either `sql` or `file`"));
         return None;
@@ -68,7 +73,9 @@ fn read_sql(reader: &mut Reader<'_>, files: &mut Files<'_>, fields: &Fields<'_>,
         Ok(source) => Some(SqlText::file(source)),
         Err(error) => {
             let message = format!("`{}` has no SQL: can't read {path}: {error}", name.value);
-            reader.fault(Fault::error("missing_sql", place, message).hint(format!("write {path}, or `sql:` in the YAML")));
+            reader.fault(
+                Fault::error("missing_sql", place, message).hint(format!("write {path}, or `sql:` in the YAML")),
+            );
             None
         }
     }

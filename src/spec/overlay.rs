@@ -24,7 +24,8 @@ pub(super) fn apply(overlay: &Node, project: &mut Node, pipelines: &mut [Node], 
                 merge_entry(project, key, value);
             }
             name => {
-                let mut fault = Fault::error("unknown_key", key.place.clone(), format!("an overlay has no key `{name}`"));
+                let mut fault =
+                    Fault::error("unknown_key", key.place.clone(), format!("an overlay has no key `{name}`"));
                 if let Some(near) = nearest(name, keys::OVERLAY.keys.iter().map(|k| k.name)) {
                     fault = fault.hint(format!("did you mean `{near}`?"));
                 }
@@ -40,11 +41,15 @@ fn merge_named(section: &str, changes: &Node, pipelines: &mut [Node], reader: &m
         return;
     };
     for (name, change) in entries {
-        let owner = pipelines.iter_mut().find(|pipeline| pipeline.get(section).is_some_and(|s| s.get(&name.value).is_some()));
+        let owner =
+            pipelines.iter_mut().find(|pipeline| pipeline.get(section).is_some_and(|s| s.get(&name.value).is_some()));
         let Some(named) = owner.and_then(|pipeline| entry_mut(pipeline, section)) else {
             let known: Vec<String> = pipelines.iter().filter_map(|p| p.get(section)).flat_map(names).collect();
-            let mut fault =
-                Fault::error("unknown_relation", name.place.clone(), format!("no pipeline has `{}` among its {section}", name.value));
+            let mut fault = Fault::error(
+                "unknown_relation",
+                name.place.clone(),
+                format!("no pipeline has `{}` among its {section}", name.value),
+            );
             if let Some(near) = nearest(&name.value, known.iter().map(String::as_str)) {
                 fault = fault.hint(format!("did you mean `{near}`?"));
             }
@@ -66,7 +71,10 @@ fn drop_other_connector(sources: &mut Node, name: &str, change: &Node) {
     };
     let Some(source) = entry_mut(sources, name) else { return };
     let (old, new) = (text(source.get("connector")), text(change.get("connector")));
-    if new.is_some() && old != new && let Value::Map(entries) = &mut source.value {
+    if new.is_some()
+        && old != new
+        && let Value::Map(entries) = &mut source.value
+    {
         entries.retain(|(key, _)| COMMON_SOURCE_KEYS.contains(&key.value.as_str()));
     }
 }

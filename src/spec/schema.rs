@@ -46,9 +46,13 @@ fn shape(shape: Shape) -> Value {
         Shape::Duration => json!({ "type": "string", "pattern": r"^([0-9]+(ms|s|m|h|d)|.*\$\{.*)$" }),
         Shape::OneOf(words) => either(json!({ "enum": words }), json!({ "type": "string", "pattern": r"\$\{" })),
         Shape::Names | Shape::Texts => either(list(scalar()), scalar()),
-        Shape::MapOf(table) => json!({ "type": "object", "additionalProperties": either(object(table, &[]), json!({ "type": "null" })) }),
+        Shape::MapOf(table) => {
+            json!({ "type": "object", "additionalProperties": either(object(table, &[]), json!({ "type": "null" })) })
+        }
         Shape::TextOr(table) => either(scalar(), object(table, &[])),
-        Shape::MapOfTextOr(table) => json!({ "type": "object", "additionalProperties": either(scalar(), object(table, &[])) }),
+        Shape::MapOfTextOr(table) => {
+            json!({ "type": "object", "additionalProperties": either(scalar(), object(table, &[])) })
+        }
         Shape::ListOf(table) => list(object(table, &[])),
         Shape::ListOfTextOr(table) => list(either(scalar(), object(table, &[]))),
         Shape::Table(table) => object(table, &[]),

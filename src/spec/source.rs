@@ -10,14 +10,23 @@ use super::keys;
 use super::sql_type::SqlType;
 use super::tree::{Node, Value};
 use super::types::{
-    AfterTaken, ColumnSpec, ConnectorSpec, CsvOptions, FileFormat, FilesMode, FilesSpec, Located, OnInvalid, SourceSpec,
-    TextOptions,
+    AfterTaken, ColumnSpec, ConnectorSpec, CsvOptions, FileFormat, FilesMode, FilesSpec, Located, OnInvalid,
+    SourceSpec, TextOptions,
 };
 use super::{check_zone, is_name, nearest};
 
 /// Columns that Tidemill adds to every source or quarantine table.
 const RESERVED_COLUMNS: [&str; 10] = [
-    "_source_file", "_source_row", "_topic", "_partition", "_offset", "_ingested_at", "_rule", "_reason", "_raw", "_run",
+    "_source_file",
+    "_source_row",
+    "_topic",
+    "_partition",
+    "_offset",
+    "_ingested_at",
+    "_rule",
+    "_reason",
+    "_raw",
+    "_run",
 ];
 /// Formats of the contract that need a feature this build lacks.
 const LACKING_FORMATS: [&str; 4] = ["connect-json", "avro", "debezium-json", "debezium-avro"];
@@ -30,7 +39,9 @@ pub(super) fn read_source(reader: &mut Reader<'_>, name: &Located<String>, node:
     // A connector that this build lacks is told once, not with each of its keys.
     let connector = node.get("connector");
     if connector.is_none() {
-        reader.fault(Fault::error("missing_key", name.place.clone(), "`connector` is missing").hint("write `connector: files`"));
+        reader.fault(
+            Fault::error("missing_key", name.place.clone(), "`connector` is missing").hint("write `connector: files`"),
+        );
         return None;
     }
     if let Some(connector) = connector {
@@ -49,7 +60,11 @@ pub(super) fn read_source(reader: &mut Reader<'_>, name: &Located<String>, node:
     let event_time = fields.get("event_time").and_then(|n| reader.text(n));
     let deduplicate = fields.get("deduplicate").map(|n| reader.names(n)).unwrap_or_default();
     if let (Some(place), None) = (fields.key_place("deduplicate"), &event_time) {
-        let fault = Fault::error("missing_key", place.clone(), "`deduplicate` keeps the first row by event time, but there is no `event_time`");
+        let fault = Fault::error(
+            "missing_key",
+            place.clone(),
+            "`deduplicate` keeps the first row by event time, but there is no `event_time`",
+        );
         reader.fault(fault.hint("name the time column with `event_time:`"));
     }
     let checks = fields.get("checks").map(|n| read_checks(reader, n)).unwrap_or_default();
@@ -65,7 +80,8 @@ pub(super) fn read_source(reader: &mut Reader<'_>, name: &Located<String>, node:
         connector,
         columns,
         event_time,
-        on_invalid: match fields.get("on_invalid").and_then(|n| reader.one_of(n, &["quarantine", "drop", "fail"], &[])) {
+        on_invalid: match fields.get("on_invalid").and_then(|n| reader.one_of(n, &["quarantine", "drop", "fail"], &[]))
+        {
             Some("drop") => OnInvalid::Drop,
             Some("fail") => OnInvalid::Fail,
             _ => OnInvalid::Quarantine,
@@ -154,10 +170,17 @@ fn read_files(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Located<Strin
         _ => FilesMode::Snapshot,
     };
     let after = fields.get("after").and_then(|n| read_after(reader, n)).unwrap_or(AfterTaken::Keep);
-    if after != AfterTaken::Keep && mode == FilesMode::Snapshot && let Some(place) = fields.key_place("after") {
+    if after != AfterTaken::Keep
+        && mode == FilesMode::Snapshot
+        && let Some(place) = fields.key_place("after")
+    {
         reader.fault(
-            Fault::error("wrong_value", place.clone(), "files of a snapshot can't be moved or deleted: its rows would go with them")
-                .hint("write `mode: append` for a folder that files land in"),
+            Fault::error(
+                "wrong_value",
+                place.clone(),
+                "files of a snapshot can't be moved or deleted: its rows would go with them",
+            )
+            .hint("write `mode: append` for a folder that files land in"),
         );
     }
     let mut options = BTreeMap::new();
@@ -200,7 +223,10 @@ fn read_format(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Opt
     for key in idle {
         if let (Some(_), Some(place)) = (fields.get(key), fields.key_place(key)) {
             let message = format!("`{key}` has no effect on {format} files");
-            reader.fault(Fault::error("key_without_effect", place.clone(), message).hint("take it away; in an overlay, set it to null"));
+            reader.fault(
+                Fault::error("key_without_effect", place.clone(), message)
+                    .hint("take it away; in an overlay, set it to null"),
+            );
         }
     }
     Some(match format {
@@ -230,7 +256,9 @@ fn read_text_options(reader: &mut Reader<'_>, fields: &Fields<'_>) -> TextOption
         && encoding_rs::Encoding::for_label(label.value.as_bytes()).is_none()
     {
         let message = format!("there is no encoding `{}`", label.value);
-        reader.fault(Fault::error("wrong_value", label.place.clone(), message).hint("such as utf-8, latin1, windows-1252"));
+        reader.fault(
+            Fault::error("wrong_value", label.place.clone(), message).hint("such as utf-8, latin1, windows-1252"),
+        );
     }
     let null_values = fields.get("null_values").map(|n| {
         // An empty text among them is meant: it reads as null in YAML.

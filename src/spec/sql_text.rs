@@ -28,9 +28,8 @@ impl SqlText {
         let start = line_starts(&self.text).nth(line.saturating_sub(1)).unwrap_or(self.text.len());
         let rest = &self.text[start..];
         let rest = rest.lines().next().unwrap_or_default();
-        let byte = |column: usize| {
-            rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(byte, _)| byte)
-        };
+        let byte =
+            |column: usize| rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(byte, _)| byte);
         self.place(start + byte(columns.start)..start + byte(columns.end))
     }
 

@@ -24,7 +24,10 @@ pub(super) fn read_tests(reader: &mut Reader<'_>, node: &Node) -> TestFile {
 
 fn read_test(reader: &mut Reader<'_>, node: &Node) -> Option<UnitTest> {
     let fields = reader.fields(node, &keys::TEST)?;
-    let start = super::fault::Place { source: fields.place.source.clone(), span: fields.place.span.start..fields.place.span.start };
+    let start = super::fault::Place {
+        source: fields.place.source.clone(),
+        span: fields.place.span.start..fields.place.span.start,
+    };
     let name = fields.require(reader, "name", &start).and_then(|n| reader.text(n));
     let model = fields.require(reader, "model", &start).and_then(|n| reader.text(n));
     let expect = fields.require(reader, "expect", &start).and_then(|n| read_expectation(reader, n));
@@ -68,7 +71,11 @@ fn read_rows(reader: &mut Reader<'_>, node: &Node) -> Option<GivenRows> {
                 }
                 (None, Some(file)) => reader.text(file).map(GivenRows::File),
                 _ => {
-                    reader.fault(Fault::error("wrong_value", node.place.clone(), "rows are a list, `{ csv: … }` or `{ file: … }`"));
+                    reader.fault(Fault::error(
+                        "wrong_value",
+                        node.place.clone(),
+                        "rows are a list, `{ csv: … }` or `{ file: … }`",
+                    ));
                     None
                 }
             }

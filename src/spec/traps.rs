@@ -5,37 +5,15 @@
 use super::fault::{Fault, Place};
 use super::tree::{Node, Style, Value};
 use super::types::Located;
-
-/// Signs that can't start an unquoted value.
-const SIGNS: [char; 6] = ['*', '%', '@', '`', '&', '!'];
-
-/// A syntax error in a line whose value starts with a sign of YAML's own.
-pub(super) fn quoted_start(place: &Place) -> Option<Fault> {
-    let (line, start) = place.line_text();
-    let content = line.trim_start().trim_start_matches("- ");
-    let value = match content.split_once(": ") {
-        Some((_, value)) if !content.starts_with(SIGNS) => value.trim_start(),
-        _ => content,
-    };
-    let value = value.trim_end();
-    if !value.starts_with(SIGNS) || value.len() < 2 && value != "*" {
-        return None;
-    }
-    let at = start + line.rfind(value)?;
-    let sign = value.chars().next()?;
-    let place = Place { source: place.source.clone(), span: at..at + value.len() };
-    Some(
-        Fault::error("yaml_quote", place, format!("YAML gives `{sign}` at the start of a value a meaning of its own"))
-            .hint(format!("write it in quotes: {}", quote(value))),
-    )
-}
+use super::yaml_syntax::{self, quoted};
 
 /// `{ type: decimal(12, 2) }` is read as `type: decimal(12` and a key `2)`: joined again, with a fault.
 pub(super) fn split_map(entries: &mut Vec<(Located<String>, Node)>, faults: &mut Vec<Fault>) {
     let mut index = 0;
     while index + 1 < entries.len() {
         let (_, tail) = entries.split_at(index + 1);
-        let continues = tail.first().is_some_and(|(key, node)| matches!(node.value, Value::Null) && key.value.contains(')'));
+        let continues =
+            tail.first().is_some_and(|(key, node)| matches!(node.value, Value::Null) && key.value.contains(')'));
         let Value::Scalar(scalar) = &mut entries[index].1.value else {
             index += 1;
             continue;
@@ -72,10 +50,12 @@ fn join(node: &mut Node, rest: &str, end: usize, faults: &mut Vec<Fault>) {
     scalar.text = format!("{}, {rest}", scalar.text);
     node.place.span.end = end;
     // One fault for a value however many commas it has.
-    faults.retain(|f| !(f.code == "yaml_comma" && f.place.as_ref().is_some_and(|p| p.span.start == node.place.span.start)));
+    faults.retain(|f| {
+        !(f.code == "yaml_comma" && f.place.as_ref().is_some_and(|p| p.span.start == node.place.span.start))
+    });
     faults.push(
         Fault::error("yaml_comma", node.place.clone(), "YAML ends an unquoted value inside { } or [ ] at its comma")
-            .hint(format!("write it in quotes: {}", quote(&scalar.text))),
+            .hint(format!("write it in quotes: {}", quoted(&scalar.text))),
     );
 }
 
@@ -96,7 +76,7 @@ pub(super) fn colon(node: &Node) -> Option<Fault> {
     let text = place.text().trim_end().to_string();
     Some(
         Fault::error("yaml_colon", place, "YAML reads `: ` as the end of a key, so this rule became a mapping")
-            .hint(format!("write it in quotes: {}", quote(&text))),
+            .hint(format!("write it in quotes: {}", quoted(&text))),
     )
 }
 
@@ -106,19 +86,11 @@ pub(super) fn comment(node: &Node) -> Option<Fault> {
     let (line, start) = node.place.line_text_at(node.place.span.end);
     let rest = line.get(node.place.span.end.checked_sub(start)?..)?;
     let is_cut = rest.starts_with([' ', '\t']) && rest.trim_start().starts_with('#');
-    let is_unfinished = scalar.text.matches('\'').count() % 2 == 1 || is_open(&scalar.text);
+    let is_unfinished = yaml_syntax::is_unfinished(&scalar.text);
     if scalar.style != Style::Plain || !is_cut || !is_unfinished {
         return None;
     }
     let place = Place { source: node.place.source.clone(), span: node.place.span.start..start + line.trim_end().len() };
-    let hint = format!("write it in quotes: {}", quote(place.text()));
+    let hint = format!("write it in quotes: {}", quoted(place.text()));
     Some(Fault::error("yaml_comment", place, "YAML cuts an unquoted value off at ` #`").hint(hint))
-}
-
-/// A text as a YAML string in double quotes, or single ones where that needs no escapes.
-pub(super) fn quote(text: &str) -> String {
-    if text.contains(['"', '\\']) && !text.contains('\'') {
-        return format!("'{text}'");
-    }
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

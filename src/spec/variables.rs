@@ -48,9 +48,9 @@ pub(super) fn expand(text: &str, place: &Place, variables: &Variables<'_>) -> Re
 
 fn value(body: &str, variables: &Variables<'_>) -> Result<String, (String, String)> {
     if let Some(path) = body.strip_prefix("file:") {
-        return (variables.file)(path)
-            .map(|text| text.trim_end_matches(['\n', '\r']).to_string())
-            .map_err(|error| (format!("can't read the file `{path}`: {error}"), "paths are relative to the project".into()));
+        return (variables.file)(path).map(|text| text.trim_end_matches(['\n', '\r']).to_string()).map_err(|error| {
+            (format!("can't read the file `{path}`: {error}"), "paths are relative to the project".into())
+        });
     }
     let (name, default) = match body.split_once(":-") {
         Some((name, default)) => (name, Some(default)),

@@ -44,7 +44,9 @@ fn broken_yaml_is_one_fault_and_other_files_are_still_read() {
 
 #[test]
 fn unknown_keys_name_the_nearest() {
-    insta::assert_snapshot!(with_source("    columns: { id: bigint }\n    on_invalidd: drop\n    delimeter: ';'\n    frobnicate: 1\n"));
+    insta::assert_snapshot!(with_source(
+        "    columns: { id: bigint }\n    on_invalidd: drop\n    delimeter: ';'\n    frobnicate: 1\n"
+    ));
 }
 
 #[test]
@@ -66,7 +68,9 @@ fn a_colon_inside_an_unquoted_rule() {
 
 #[test]
 fn a_hash_cuts_a_rule_off() {
-    insta::assert_snapshot!(with_model("    checks:\n      - city <> 'a #b'\n      - revenue >= 0   # a comment, and meant so\n"));
+    insta::assert_snapshot!(with_model(
+        "    checks:\n      - city <> 'a #b'\n      - revenue >= 0   # a comment, and meant so\n"
+    ));
 }
 
 #[test]
