@@ -1,10 +1,11 @@
 //! Reads files of SQL unit tests. Values stay the text as written.
 
-use super::fault::Fault;
+use super::fault::{Fault, Place};
 use super::fields::Reader;
 use super::keys;
 use super::tree::{Node, Value};
 use super::types::{Expectation, GivenRow, GivenRows, Located, TestFile, UnitTest};
+use super::variables::shown;
 
 pub(super) fn read_tests(reader: &mut Reader<'_>, node: &Node) -> TestFile {
     let mut file = TestFile { tests: Vec::new() };
@@ -12,9 +13,10 @@ pub(super) fn read_tests(reader: &mut Reader<'_>, node: &Node) -> TestFile {
     let items = fields.get("tests").map(|n| reader.items(n)).unwrap_or_default();
     for item in items {
         let Some(test) = read_test(reader, item) else { continue };
-        if file.tests.iter().any(|known| known.name.value == test.name.value) {
+        if let Some(known) = file.tests.iter().find(|known| known.name.value == test.name.value) {
             let message = format!("there are two tests named `{}`", test.name.value);
-            reader.fault(Fault::error("duplicate", test.name.place.clone(), message));
+            let hint = format!("the first one is in line {}", known.name.place.line());
+            reader.fault(Fault::error("duplicate_name", test.name.place.clone(), message).hint(hint));
             continue;
         }
         file.tests.push(test);
@@ -24,12 +26,9 @@ pub(super) fn read_tests(reader: &mut Reader<'_>, node: &Node) -> TestFile {
 
 fn read_test(reader: &mut Reader<'_>, node: &Node) -> Option<UnitTest> {
     let fields = reader.fields(node, &keys::TEST)?;
-    let start = super::fault::Place {
-        source: fields.place.source.clone(),
-        span: fields.place.span.start..fields.place.span.start,
-    };
-    let name = fields.require(reader, "name", &start).and_then(|n| reader.text(n));
-    let model = fields.require(reader, "model", &start).and_then(|n| reader.text(n));
+    let start = Place::new(&fields.place.source, fields.place.first_line());
+    let name = fields.require(reader, "name", &start).and_then(|n| reader.word(n));
+    let model = fields.require(reader, "model", &start).and_then(|n| reader.word(n));
     let expect = fields.require(reader, "expect", &start).and_then(|n| read_expectation(reader, n));
     let mut given = Vec::new();
     if let Some(node) = fields.get("given") {
@@ -39,8 +38,20 @@ fn read_test(reader: &mut Reader<'_>, node: &Node) -> Option<UnitTest> {
             }
         }
     }
-    let now = fields.get("now").and_then(|n| reader.text(n));
+    let now = fields.get("now").and_then(|n| read_instant(reader, n));
     Some(UnitTest { name: name?, model: model?, now, given, expect: expect? })
+}
+
+/// Reads an instant: a time with its offset.
+fn read_instant(reader: &mut Reader<'_>, node: &Node) -> Option<Located<String>> {
+    let text = reader.word(node)?;
+    if text.value.parse::<jiff::Timestamp>().is_err() {
+        let message = format!("expected an instant, found `{}`", shown(&text.value, &text.place));
+        let fault = Fault::error("wrong_type", text.place, message);
+        reader.fault(fault.hint("with its offset, such as 2018-09-01T03:00:00Z or 2018-09-01T00:00:00-03:00"));
+        return None;
+    }
+    Some(text)
 }
 
 fn read_expectation(reader: &mut Reader<'_>, node: &Node) -> Option<Expectation> {
@@ -48,9 +59,12 @@ fn read_expectation(reader: &mut Reader<'_>, node: &Node) -> Option<Expectation>
     let expectation = Expectation {
         rows: fields.get("rows").and_then(|n| read_rows(reader, n)),
         quarantine: fields.get("quarantine").and_then(|n| read_rows(reader, n)),
-        error: fields.get("error").and_then(|n| reader.text(n)),
+        error: fields.get("error").and_then(|n| reader.word(n)),
     };
-    if fields.get("rows").is_none() && expectation.quarantine.is_none() && expectation.error.is_none() {
+    if ["rows", "quarantine", "error"].iter().all(|key| fields.get(key).is_none() && !fields.is_meant(key)) {
+        if !fields.is_whole {
+            return None;
+        }
         let fault = Fault::error("missing_key", fields.place.clone(), "nothing is expected");
         reader.fault(fault.hint("expect `rows`, `quarantine` or `error`"));
         return None;
@@ -69,7 +83,7 @@ fn read_rows(reader: &mut Reader<'_>, node: &Node) -> Option<GivenRows> {
                     let text = reader.scalar(csv, "CSV")?.text.clone();
                     Some(GivenRows::Csv(Located { value: text, place: csv.place.clone() }))
                 }
-                (None, Some(file)) => reader.text(file).map(GivenRows::File),
+                (None, Some(file)) => reader.word(file).map(GivenRows::File),
                 _ => {
                     reader.fault(Fault::error(
                         "wrong_value",

@@ -63,21 +63,25 @@ fn is_open(text: &str) -> bool {
     text.matches('(').count() > text.matches(')').count()
 }
 
-/// A rule that YAML read as a mapping because it holds `: `; `node` is that mapping.
+/// A rule that YAML read as a mapping because it holds `: `, or that stands among keys without one; `node` is the mapping.
 pub(super) fn colon(node: &Node) -> Option<Fault> {
     let Value::Map(entries) = &node.value else { return None };
     let (key, value) = entries.first()?;
-    let looks_like_sql = key.value.contains([' ', '\'', '(', '<', '>', '=']);
-    if entries.len() != 1 || !looks_like_sql {
+    if !key.value.contains([' ', '\'', '(', '<', '>', '=']) {
         return None;
     }
+    let is_flow = node.place.text().starts_with('{');
     let span = key.place.span.start..value.place.span.end.max(key.place.span.end);
-    let place = Place { source: node.place.source.clone(), span };
-    let text = place.text().trim_end().to_string();
-    Some(
-        Fault::error("yaml_colon", place, "YAML reads `: ` as the end of a key, so this rule became a mapping")
-            .hint(format!("write it in quotes: {}", quoted(&text))),
-    )
+    let place = Place::new(&node.place.source, span);
+    let rule = quoted(place.text().trim_end());
+    let hint = if is_flow || entries.len() > 1 { format!("check: {rule}") } else { rule };
+    Some(match value.value {
+        Value::Null if is_flow || entries.len() > 1 => {
+            Fault::error("wrong_check", place, "a rule among keys has a key of its own").hint(format!("write {hint}"))
+        }
+        _ => Fault::error("yaml_colon", place, "YAML reads `: ` as the end of a key, so this rule became a mapping")
+            .hint(format!("write it in quotes: {hint}")),
+    })
 }
 
 /// SQL that YAML cut off at ` #`, told by a quote or parenthesis that stays open.
