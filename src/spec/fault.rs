@@ -149,11 +149,8 @@ pub fn sort(faults: &mut Vec<Fault>) {
     faults.sort_by(|a, b| order(a).cmp(&order(b)));
     let mut seen = std::collections::HashSet::new();
     faults.retain(|fault| {
-        let Some(place) = &fault.place else {
-            return seen.insert((fault.code, None, fault.message.clone()));
-        };
-        let at = (place.source.path.clone(), place.span.start, place.span.end);
-        seen.insert((fault.code, Some(at), String::new()))
+        let at = fault.place.as_ref().map(|place| (place.source.path.clone(), place.span.clone()));
+        seen.insert((fault.code, at, fault.message.clone()))
     });
 }
 

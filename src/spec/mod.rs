@@ -6,6 +6,8 @@ mod fields;
 mod files;
 mod keys;
 mod load;
+#[cfg(test)]
+mod load_tests;
 mod model;
 mod names;
 mod overlay;
@@ -41,7 +43,12 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known
         .into_iter()
         .filter(|candidate| *candidate != name)
-        .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
+        .map(|candidate| {
+            let known = candidate.to_lowercase();
+            let is_begun = lower.len() >= 3 && known.starts_with(&lower);
+            let changes = strsim::damerau_levenshtein(&lower, &known);
+            (if is_begun { changes.min(1) } else { changes }, candidate)
+        })
         .filter(|(changes, _)| *changes <= changes_max)
         .min_by_key(|(changes, _)| *changes)
         .map(|(_, candidate)| candidate)
@@ -121,6 +128,7 @@ mod tests {
         assert_eq!(nearest("colums", ["columns", "checks"]), Some("columns"));
         assert_eq!(nearest("frobnicate", ["format", "header"]), None);
         assert_eq!(nearest("kee", ["key", "tags"]), Some("key"));
+        assert_eq!(nearest("snap", ["append", "snapshot"]), Some("snapshot"));
         assert_eq!(nearest("x", ["yz"]), None);
     }
 
