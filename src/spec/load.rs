@@ -9,7 +9,7 @@ use super::files::{Disk, Files, ProjectFiles};
 use super::model::read_model;
 use super::project::read_project;
 use super::source::read_source;
-use super::test_file::read_tests;
+use super::test_file::{read_tests, sound};
 use super::tree::{Node, Value, parse};
 use super::types::{Located, Pipeline, Project};
 use super::variables::Variables;
@@ -94,8 +94,10 @@ fn load_project(options: &LoadOptions, reader: &mut Reader<'_>, files: &mut File
     for path in list(reader, files, "tests") {
         if let Some(node) = parse_file(reader, files, &path) {
             let file = read_tests(reader, &node);
-            names::check_tests(reader, &read, &declared, &file, is_whole);
-            tests.push(file);
+            if is_whole {
+                names::check_tests(reader, &read, &declared, file.iter().map(|read| &read.test));
+            }
+            tests.push(sound(file));
         }
     }
     if let Some(project) = &mut project {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::fault::{Fault, Place};
 use super::fields::Reader;
 use super::files::Files;
-use super::types::{CheckKind, GivenRows, Located, Pipeline, Project, SourceSpec, TestFile};
+use super::types::{CheckKind, GivenRows, Located, Pipeline, Project, SourceSpec, UnitTest};
 use super::{did_you_mean, nearest};
 
 /// A source or model as it was declared, sound or not.
@@ -50,18 +50,14 @@ fn duplicate(of: &str, name: &Located<String>, first: &Place) -> Fault {
         .hint(format!("it is first given in {}:{}", first.source.path, first.line()))
 }
 
-/// Tells names in unit tests that nothing has, and columns that a source's contract lacks. Names are only judged where
-/// all files of the project could be read.
-pub(super) fn check_tests(
+/// Tells names in unit tests that nothing has, and columns that a source's contract lacks. For projects whose files could all
+/// be read.
+pub(super) fn check_tests<'t>(
     reader: &mut Reader<'_>,
     pipelines: &[Pipeline],
     declared: &[Declared],
-    file: &TestFile,
-    is_whole: bool,
+    tests: impl Iterator<Item = &'t UnitTest>,
 ) {
-    if !is_whole {
-        return;
-    }
     let models: Vec<&str> = declared.iter().filter(|d| d.of == "model").map(|d| d.name.value.as_str()).collect();
     let relations: Vec<&str> = declared.iter().map(|d| d.name.value.as_str()).collect();
     let check = |reader: &mut Reader<'_>, name: &Located<String>, known: &[&str], of: &str| {
@@ -71,7 +67,7 @@ pub(super) fn check_tests(
             reader.fault(did_you_mean(Fault::error("unknown_relation", name.place.clone(), message), near));
         }
     };
-    for test in &file.tests {
+    for test in tests {
         check(reader, &test.model, &models, "model");
         for (name, rows) in &test.given {
             check(reader, name, &relations, "source or model");

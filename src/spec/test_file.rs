@@ -7,25 +7,46 @@ use super::tree::{Node, Value};
 use super::types::{Expectation, GivenRow, GivenRows, Located, TestFile, UnitTest};
 use super::variables::shown;
 
-pub(super) fn read_tests(reader: &mut Reader<'_>, node: &Node) -> TestFile {
-    let mut file = TestFile { tests: Vec::new() };
-    let Some(fields) = reader.fields(node, &keys::TESTS) else { return file };
-    let items = fields.get("tests").map(|n| reader.items(n)).unwrap_or_default();
-    for item in items {
-        let Some(test) = read_test(reader, item) else { continue };
-        if let Some(known) = file.tests.iter().find(|known| known.name.value == test.name.value) {
-            let message = format!("there are two tests named `{}`", test.name.value);
-            let hint = format!("the first one is in line {}", known.name.place.line());
-            reader.fault(Fault::error("duplicate_name", test.name.place.clone(), message).hint(hint));
-            continue;
-        }
-        file.tests.push(test);
-    }
-    file
+/// A test as read: one that isn't sound is only good for judging the names in it.
+pub(super) struct ReadTest {
+    pub(super) test: UnitTest,
+    is_sound: bool,
 }
 
-fn read_test(reader: &mut Reader<'_>, node: &Node) -> Option<UnitTest> {
+/// The tests that can be run.
+pub(super) fn sound(tests: Vec<ReadTest>) -> TestFile {
+    TestFile { tests: tests.into_iter().filter(|read| read.is_sound).map(|read| read.test).collect() }
+}
+
+pub(super) fn read_tests(reader: &mut Reader<'_>, node: &Node) -> Vec<ReadTest> {
+    let mut tests: Vec<ReadTest> = Vec::new();
+    let Some(fields) = reader.fields(node, &keys::TESTS) else { return tests };
+    let start = Place::new(&node.place.source, node.place.source.start()..node.place.source.start());
+    let items = fields.require(reader, "tests", &start).map(|n| reader.items(n)).unwrap_or_default();
+    for item in items {
+        let Some(mut read) = read_test(reader, item) else { continue };
+        let name = &read.test.name;
+        let first = tests.iter().find(|known| known.is_named() && known.test.name.value == name.value);
+        if let (Some(first), true) = (first, read.is_named()) {
+            let message = format!("there are two tests named `{}`", name.value);
+            let hint = format!("the first one is in line {}", first.test.name.place.line());
+            reader.fault(Fault::error("duplicate_name", name.place.clone(), message).hint(hint));
+            read.is_sound = false;
+        }
+        tests.push(read);
+    }
+    tests
+}
+
+impl ReadTest {
+    fn is_named(&self) -> bool {
+        !self.test.name.value.is_empty()
+    }
+}
+
+fn read_test(reader: &mut Reader<'_>, node: &Node) -> Option<ReadTest> {
     let fields = reader.fields(node, &keys::TEST)?;
+    let faults_before = reader.faults.len();
     let start = Place::new(&fields.place.source, fields.place.first_line());
     let name = fields.require(reader, "name", &start).and_then(|n| reader.word(n));
     let model = fields.require(reader, "model", &start).and_then(|n| reader.word(n));
@@ -39,7 +60,10 @@ fn read_test(reader: &mut Reader<'_>, node: &Node) -> Option<UnitTest> {
         }
     }
     let now = fields.get("now").and_then(|n| read_instant(reader, n));
-    Some(UnitTest { name: name?, model: model?, now, given, expect: expect? })
+    let is_sound = reader.faults.len() == faults_before && fields.is_whole;
+    let name = name.unwrap_or(Located { value: String::new(), place: start });
+    let test = UnitTest { name, model: model?, now, given, expect: expect.unwrap_or_default() };
+    Some(ReadTest { test, is_sound })
 }
 
 /// Reads an instant: a time with its offset.

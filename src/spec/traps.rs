@@ -7,48 +7,51 @@ use super::tree::{Node, Style, Value};
 use super::types::Located;
 use super::yaml_syntax::{self, quoted};
 
-/// `{ type: decimal(12, 2) }` is read as `type: decimal(12` and a key `2)`: joined again, with a fault.
+/// `{ type: decimal(12, 2) }` is read as `type: decimal(12` and a key `2)`: joined again, with a fault. A name without a colon
+/// behind a text is never a key here.
 pub(super) fn split_map(entries: &mut Vec<(Located<String>, Node)>, faults: &mut Vec<Fault>) {
     let mut index = 0;
     while index + 1 < entries.len() {
-        let (_, tail) = entries.split_at(index + 1);
-        let continues =
-            tail.first().is_some_and(|(key, node)| matches!(node.value, Value::Null) && key.value.contains(')'));
-        let Value::Scalar(scalar) = &mut entries[index].1.value else {
-            index += 1;
-            continue;
-        };
-        if !continues || scalar.style != Style::Plain || !is_open(&scalar.text) {
+        let (key, node) = &entries[index + 1];
+        let behind = key.place.source.text.get(key.place.span.end..).unwrap_or_default();
+        let is_bare = matches!(node.value, Value::Null) && !behind.trim_start().starts_with(':');
+        if !is_bare || !is_plain(&entries[index].1) {
             index += 1;
             continue;
         }
         let (rest, _) = entries.remove(index + 1);
-        let node = &mut entries[index].1;
-        join(node, &rest.value, rest.place.span.end, faults);
+        join(&mut entries[index].1, &rest.value, &rest.place, faults);
     }
 }
 
-/// The same in a list: `[decimal(12, 2)]`.
+/// The same in a list: `[coalesce(a, b) > 0]`.
 pub(super) fn split_list(items: &mut Vec<Node>, faults: &mut Vec<Fault>) {
+    let closes = |node: &Node| matches!(&node.value, Value::Scalar(scalar) if scalar.text.contains(')'));
     let mut index = 0;
     while index + 1 < items.len() {
-        let open = matches!(&items[index].value, Value::Scalar(s) if s.style == Style::Plain && is_open(&s.text));
-        let rest = match &items[index + 1].value {
-            Value::Scalar(s) if open && s.style == Style::Plain && s.text.contains(')') => s.text.clone(),
-            _ => {
-                index += 1;
-                continue;
-            }
-        };
-        let end = items.remove(index + 1).place.span.end;
-        join(&mut items[index], &rest, end, faults);
+        let is_cut = matches!(&items[index].value, Value::Scalar(scalar) if is_open(&scalar.text))
+            && is_plain(&items[index])
+            && is_plain(&items[index + 1])
+            && items[index + 1..].iter().any(closes);
+        if !is_cut {
+            index += 1;
+            continue;
+        }
+        let rest = items.remove(index + 1);
+        if let Value::Scalar(scalar) = &rest.value {
+            join(&mut items[index], &scalar.text, &rest.place, faults);
+        }
     }
 }
 
-fn join(node: &mut Node, rest: &str, end: usize, faults: &mut Vec<Fault>) {
+fn is_plain(node: &Node) -> bool {
+    matches!(&node.value, Value::Scalar(scalar) if scalar.style == Style::Plain)
+}
+
+fn join(node: &mut Node, rest: &str, place: &Place, faults: &mut Vec<Fault>) {
     let Value::Scalar(scalar) = &mut node.value else { return };
     scalar.text = format!("{}, {rest}", scalar.text);
-    node.place.span.end = end;
+    node.place.span.end = place.span.end;
     // One fault for a value however many commas it has.
     faults.retain(|f| {
         !(f.code == "yaml_comma" && f.place.as_ref().is_some_and(|p| p.span.start == node.place.span.start))

@@ -152,6 +152,10 @@ impl Builder<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema()) {
                     self.faults.push(yaml_syntax::foreign_tag(&place, &tag.to_string()));
+                    // Taken for the text that was meant.
+                    let text = place.text().trim_end().to_string();
+                    let value = Value::Scalar(Scalar { text, style: Style::Plain });
+                    return self.add(Node { place, value }, anchor);
                 }
                 let style = match style {
                     ScalarStyle::Plain => Style::Plain,
