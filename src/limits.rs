@@ -41,3 +41,12 @@ pub const REPORTED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::M
 
 /// Windows of a `hop` that one row may stand in: each is a copy of the row.
 pub const HOP_WINDOWS: i128 = 1000;
+
+/// Depth of a YAML file in nested lists and mappings: deeper ones are generated or hostile, and dropping a tree recurses.
+pub const YAML_DEPTH_MAX: usize = 64;
+
+/// Values of a YAML file with its aliases written out: a few lines of aliases can stand for billions of values.
+pub const YAML_NODES_MAX: usize = 1_000_000;
+
+/// Defaults within defaults of `${A:-${B:-…}}`: more is a mistake, and reading them recurses.
+pub const VARIABLE_DEPTH_MAX: usize = 8;

@@ -1,12 +1,13 @@
 //! Reads checks.
 
-use super::fault::Fault;
+use super::fault::{Fault, Place};
 use super::fields::{Fields, Reader};
 use super::keys;
 use super::sql_text;
 use super::traps;
 use super::tree::{Node, Value};
 use super::types::{CheckKind, CheckSpec, Located, OnFail};
+use super::variables::shown;
 
 /// The kinds of rules, each a key.
 const KINDS: [&str; 6] = ["check", "unique", "not_null", "accepted_values", "relationships", "freshness"];
@@ -38,12 +39,14 @@ fn read_check(reader: &mut Reader<'_>, node: &Node) -> Option<CheckSpec> {
     }
     let fields = reader.fields(node, &keys::CHECK)?;
     let given: Vec<&str> = KINDS.into_iter().filter(|kind| fields.get(kind).is_some()).collect();
-    if given.is_empty() && !fields.is_whole {
+    if given.is_empty() && (!fields.is_whole || KINDS.iter().any(|kind| fields.is_meant(kind))) {
         return None;
     }
     let [kind] = given.as_slice() else {
-        let message = format!("a check has one of {}, found {}", KINDS.join(", "), given.len());
-        reader.fault(Fault::error("wrong_check", node.place.clone(), message));
+        let found = if given.is_empty() { "none".to_string() } else { given.join(" and ") };
+        let message = format!("a check has one of {}, found {found}", KINDS.join(", "));
+        let place = Place::new(&node.place.source, node.place.first_line());
+        reader.fault(Fault::error("wrong_check", place, message));
         return None;
     };
     let (kind, default_name) = read_kind(reader, &fields, kind)?;
@@ -57,11 +60,15 @@ fn read_check(reader: &mut Reader<'_>, node: &Node) -> Option<CheckSpec> {
         && let Some(place) = fields.get("on_fail").map(|n| n.place.clone())
     {
         reader.fault(
-            Fault::error("wrong_check", place, "`quarantine` is for rules about single rows, and this one is about the table")
-                .hint("use `fail` or `warn`"),
+            Fault::error(
+                "wrong_check",
+                place,
+                "`quarantine` is for rules about single rows, and this one is about the table",
+            )
+            .hint("use `fail` or `warn`"),
         );
     }
-    let name = fields.get("name").and_then(|n| reader.text(n)).map_or(default_name, |t| t.value);
+    let name = fields.get("name").and_then(|n| reader.word(n)).map_or(default_name, |t| t.value);
     Some(CheckSpec { name, place: node.place.clone(), kind, on_fail })
 }
 
@@ -74,27 +81,36 @@ fn read_kind(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) -> Option
         }
         "unique" | "not_null" => {
             let columns = reader.names(node);
+            if columns.is_empty() {
+                if matches!(&node.value, Value::List(items) if items.is_empty()) {
+                    reader.fault(Fault::error("wrong_check", node.place.clone(), format!("`{kind}` needs columns")));
+                }
+                return None;
+            }
             let name = default_name(kind, columns.iter().map(|c| c.value.as_str()));
             let kind = if kind == "unique" { CheckKind::Unique(columns) } else { CheckKind::NotNull(columns) };
             Some((kind, name))
         }
         "accepted_values" => {
             let inner = reader.fields(node, &keys::ACCEPTED_VALUES)?;
-            let column = required_text(reader, &inner, "column", node)?;
+            let column = required_text(reader, &inner, "column", node);
             let values = inner.require(reader, "values", &node.place)?;
-            let values = reader.texts(values).into_iter().map(|v| v.value).collect();
+            let values = reader.texts(values).into_iter().map(|value| value.value).collect();
+            let column = column?;
             let name = default_name(kind, [column.value.as_str()]);
             Some((CheckKind::AcceptedValues { column, values }, name))
         }
         "relationships" => {
             let inner = reader.fields(node, &keys::RELATIONSHIPS)?;
-            let column = required_text(reader, &inner, "column", node)?;
+            let column = required_text(reader, &inner, "column", node);
             let to = required_text(reader, &inner, "to", node)?;
-            let Some((relation, to_column)) = to.value.split_once('.') else {
-                let message = format!("expected RELATION.COLUMN, found `{}`", to.value);
+            let Some((relation, to_column)) = to.value.split_once('.').filter(|(a, b)| !a.is_empty() && !b.is_empty())
+            else {
+                let message = format!("expected RELATION.COLUMN, found `{}`", shown(&to.value, &to.place));
                 reader.fault(Fault::error("wrong_value", to.place, message));
                 return None;
             };
+            let column = column?;
             let name = default_name(kind, [column.value.as_str()]);
             let located = |value: &str| Located { value: value.to_string(), place: to.place.clone() };
             let (to_relation, to_column) = (located(relation), located(to_column));
@@ -102,9 +118,10 @@ fn read_kind(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) -> Option
         }
         _ => {
             let inner = reader.fields(node, &keys::FRESHNESS)?;
-            let column = required_text(reader, &inner, "column", node)?;
+            let column = required_text(reader, &inner, "column", node);
             let within = inner.require(reader, "within", &node.place)?;
             let within = reader.duration(within)?;
+            let column = column?;
             let name = default_name(kind, [column.value.as_str()]);
             Some((CheckKind::Freshness { column, within }, name))
         }
@@ -113,7 +130,7 @@ fn read_kind(reader: &mut Reader<'_>, fields: &Fields<'_>, kind: &str) -> Option
 
 fn required_text(reader: &mut Reader<'_>, fields: &Fields<'_>, key: &str, node: &Node) -> Option<Located<String>> {
     let node = fields.require(reader, key, &node.place)?;
-    reader.text(node)
+    reader.word(node)
 }
 
 fn expression(reader: &mut Reader<'_>, node: &Node) -> Option<CheckKind> {
@@ -121,7 +138,10 @@ fn expression(reader: &mut Reader<'_>, node: &Node) -> Option<CheckKind> {
         reader.fault(fault);
         return None;
     }
-    reader.scalar(node, "boolean SQL")?;
+    if reader.scalar(node, "boolean SQL")?.text.trim().is_empty() {
+        reader.fault(Fault::error("wrong_check", node.place.clone(), "expected boolean SQL, found an empty text"));
+        return None;
+    }
     sql_text::inline(node).map(CheckKind::Expression)
 }
 

@@ -1,23 +1,30 @@
 //! Reads typed values out of YAML nodes, noting a fault for each that doesn't fit and going on.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::fault::{Fault, Place};
 use super::keys::{Key, KeyTable};
-use super::tree::{Node, Scalar, Style, Value};
+use super::tree::{Node, Scalar, Value};
 use super::types::Located;
-use super::variables::{self, Variables};
-use super::{nearest, parse_duration};
+use super::variables::{self, Variables, shown};
+use super::{did_you_mean, nearest, parse_duration};
 
 /// What reading needs and gathers.
 pub(super) struct Reader<'a> {
     pub(super) variables: &'a Variables<'a>,
     pub(super) faults: Vec<Fault>,
+    /// Names of sources, models and parameters whose declaration has a fault that changes what they are: what reads them
+    /// can't be judged, and is left out in silence.
+    pub(super) unsound: BTreeSet<String>,
 }
 
 /// A mapping whose keys were checked against its table.
 pub(super) struct Fields<'n> {
     pub(super) place: Place,
+    /// Keys that were meant, but misspelt or without a value: told already, so that they aren't missing as well.
+    meant: Vec<&'static str>,
+    required: &'static [&'static str],
     /// Whether no key was told to be unknown or lacking: what is absent was not written at all.
     pub(super) is_whole: bool,
     entries: Vec<(&'static Key, &'n Located<String>, &'n Node)>,
@@ -28,29 +35,70 @@ impl Reader<'_> {
         self.faults.push(fault);
     }
 
-    /// A mapping by `table`; unknown and lacking keys are faults.
+    /// A mapping by `table`; unknown and lacking keys are faults, and so are keys without the value that they need.
     pub(super) fn fields<'n>(&mut self, node: &'n Node, table: &'static KeyTable) -> Option<Fields<'n>> {
+        self.fields_without(node, table, false)
+    }
+
+    /// The same, with lacking keys passed over where `tells_lacking` says that the cause is told elsewhere.
+    pub(super) fn fields_without<'n>(
+        &mut self,
+        node: &'n Node,
+        table: &'static KeyTable,
+        is_lacking_told: bool,
+    ) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {
             self.wrong(node, &format!("the keys of {}", table.of));
             return None;
         };
-        let mut known = Vec::new();
+        let mut fields = Fields {
+            place: node.place.clone(),
+            meant: Vec::new(),
+            required: table.required,
+            is_whole: true,
+            entries: Vec::new(),
+        };
         for (name, value) in entries {
-            match table.keys.iter().find(|key| key.name == name.value) {
-                Some(key) => known.push((key, name, value)),
-                None if table.lacking.contains(&name.value.as_str()) => self.fault(not_in_this_build(&name.place, &name.value)),
+            let key = table.keys.iter().find(|key| key.name == name.value);
+            match key {
+                Some(key) if matches!(value.value, Value::Null) && !key.shape.may_be_empty() => {
+                    fields.meant.push(key.name);
+                    let fault =
+                        Fault::error("missing_value", name.place.clone(), format!("`{}` has no value", key.name));
+                    self.fault(fault.hint("give it one, or take the key away"));
+                }
+                Some(key) => fields.entries.push((key, name, value)),
                 None => {
-                    let names = table.keys.iter().map(|key| key.name);
-                    let hint = match nearest(&name.value, names.clone()) {
-                        Some(near) => format!("did you mean `{near}`?"),
-                        None => format!("its keys are {}", names.collect::<Vec<_>>().join(", ")),
-                    };
-                    let message = format!("{} has no key `{}`", table.of, name.value);
-                    self.fault(Fault::error("unknown_key", name.place.clone(), message).hint(hint));
+                    fields.is_whole = false;
+                    fields.meant.extend(self.no_such_key(name, table, is_lacking_told));
                 }
             }
         }
-        Some(Fields { place: node.place.clone(), is_whole: known.len() == entries.len(), entries: known })
+        Some(fields)
+    }
+
+    /// Tells that a key is lacking or unknown; gives the key that was meant.
+    fn no_such_key(
+        &mut self,
+        name: &Located<String>,
+        table: &'static KeyTable,
+        is_lacking_told: bool,
+    ) -> Option<&'static str> {
+        if table.lacking.contains(&name.value.as_str()) {
+            if !is_lacking_told {
+                self.fault(not_in_this_build(&name.place, &name.value));
+            }
+            return None;
+        }
+        let names = table.keys.iter().map(|key| key.name);
+        let near = nearest(&name.value, names.clone().chain(table.lacking.iter().copied()));
+        let hint = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its keys are {}", names.collect::<Vec<_>>().join(", ")),
+        };
+        let message = format!("{} has no key `{}`", table.of, name.value);
+        self.fault(Fault::error("unknown_key", name.place.clone(), message).hint(hint));
+        near
     }
 
     /// Entries of a mapping with free names.
@@ -76,8 +124,18 @@ impl Reader<'_> {
 
     /// Notes that something else was expected.
     pub(super) fn wrong(&mut self, node: &Node, expected: &str) {
-        let place = Place { source: node.place.source.clone(), span: first_line(&node.place) };
+        let place = Place::new(&node.place.source, node.place.first_line());
         self.fault(Fault::error("wrong_type", place, format!("expected {expected}, found {}", node.kind())));
+    }
+
+    /// A text that isn't empty, with variables read.
+    pub(super) fn word(&mut self, node: &Node) -> Option<Located<String>> {
+        let text = self.text(node)?;
+        if text.value.trim().is_empty() {
+            self.fault(Fault::error("wrong_value", text.place, "expected a text, found an empty one"));
+            return None;
+        }
+        Some(text)
     }
 
     /// A text with variables read.
@@ -114,7 +172,11 @@ impl Reader<'_> {
         let mut names: Vec<Located<String>> = Vec::new();
         for name in self.texts(node) {
             if names.iter().any(|known| known.value == name.value) {
-                self.fault(Fault::error("duplicate", name.place.clone(), format!("`{}` stands here twice", name.value)));
+                self.fault(Fault::error(
+                    "duplicate",
+                    name.place.clone(),
+                    format!("`{}` stands here twice", shown(&name.value, &name.place)),
+                ));
             } else {
                 names.push(name);
             }
@@ -128,8 +190,13 @@ impl Reader<'_> {
             "true" => Some(true),
             "false" => Some(false),
             _ => {
-                let found = &text.value;
-                self.fault(Fault::error("wrong_type", text.place.clone(), format!("expected true or false, found `{found}`")));
+                let message = format!("expected true or false, found `{}`", shown(&text.value, &text.place));
+                let fault = Fault::error("wrong_type", text.place, message);
+                self.fault(match text.value.to_lowercase().as_str() {
+                    "yes" | "on" | "y" | "1" => fault.hint("write `true`"),
+                    "no" | "off" | "n" | "0" => fault.hint("write `false`"),
+                    _ => fault,
+                });
                 None
             }
         }
@@ -139,10 +206,20 @@ impl Reader<'_> {
         let text = self.text(node)?;
         let duration = parse_duration(&text.value);
         if duration.is_none() {
-            let message = format!("expected a duration, found `{}`", text.value);
+            let message = format!("expected a duration, found `{}`", shown(&text.value, &text.place));
             self.fault(Fault::error("wrong_type", text.place, message).hint("write 500ms, 30s, 5m, 1h or 1d"));
         }
         duration
+    }
+
+    /// A duration above zero.
+    pub(super) fn length(&mut self, node: &Node) -> Option<Duration> {
+        let duration = self.duration(node)?;
+        if duration.is_zero() {
+            self.fault(Fault::error("wrong_value", node.place.clone(), "expected a duration above zero"));
+            return None;
+        }
+        Some(duration)
     }
 
     /// One of the words; words of features that this build lacks are told as such.
@@ -155,12 +232,10 @@ impl Reader<'_> {
             self.fault(not_in_this_build(&text.place, &text.value));
             return None;
         }
-        let mut fault =
-            Fault::error("wrong_value", text.place, format!("expected one of {}, found `{}`", words.join(", "), text.value));
-        if let Some(near) = nearest(&text.value, words.iter().copied()) {
-            fault = fault.hint(format!("did you mean `{near}`?"));
-        }
-        self.fault(fault);
+        let found = shown(&text.value, &text.place);
+        let message = format!("expected one of {}, found `{found}`", words.join(", "));
+        let near = nearest(&text.value, words.iter().chain(lacking).copied());
+        self.fault(did_you_mean(Fault::error("wrong_value", text.place, message), near));
         None
     }
 
@@ -171,18 +246,12 @@ impl Reader<'_> {
             _ if matches!(text.value.as_str(), "\\t" | "tab") => Some(b'\t'),
             [byte] if byte.is_ascii() => Some(*byte),
             _ => {
-                let message = format!("expected one character, found `{}`", text.value);
+                let message = format!("expected one character, found `{}`", shown(&text.value, &text.place));
                 self.fault(Fault::error("wrong_type", text.place, message));
                 None
             }
         }
     }
-}
-
-/// The place up to the end of its first line: enough to see what is meant.
-fn first_line(place: &Place) -> std::ops::Range<usize> {
-    let length = place.text().lines().next().map_or(0, str::len);
-    place.span.start..place.span.start + length
 }
 
 fn not_in_this_build(place: &Place, what: &str) -> Fault {
@@ -191,7 +260,7 @@ fn not_in_this_build(place: &Place, what: &str) -> Fault {
 }
 
 impl<'n> Fields<'n> {
-    /// The value of a key; null counts as absent.
+    /// The value of a key; an empty list or mapping that is written as nothing counts as absent.
     pub(super) fn get(&self, name: &str) -> Option<&'n Node> {
         self.entries
             .iter()
@@ -205,17 +274,18 @@ impl<'n> Fields<'n> {
         self.entries.iter().find(|(key, _, _)| key.name == name).map(|(_, name, _)| &name.place)
     }
 
+    /// Whether a key was meant, but is misspelt or has no value; that is told already.
+    pub(super) fn is_meant(&self, name: &str) -> bool {
+        self.meant.contains(&name)
+    }
+
     /// The value of a key that must be there.
     pub(super) fn require(&self, reader: &mut Reader<'_>, name: &str, of: &Place) -> Option<&'n Node> {
+        debug_assert!(self.required.contains(&name), "`{name}` isn't declared as required");
         let node = self.get(name);
-        if node.is_none() {
+        if node.is_none() && !self.is_meant(name) {
             reader.fault(Fault::error("missing_key", of.clone(), format!("`{name}` is missing")));
         }
         node
     }
-}
-
-/// Whether a node is a single unquoted word or text.
-pub(super) fn is_plain(node: &Node) -> bool {
-    matches!(&node.value, Value::Scalar(scalar) if scalar.style == Style::Plain)
 }

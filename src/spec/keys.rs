@@ -6,6 +6,8 @@ pub(super) struct KeyTable {
     pub(super) of: &'static str,
     /// Keys that this build reads.
     pub(super) keys: &'static [Key],
+    /// Those of them that must be there.
+    pub(super) required: &'static [&'static str],
     /// Keys of the contract whose feature this build lacks.
     pub(super) lacking: &'static [&'static str],
 }
@@ -36,10 +38,23 @@ pub(super) enum Shape {
     MapOfTextOr(&'static KeyTable),
     ListOf(&'static KeyTable),
     ListOfTextOr(&'static KeyTable),
+    /// Rows of a unit test: a list of mappings, or a mapping of this table.
+    Rows(&'static KeyTable),
+    /// Names of relations, each with such rows.
+    MapOfRows(&'static KeyTable),
     Table(&'static KeyTable),
     /// Any names, each with a text.
     TextMap,
-    Any,
+}
+
+impl Shape {
+    /// Whether nothing may be written as its value: a list or mapping without entries, an empty table of rows.
+    pub(super) fn may_be_empty(self) -> bool {
+        !matches!(
+            self,
+            Shape::Text | Shape::Boolean | Shape::Integer | Shape::Duration | Shape::OneOf(_) | Shape::TextOr(_)
+        )
+    }
 }
 
 const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
@@ -47,7 +62,8 @@ const fn key(name: &'static str, shape: Shape, doc: &'static str) -> Key {
 }
 
 use Shape::{
-    Any, Boolean, Duration, Integer, ListOf, ListOfTextOr, MapOf, MapOfTextOr, Names, OneOf, Table, Text, TextMap, TextOr, Texts,
+    Boolean, Duration, Integer, ListOf, ListOfTextOr, MapOf, MapOfRows, MapOfTextOr, Names, OneOf, Rows, Table, Text,
+    TextMap, TextOr, Texts,
 };
 
 pub(super) const PROJECT: KeyTable = KeyTable {
@@ -61,17 +77,30 @@ pub(super) const PROJECT: KeyTable = KeyTable {
         key("flight", Table(&FLIGHT), "Arrow Flight SQL server"),
         key("lease_ttl", Duration, "How long a silent process holds its tables; default 30s"),
     ],
+    required: &["version", "name"],
     lacking: &[
-        "console", "commit_interval", "publish_interval", "linger", "step_rows", "state_memory", "shutdown_timeout", "kafka",
+        "console",
+        "commit_interval",
+        "publish_interval",
+        "linger",
+        "step_rows",
+        "state_memory",
+        "shutdown_timeout",
+        "kafka",
     ],
 };
 
-pub(super) const FLIGHT: KeyTable =
-    KeyTable { of: "`flight`", keys: &[key("listen", Text, "HOST:PORT; default 127.0.0.1:31337")], lacking: &[] };
+pub(super) const FLIGHT: KeyTable = KeyTable {
+    of: "`flight`",
+    keys: &[key("listen", Text, "HOST:PORT; default 127.0.0.1:31337")],
+    required: &[],
+    lacking: &[],
+};
 
 pub(super) const PARAM: KeyTable = KeyTable {
     of: "a parameter",
     keys: &[key("type", Text, "SQL type"), key("default", Text, "Value where no --param is given")],
+    required: &["type"],
     lacking: &[],
 };
 
@@ -82,24 +111,19 @@ pub(super) const PIPELINE: KeyTable = KeyTable {
         key("sources", MapOf(&SOURCE), "Named inputs"),
         key("models", MapOf(&MODEL), "Named SELECTs and their tables"),
     ],
+    required: &[],
     lacking: &[],
 };
 
-/// Keys of an overlay: those of the project, and sources and models by name.
+/// Keys of an overlay besides those of the project file.
 pub(super) const OVERLAY: KeyTable = KeyTable {
     of: "an overlay",
     keys: &[
-        key("version", Integer, "Version of this format: 1"),
-        key("name", Text, "Catalog that SQL clients see"),
-        key("warehouse", Text, "Where tables are kept"),
-        key("timezone", Text, "IANA zone"),
-        key("params", MapOf(&PARAM), "Typed parameters"),
-        key("flight", Table(&FLIGHT), "Arrow Flight SQL server"),
-        key("lease_ttl", Duration, "How long a silent process holds its tables"),
         key("sources", MapOf(&SOURCE), "Changes to sources by name"),
         key("models", MapOf(&MODEL), "Changes to models by name"),
     ],
-    lacking: PROJECT.lacking,
+    required: &[],
+    lacking: &[],
 };
 
 pub(super) const SOURCE: KeyTable = KeyTable {
@@ -131,14 +155,29 @@ pub(super) const SOURCE: KeyTable = KeyTable {
         key("timestamp_format", Text, "strftime; default ISO 8601"),
         key("timestamp_zone", Text, "Zone of zoneless text read as timestamptz; default the project's"),
     ],
+    required: &["connector", "path", "format"],
     lacking: &[
-        "brokers", "topic", "watermark_delay", "idle_timeout", "on_late", "relation", "key", "archive", "history", "start",
-        "on_gap", "on_drift",
+        "brokers",
+        "topic",
+        "watermark_delay",
+        "idle_timeout",
+        "on_late",
+        "relation",
+        "key",
+        "archive",
+        "history",
+        "start",
+        "on_gap",
+        "on_drift",
     ],
 };
 
-pub(super) const AFTER: KeyTable =
-    KeyTable { of: "`after`", keys: &[key("move", Text, "Folder that taken files are moved to")], lacking: &[] };
+pub(super) const AFTER: KeyTable = KeyTable {
+    of: "`after`",
+    keys: &[key("move", Text, "Folder that taken files are moved to")],
+    required: &["move"],
+    lacking: &[],
+};
 
 pub(super) const COLUMN: KeyTable = KeyTable {
     of: "a column",
@@ -149,6 +188,20 @@ pub(super) const COLUMN: KeyTable = KeyTable {
         key("tags", Names, "Labels such as pii"),
         key("timestamp_format", Text, "strftime of this column"),
     ],
+    required: &["type"],
+    lacking: &[],
+};
+
+/// A column of a model's result: nothing is read from text there.
+pub(super) const MODEL_COLUMN: KeyTable = KeyTable {
+    of: "a column",
+    keys: &[
+        key("type", Text, "SQL type"),
+        key("nullable", Boolean, "Whether null is allowed; default true"),
+        key("description", Text, "For people"),
+        key("tags", Names, "Labels such as pii"),
+    ],
+    required: &["type"],
     lacking: &[],
 };
 
@@ -161,18 +214,20 @@ pub(super) const MODEL: KeyTable = KeyTable {
         key("key", Names, "Columns that are unique and not null"),
         key("refresh", TextOr(&REFRESH), "auto (default), manual, { every: 1m } or { cron: \"0 6 1 * *\" }"),
         key("partition_by", Names, "Columns that the table is partitioned by"),
-        key("columns", MapOfTextOr(&COLUMN), "A contract on the result"),
+        key("columns", MapOfTextOr(&MODEL_COLUMN), "A contract on the result"),
         key("checks", ListOfTextOr(&CHECK), "Rules"),
         key("serve", Boolean, "Whether Flight clients see it; default true"),
         key("owner", Text, "Who answers for it"),
         key("tags", Names, "Labels for selectors"),
     ],
+    required: &[],
     lacking: &["publish", "retention"],
 };
 
 pub(super) const REFRESH: KeyTable = KeyTable {
     of: "`refresh`",
     keys: &[key("every", Duration, "An interval"), key("cron", Text, "A cron line in the project's zone")],
+    required: &[],
     lacking: &[],
 };
 
@@ -188,29 +243,37 @@ pub(super) const CHECK: KeyTable = KeyTable {
         key("freshness", Table(&FRESHNESS), "A time column and the greatest age of its newest value"),
         key("on_fail", OneOf(&["fail", "quarantine", "warn"]), "What happens; default fail"),
     ],
+    required: &[],
     lacking: &[],
 };
 
 pub(super) const ACCEPTED_VALUES: KeyTable = KeyTable {
     of: "`accepted_values`",
     keys: &[key("column", Text, "The column"), key("values", Texts, "Its values")],
+    required: &["column", "values"],
     lacking: &[],
 };
 
 pub(super) const RELATIONSHIPS: KeyTable = KeyTable {
     of: "`relationships`",
     keys: &[key("column", Text, "The column"), key("to", Text, "RELATION.COLUMN")],
+    required: &["column", "to"],
     lacking: &[],
 };
 
 pub(super) const FRESHNESS: KeyTable = KeyTable {
     of: "`freshness`",
     keys: &[key("column", Text, "A time column"), key("within", Duration, "Greatest age")],
+    required: &["column", "within"],
     lacking: &[],
 };
 
-pub(super) const TESTS: KeyTable =
-    KeyTable { of: "a file of tests", keys: &[key("tests", ListOf(&TEST), "SQL unit tests")], lacking: &[] };
+pub(super) const TESTS: KeyTable = KeyTable {
+    of: "a file of tests",
+    keys: &[key("tests", ListOf(&TEST), "SQL unit tests")],
+    required: &["tests"],
+    lacking: &[],
+};
 
 pub(super) const TEST: KeyTable = KeyTable {
     of: "a test",
@@ -218,24 +281,27 @@ pub(super) const TEST: KeyTable = KeyTable {
         key("name", Text, "What it shows"),
         key("model", Text, "Model under test"),
         key("now", Text, "The instant of now()"),
-        key("given", Any, "Rows by source or model"),
+        key("given", MapOfRows(&GIVEN), "Rows by source or model"),
         key("expect", Table(&EXPECT), "What comes out"),
     ],
+    required: &["name", "model", "expect"],
     lacking: &[],
 };
 
 pub(super) const EXPECT: KeyTable = KeyTable {
     of: "`expect`",
     keys: &[
-        key("rows", Any, "Rows of the model, in any order, a subset of its columns"),
-        key("quarantine", Any, "Rows of its quarantine table"),
+        key("rows", Rows(&GIVEN), "Rows of the model, in any order, a subset of its columns"),
+        key("quarantine", Rows(&GIVEN), "Rows of its quarantine table"),
         key("error", Text, "A part of the error's text"),
     ],
+    required: &[],
     lacking: &[],
 };
 
 pub(super) const GIVEN: KeyTable = KeyTable {
     of: "given rows",
     keys: &[key("csv", Text, "Rows as CSV with a header"), key("file", Text, "A file with rows")],
+    required: &[],
     lacking: &[],
 };

@@ -3,10 +3,15 @@
 mod check;
 pub mod fault;
 mod fields;
+mod files;
 mod keys;
 mod load;
+#[cfg(test)]
+mod load_tests;
 mod model;
+mod names;
 mod overlay;
+mod project;
 pub mod render;
 mod schema;
 mod source;
@@ -17,25 +22,35 @@ mod traps;
 mod tree;
 pub mod types;
 mod variables;
+mod yaml_syntax;
 
 use std::time::Duration;
 
 pub use fault::sort as sort_faults;
-pub use load::{LoadOptions, find_project_root, load, load_with};
+pub use files::{Disk, ProjectFiles, find_project_root};
+pub use load::{LoadOptions, load, load_from, load_with};
 pub use schema::json_schema;
 
 use fault::Fault;
 use fields::Reader;
 use types::Located;
+use variables::shown;
 
-/// The known name that `name` most likely meant, if any is close.
+/// The known name that `name` most likely meant, if any is close: fewest letters changed, case aside.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
+    let changes_max = (lower.chars().count() / 3).clamp(1, 3);
     known
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(likeness, _)| *likeness >= 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|candidate| *candidate != name)
+        .map(|candidate| {
+            let known = candidate.to_lowercase();
+            let is_begun = lower.len() >= 3 && known.starts_with(&lower);
+            let changes = strsim::damerau_levenshtein(&lower, &known);
+            (if is_begun { changes.min(1) } else { changes }, candidate)
+        })
+        .filter(|(changes, _)| *changes <= changes_max)
+        .min_by_key(|(changes, _)| *changes)
         .map(|(_, candidate)| candidate)
 }
 
@@ -50,8 +65,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let number: u64 = rest[..digits].parse().ok()?;
         rest = &rest[digits..];
-        let length = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let millis = match rest[..length].trim() {
+        let length = rest.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(rest.len());
+        let millis = match &rest[..length] {
             "ms" => 1,
             "s" => 1_000,
             "m" => 60_000,
@@ -60,7 +75,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
             _ => return None,
         };
         total = total.checked_add(Duration::from_millis(number.checked_mul(millis)?))?;
-        rest = &rest[length..];
+        rest = rest[length..].trim_start();
     }
     Some(total)
 }
@@ -71,15 +86,55 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
+/// Adds the nearest name as hint, if there is one and no better hint.
+fn did_you_mean(fault: Fault, near: Option<&str>) -> Fault {
+    match near {
+        Some(near) if fault.hint.is_none() => fault.hint(format!("did you mean `{near}`?")),
+        _ => fault,
+    }
+}
+
+/// Checks an IANA name, case included: Arrow, which does the arithmetic, knows zones by their exact names.
 fn check_zone(reader: &mut Reader<'_>, zone: &Located<String>) {
-    if jiff::tz::TimeZone::get(&zone.value).is_err() {
-        let message = format!("there is no time zone `{}`", zone.value);
-        let mut fault = Fault::error("unknown_zone", zone.place.clone(), message);
-        let names: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
-        fault = match nearest(&zone.value, names.iter().map(String::as_str)) {
-            Some(near) => fault.hint(format!("did you mean `{near}`?")),
-            None => fault.hint("IANA names, such as America/Sao_Paulo or UTC"),
-        };
-        reader.fault(fault);
+    if zone.value.parse::<chrono_tz::Tz>().is_ok() {
+        return;
+    }
+    let message = format!("there is no time zone `{}`", shown(&zone.value, &zone.place));
+    let near = nearest(&zone.value, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
+    let fault = did_you_mean(Fault::error("unknown_zone", zone.place.clone(), message), near);
+    let hint = fault.hint.clone().unwrap_or_else(|| "IANA names, such as America/Sao_Paulo or UTC".to_string());
+    reader.fault(fault.hint(hint));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, millis) in
+            [("500ms", 500), ("2s", 2_000), ("1m", 60_000), ("1h30m", 5_400_000), ("1d 1ms", 86_400_001), ("0s", 0)]
+        {
+            assert_eq!(parse_duration(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "2", "s", "2 s", "-1s", "1.5h", "1w", "2S", "99999999999999999999s", "18446744073709551615d"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn nearest_names() {
+        assert_eq!(nearest("Price", ["prize", "price"]), Some("price"));
+        assert_eq!(nearest("colums", ["columns", "checks"]), Some("columns"));
+        assert_eq!(nearest("frobnicate", ["format", "header"]), None);
+        assert_eq!(nearest("kee", ["key", "tags"]), Some("key"));
+        assert_eq!(nearest("snap", ["append", "snapshot"]), Some("snapshot"));
+        assert_eq!(nearest("x", ["yz"]), None);
+    }
+
+    #[test]
+    fn names() {
+        assert!(is_name("orders_2") && is_name("_x"));
+        assert!(!is_name("") && !is_name("2x") && !is_name("Orders") && !is_name("a-b") && !is_name("ção"));
     }
 }

@@ -1,16 +1,18 @@
 //! Reads a model.
 
-use std::str::FromStr;
+use croner::errors::CronError;
+use croner::parser::{CronParser, Seconds, Year};
 
 use super::check::read_checks;
 use super::fault::Fault;
 use super::fields::{Fields, Reader};
+use super::files::{Files, Unreadable};
 use super::keys;
-use super::load::Files;
 use super::source::read_columns;
 use super::tree::{Node, Value};
 use super::types::{Located, ModelSpec, Refresh, SqlText};
-use super::{sql_text, traps};
+use super::variables::shown;
+use super::{did_you_mean, nearest, parse_duration, sql_text, traps};
 
 pub(super) fn read_model(
     reader: &mut Reader<'_>,
@@ -23,30 +25,29 @@ pub(super) fn read_model(
     let node = if matches!(node.value, Value::Null) { &empty } else { node };
     let fields = reader.fields(node, &keys::MODEL)?;
     let sql = read_sql(reader, files, &fields, name);
-    let refresh = match fields.get("refresh") {
-        Some(node) => read_refresh(reader, node),
-        None => Some(Located { value: Refresh::Auto, place: name.place.clone() }),
-    };
-    let key = fields.get("key").map(|n| reader.names(n)).unwrap_or_default();
-    let partition_by = fields.get("partition_by").map(|n| reader.names(n)).unwrap_or_default();
-    let columns = fields.get("columns").map(|n| read_columns(reader, n)).unwrap_or_default();
-    let checks = fields.get("checks").map(|n| read_checks(reader, n)).unwrap_or_default();
-    Some(ModelSpec {
+    let refresh = fields.get("refresh").and_then(|node| read_refresh(reader, node));
+    let model = ModelSpec {
         name: name.clone(),
-        description: fields.get("description").and_then(|n| reader.text(n)).map(|t| t.value),
-        key,
-        refresh: refresh?,
-        partition_by,
-        columns,
-        checks,
-        serve: fields.get("serve").and_then(|n| reader.boolean(n)).unwrap_or(true),
-        owner: fields.get("owner").and_then(|n| reader.text(n)).map(|t| t.value),
-        tags: fields.get("tags").map(|n| reader.names(n)).unwrap_or_default(),
+        description: fields.get("description").and_then(|node| reader.text(node)).map(|text| text.value),
+        key: fields.get("key").map(|node| reader.names(node)).unwrap_or_default(),
+        refresh: refresh.unwrap_or(Located { value: Refresh::Auto, place: name.place.clone() }),
+        partition_by: fields.get("partition_by").map(|node| reader.names(node)).unwrap_or_default(),
+        columns: fields.get("columns").map(|node| read_columns(reader, node, &keys::MODEL_COLUMN)).unwrap_or_default(),
+        checks: fields.get("checks").map(|node| read_checks(reader, node)).unwrap_or_default(),
+        serve: fields.get("serve").and_then(|node| reader.boolean(node)).unwrap_or(true),
+        owner: fields.get("owner").and_then(|node| reader.text(node)).map(|text| text.value),
+        tags: fields.get("tags").map(|node| reader.names(node)).unwrap_or_default(),
         sql: sql?,
-    })
+    };
+    Some(model)
 }
 
-fn read_sql(reader: &mut Reader<'_>, files: &mut Files<'_>, fields: &Fields<'_>, name: &Located<String>) -> Option<SqlText> {
+fn read_sql(
+    reader: &mut Reader<'_>,
+    files: &mut Files<'_>,
+    fields: &Fields<'_>,
+    name: &Located<String>,
+) -> Option<SqlText> {
     if let (Some(_), Some(place)) = (fields.get("sql"), fields.get("file").and(fields.key_place("file"))) {
         reader.fault(Fault::error("wrong_value", place.clone(), "a model has either `sql` or `file`"));
         return None;
@@ -59,24 +60,51 @@ fn read_sql(reader: &mut Reader<'_>, files: &mut Files<'_>, fields: &Fields<'_>,
         reader.scalar(node, "SQL")?;
         return sql_text::inline(node);
     }
-    let (path, place) = match fields.get("file").and_then(|n| reader.text(n)) {
-        Some(path) => (path.value, path.place),
-        None if fields.get("file").is_some() => return None,
+    if fields.is_meant("sql") || fields.is_meant("file") {
+        return None;
+    }
+    let (path, place) = match fields.get("file") {
+        Some(node) => reader.word(node).map(|path| (path.value, path.place))?,
         None => (format!("sql/{}.sql", name.value), name.place.clone()),
     };
-    match files.read(&path) {
-        Ok(source) => Some(SqlText::file(source)),
-        Err(error) => {
-            let message = format!("`{}` has no SQL: can't read {path}: {error}", name.value);
-            reader.fault(Fault::error("missing_sql", place, message).hint(format!("write {path}, or `sql:` in the YAML")));
-            None
+    let error = match files.read(&path) {
+        Ok(source) => return Some(SqlText::file(source)),
+        Err(error) => error,
+    };
+    let shown = shown(&path, &place);
+    let is_default = fields.get("file").is_none();
+    let fault = match &error {
+        Unreadable::Failed { is_missing: true, .. } if is_default => {
+            Fault::error("missing_sql", place, format!("`{}` has no SQL: there is no {path}", name.value))
         }
-    }
+        error => error.fault("missing_sql", Some(place), &shown),
+    };
+    let known = files.list("sql", &[".sql"]).unwrap_or_default();
+    let near = nearest(&path, known.iter().map(String::as_str));
+    let fault = did_you_mean(fault, near);
+    let hint = fault.hint.clone().unwrap_or_else(|| match is_default {
+        true => format!("write {path}, or `file:` or `sql:` in the YAML"),
+        false => "its path is relative to the project".to_string(),
+    });
+    reader.fault(fault.hint(hint));
+    None
 }
 
 fn read_refresh(reader: &mut Reader<'_>, node: &Node) -> Option<Located<Refresh>> {
     let located = |value| Some(Located { value, place: node.place.clone() });
-    if let Value::Scalar(_) = node.value {
+    if let Value::Scalar(scalar) = &node.value {
+        // A bare schedule is a natural thing to write: show where it belongs.
+        let form = match scalar.text.as_str() {
+            text if parse_cron(text).is_ok() => Some(format!("cron: \"{text}\"")),
+            text if parse_duration(text).is_some() => Some(format!("every: {text}")),
+            _ => None,
+        };
+        if let Some(form) = form {
+            let message = "expected auto, manual, { every: … } or { cron: … }";
+            let fault = Fault::error("wrong_value", node.place.clone(), message);
+            reader.fault(fault.hint(format!("write `refresh: {{ {form} }}`")));
+            return None;
+        }
         return match reader.one_of(node, &["auto", "manual"], &["continuous"])? {
             "manual" => located(Refresh::Manual),
             _ => located(Refresh::Auto),
@@ -84,20 +112,43 @@ fn read_refresh(reader: &mut Reader<'_>, node: &Node) -> Option<Located<Refresh>
     }
     let fields = reader.fields(node, &keys::REFRESH)?;
     match (fields.get("every"), fields.get("cron")) {
-        (Some(every), None) => located(Refresh::Every(reader.duration(every)?)),
+        (Some(every), None) => located(Refresh::Every(reader.length(every)?)),
         (None, Some(cron)) => {
-            let line = reader.text(cron)?;
-            if let Err(error) = croner::Cron::from_str(&line.value) {
-                let message = format!("`{}` isn't a cron line: {error}", line.value);
+            let line = reader.word(cron)?;
+            if let Err(reason) = parse_cron(&line.value) {
+                let message = match shown(&line.value, &line.place) {
+                    same if same == line.value => format!("`{same}` isn't a cron line: {reason}"),
+                    variable => format!("`{variable}` doesn't hold a cron line"),
+                };
                 let fault = Fault::error("wrong_cron", line.place, message);
                 reader.fault(fault.hint("minute hour day month weekday, such as \"0 6 1 * *\""));
                 return None;
             }
             located(Refresh::Cron(line.value))
         }
+        _ if !fields.is_whole || fields.is_meant("every") || fields.is_meant("cron") => None,
         _ => {
-            reader.fault(Fault::error("wrong_value", node.place.clone(), "`refresh` has either `every` or `cron`"));
+            let fault = Fault::error("wrong_value", node.place.clone(), "`refresh` has either `every` or `cron`");
+            reader.fault(fault);
             None
         }
+    }
+}
+
+/// Checks a cron line of five fields; a schedule to the second would promise more than a refresh can keep.
+fn parse_cron(line: &str) -> Result<(), String> {
+    let fields = line.split_whitespace().count();
+    if fields != 5 && !line.starts_with('@') {
+        return Err(format!("it has {fields} fields, and five are expected"));
+    }
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    match parser.parse(line) {
+        Ok(_) => Ok(()),
+        Err(
+            CronError::InvalidPattern(reason)
+            | CronError::IllegalCharacters(reason)
+            | CronError::ComponentError(reason),
+        ) => Err(reason.trim_end_matches('.').to_lowercase()),
+        Err(error) => Err(error.to_string().trim_end_matches('.').to_lowercase()),
     }
 }

@@ -1,11 +1,11 @@
-//! Merges overlays over the project's YAML, key by key, before it is read.
+//! Merges overlays over the project's YAML, key by key, before it is read. Knows trees of YAML, not what they mean.
 
 use super::fault::Fault;
 use super::fields::Reader;
 use super::keys;
-use super::nearest;
 use super::tree::{Node, Value};
 use super::types::Located;
+use super::{did_you_mean, nearest};
 
 /// Keys of a source that belong to it whatever its connector is.
 const COMMON_SOURCE_KEYS: [&str; 9] =
@@ -20,41 +20,59 @@ pub(super) fn apply(overlay: &Node, project: &mut Node, pipelines: &mut [Node], 
     for (key, value) in entries {
         match key.value.as_str() {
             "sources" | "models" => merge_named(&key.value, value, pipelines, reader),
-            name if keys::OVERLAY.keys.iter().any(|k| k.name == name) || keys::OVERLAY.lacking.contains(&name) => {
-                merge_entry(project, key, value);
-            }
             name => {
-                let mut fault = Fault::error("unknown_key", key.place.clone(), format!("an overlay has no key `{name}`"));
-                if let Some(near) = nearest(name, keys::OVERLAY.keys.iter().map(|k| k.name)) {
-                    fault = fault.hint(format!("did you mean `{near}`?"));
+                let is_known =
+                    keys::PROJECT.keys.iter().any(|key| key.name == name) || keys::PROJECT.lacking.contains(&name);
+                if is_known {
+                    merge_entry(project, key, value);
+                    continue;
                 }
-                reader.fault(fault);
+                let known = keys::PROJECT.keys.iter().chain(keys::OVERLAY.keys).map(|key| key.name);
+                let message = format!("{} has no key `{name}`", keys::OVERLAY.of);
+                let near = nearest(name, known);
+                reader.fault(did_you_mean(Fault::error("unknown_key", key.place.clone(), message), near));
             }
         }
     }
 }
 
 fn merge_named(section: &str, changes: &Node, pipelines: &mut [Node], reader: &mut Reader<'_>) {
-    let Value::Map(entries) = &changes.value else {
-        reader.wrong(changes, "names");
-        return;
-    };
-    for (name, change) in entries {
-        let owner = pipelines.iter_mut().find(|pipeline| pipeline.get(section).is_some_and(|s| s.get(&name.value).is_some()));
+    for (name, change) in reader.named(changes, &format!("{section} by name")) {
+        let owner = pipelines
+            .iter_mut()
+            .find(|pipeline| pipeline.get(section).is_some_and(|named| named.get(&name.value).is_some()));
         let Some(named) = owner.and_then(|pipeline| entry_mut(pipeline, section)) else {
-            let known: Vec<String> = pipelines.iter().filter_map(|p| p.get(section)).flat_map(names).collect();
-            let mut fault =
-                Fault::error("unknown_relation", name.place.clone(), format!("no pipeline has `{}` among its {section}", name.value));
-            if let Some(near) = nearest(&name.value, known.iter().map(String::as_str)) {
-                fault = fault.hint(format!("did you mean `{near}`?"));
+            if reader.unsound.contains(&name.value) {
+                continue;
             }
-            reader.fault(fault);
+            let known: Vec<String> =
+                pipelines.iter().filter_map(|pipeline| pipeline.get(section)).flat_map(names).collect();
+            let message = format!("no pipeline has `{}` among its {section}", name.value);
+            let near = nearest(&name.value, known.iter().map(String::as_str));
+            reader.fault(did_you_mean(Fault::error("unknown_relation", name.place.clone(), message), near));
             continue;
         };
         if section == "sources" {
             drop_other_connector(named, &name.value, change);
         }
+        if let Some(base) = entry_mut(named, &name.value) {
+            spell_out_columns(base, change);
+        }
         merge_entry(named, name, change);
+    }
+}
+
+/// `price: text` is short for `price: { type: text }`: spelt out where the overlay adds to it key by key.
+fn spell_out_columns(base: &mut Node, change: &Node) {
+    let Some(columns) = entry_mut(base, "columns") else { return };
+    let Some(Value::Map(changes)) = change.get("columns").map(|node| &node.value) else { return };
+    for (name, change) in changes {
+        if let (Value::Map(_), Some(column)) = (&change.value, entry_mut(columns, &name.value))
+            && matches!(column.value, Value::Scalar(_))
+        {
+            let key = Located { value: "type".to_string(), place: column.place.clone() };
+            column.value = Value::Map(vec![(key, column.clone())]);
+        }
     }
 }
 
@@ -66,7 +84,10 @@ fn drop_other_connector(sources: &mut Node, name: &str, change: &Node) {
     };
     let Some(source) = entry_mut(sources, name) else { return };
     let (old, new) = (text(source.get("connector")), text(change.get("connector")));
-    if new.is_some() && old != new && let Value::Map(entries) = &mut source.value {
+    if new.is_some()
+        && old != new
+        && let Value::Map(entries) = &mut source.value
+    {
         entries.retain(|(key, _)| COMMON_SOURCE_KEYS.contains(&key.value.as_str()));
     }
 }

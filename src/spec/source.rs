@@ -4,21 +4,24 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::read_checks;
-use super::fault::{Fault, Place};
-use super::fields::{Fields, Reader, is_plain};
-use super::keys;
+use super::check_zone;
+use super::fault::Fault;
+use super::fields::{Fields, Reader};
+use super::keys::{self, KeyTable};
+use super::names::check_column;
 use super::sql_type::SqlType;
 use super::tree::{Node, Value};
 use super::types::{
-    AfterTaken, ColumnSpec, ConnectorSpec, CsvOptions, FileFormat, FilesMode, FilesSpec, Located, OnInvalid, SourceSpec,
-    TextOptions,
+    AfterTaken, CheckKind, ColumnSpec, ConnectorSpec, CsvOptions, FileFormat, FilesMode, FilesSpec, Located, OnInvalid,
+    SourceSpec, TextOptions,
 };
-use super::{check_zone, is_name, nearest};
+use super::variables::shown;
 
-/// Columns that Tidemill adds to every source or quarantine table.
-const RESERVED_COLUMNS: [&str; 10] = [
-    "_source_file", "_source_row", "_topic", "_partition", "_offset", "_ingested_at", "_rule", "_reason", "_raw", "_run",
-];
+/// Columns that every source has besides its contract.
+pub(super) const HIDDEN_COLUMNS: [&str; 6] =
+    ["_source_file", "_source_row", "_topic", "_partition", "_offset", "_ingested_at"];
+/// Columns that quarantine tables have besides.
+const QUARANTINE_COLUMNS: [&str; 4] = ["_rule", "_reason", "_raw", "_run"];
 /// Formats of the contract that need a feature this build lacks.
 const LACKING_FORMATS: [&str; 4] = ["connect-json", "avro", "debezium-json", "debezium-avro"];
 /// Keys that only text formats have.
@@ -28,115 +31,178 @@ const CSV_KEYS: [&str; 4] = ["delimiter", "header", "quote", "escape"];
 
 pub(super) fn read_source(reader: &mut Reader<'_>, name: &Located<String>, node: &Node) -> Option<SourceSpec> {
     // A connector that this build lacks is told once, not with each of its keys.
-    let connector = node.get("connector");
-    if connector.is_none() {
-        reader.fault(Fault::error("missing_key", name.place.clone(), "`connector` is missing").hint("write `connector: files`"));
-        return None;
+    let given = node.get("connector").filter(|node| !matches!(node.value, Value::Null));
+    let connector = given.and_then(|node| reader.one_of(node, &["files"], &["kafka"]));
+    let fields = reader.fields_without(node, &keys::SOURCE, given.is_some() && connector.is_none())?;
+    if given.is_none() && !fields.is_meant("connector") {
+        let fault = Fault::error("missing_key", name.place.clone(), "`connector` is missing");
+        reader.fault(fault.hint("write `connector: files`"));
     }
-    if let Some(connector) = connector {
-        reader.one_of(connector, &["files"], &["kafka", "http", "postgres", "mysql", "redis"])?;
+    let columns_at = reader.faults.len();
+    let columns = fields.get("columns").map(|node| read_columns(reader, node, &keys::COLUMN)).unwrap_or_default();
+    let is_contract_read = reader.faults.len() == columns_at && !fields.is_meant("columns");
+    let files = connector.and_then(|_| read_files(reader, &fields, name));
+    let is_text = files.as_ref().is_some_and(|files| files.format != FileFormat::Parquet);
+    if is_text && columns.is_empty() && is_contract_read {
+        let fault =
+            Fault::error("missing_key", name.place.clone(), "`columns` is missing: text files don't say their types");
+        reader.fault(fault.hint("`tidemill init --from FILE` writes them"));
     }
-    let fields = reader.fields(node, &keys::SOURCE)?;
-    let columns = fields.get("columns").map(|n| read_columns(reader, n)).unwrap_or_default();
-    let connector = ConnectorSpec::Files(read_files(reader, &fields, name)?);
-    let needs_columns = matches!(&connector, ConnectorSpec::Files(files) if files.format != FileFormat::Parquet);
-    if needs_columns && fields.get("columns").is_none() {
-        reader.fault(
-            Fault::error("missing_key", name.place.clone(), "`columns` is missing: text files don't say their types")
-                .hint("`tidemill init --from FILE` writes them"),
-        );
-    }
-    let event_time = fields.get("event_time").and_then(|n| reader.text(n));
-    let deduplicate = fields.get("deduplicate").map(|n| reader.names(n)).unwrap_or_default();
-    if let (Some(place), None) = (fields.key_place("deduplicate"), &event_time) {
-        let fault = Fault::error("missing_key", place.clone(), "`deduplicate` keeps the first row by event time, but there is no `event_time`");
+    let is_contract_read = is_contract_read && !(is_text && columns.is_empty());
+    let event_time = fields.get("event_time").and_then(|node| reader.word(node));
+    let deduplicate = fields.get("deduplicate").map(|node| reader.names(node)).unwrap_or_default();
+    if let (Some(place), None, false) = (fields.key_place("deduplicate"), &event_time, fields.is_meant("event_time"))
+        && fields.get("event_time").is_none()
+    {
+        let message = "`deduplicate` keeps the first row by event time, but there is no `event_time`";
+        let fault = Fault::error("missing_key", place.clone(), message);
         reader.fault(fault.hint("name the time column with `event_time:`"));
     }
-    let checks = fields.get("checks").map(|n| read_checks(reader, n)).unwrap_or_default();
-    if !columns.is_empty() {
-        let known: Vec<&str> = columns.iter().map(|c| c.name.value.as_str()).collect();
-        for column in event_time.iter().chain(&deduplicate) {
-            check_column(reader, column, &known, &name.value);
-        }
-    }
-    Some(SourceSpec {
+    let on_invalid = fields.get("on_invalid");
+    let mut source = SourceSpec {
         name: name.clone(),
-        description: fields.get("description").and_then(|n| reader.text(n)).map(|t| t.value),
-        connector,
+        description: fields.get("description").and_then(|node| reader.text(node)).map(|text| text.value),
+        // Only looked at again where there is one.
+        connector: ConnectorSpec::Files(files.clone().unwrap_or_else(|| no_files(name))),
         columns,
         event_time,
-        on_invalid: match fields.get("on_invalid").and_then(|n| reader.one_of(n, &["quarantine", "drop", "fail"], &[])) {
+        on_invalid: match on_invalid.and_then(|node| reader.one_of(node, &["quarantine", "drop", "fail"], &[])) {
             Some("drop") => OnInvalid::Drop,
             Some("fail") => OnInvalid::Fail,
             _ => OnInvalid::Quarantine,
         },
         deduplicate,
-        checks,
-        serve: fields.get("serve").and_then(|n| reader.boolean(n)).unwrap_or(false),
-        tags: fields.get("tags").map(|n| reader.names(n)).unwrap_or_default(),
-    })
+        checks: fields.get("checks").map(|node| read_checks(reader, node)).unwrap_or_default(),
+        serve: fields.get("serve").and_then(|node| reader.boolean(node)).unwrap_or(false),
+        tags: fields.get("tags").map(|node| reader.names(node)).unwrap_or_default(),
+    };
+    if is_contract_read {
+        check_references(reader, &mut source);
+    }
+    files.filter(|_| is_contract_read).map(|_| source)
 }
 
-fn check_column(reader: &mut Reader<'_>, column: &Located<String>, known: &[&str], of: &str) {
-    if known.contains(&column.value.as_str()) {
-        return;
+/// Stands in for the files of a source that is read for its faults alone.
+fn no_files(name: &Located<String>) -> FilesSpec {
+    FilesSpec {
+        path: Located { value: String::new(), place: name.place.clone() },
+        format: FileFormat::Parquet,
+        mode: FilesMode::Snapshot,
+        after: AfterTaken::Keep,
+        settle: Duration::ZERO,
+        allow_empty: false,
+        options: BTreeMap::new(),
     }
-    let mut fault =
-        Fault::error("unknown_column", column.place.clone(), format!("`{of}` has no column `{}`", column.value));
-    if let Some(near) = nearest(&column.value, known.iter().copied()) {
-        fault = fault.hint(format!("did you mean `{near}`?"));
+}
+
+/// Tells columns that the contract lacks; takes out what names them, so that it isn't told again.
+fn check_references(reader: &mut Reader<'_>, source: &mut SourceSpec) {
+    let contract = source.clone();
+    if let Some(column) = &source.event_time
+        && check_column(reader, column, &contract)
+        && let Some(found) = contract.columns.iter().find(|known| known.name.value == column.value)
+        && !matches!(found.data_type.value, SqlType::Timestamp | SqlType::TimestampTz | SqlType::Date)
+    {
+        let message = format!(
+            "`{}` is {}, and an event time is a timestamptz, timestamp or date",
+            column.value, found.data_type.value
+        );
+        reader.fault(Fault::error("wrong_type", column.place.clone(), message));
     }
-    reader.fault(fault);
+    source.deduplicate.retain(|column| check_column(reader, column, &contract));
+    source.checks.retain(|check| {
+        let columns: Vec<&Located<String>> = match &check.kind {
+            CheckKind::Expression(_) => Vec::new(),
+            CheckKind::Unique(columns) | CheckKind::NotNull(columns) => columns.iter().collect(),
+            CheckKind::AcceptedValues { column, .. }
+            | CheckKind::Relationships { column, .. }
+            | CheckKind::Freshness { column, .. } => vec![column],
+        };
+        // Every column is looked at, also behind one that is wrong.
+        columns.into_iter().filter(|column| !check_column(reader, column, &contract)).count() == 0
+    });
 }
 
 /// Reads `columns` of a source or model.
-pub(super) fn read_columns(reader: &mut Reader<'_>, node: &Node) -> Vec<ColumnSpec> {
+pub(super) fn read_columns(reader: &mut Reader<'_>, node: &Node, table: &'static KeyTable) -> Vec<ColumnSpec> {
     let mut columns: Vec<ColumnSpec> = Vec::new();
     for (name, value) in reader.named(node, "column names with their types") {
-        if RESERVED_COLUMNS.contains(&name.value.as_str()) {
+        if HIDDEN_COLUMNS.iter().chain(&QUARANTINE_COLUMNS).any(|reserved| *reserved == name.value) {
             let message = format!("`{}` is a column that Tidemill adds by itself", name.value);
             reader.fault(Fault::error("reserved_name", name.place.clone(), message));
-            continue;
-        }
-        if let Some(column) = read_column(reader, name, value) {
-            columns.push(column);
+        } else if name.value.trim().is_empty() {
+            reader.fault(Fault::error("wrong_name", name.place.clone(), "a column needs a name"));
+        } else {
+            columns.extend(read_column(reader, name, value, table));
         }
     }
     columns
 }
 
-fn read_column(reader: &mut Reader<'_>, name: &Located<String>, node: &Node) -> Option<ColumnSpec> {
-    let mut column = ColumnSpec {
+fn read_column(
+    reader: &mut Reader<'_>,
+    name: &Located<String>,
+    node: &Node,
+    table: &'static KeyTable,
+) -> Option<ColumnSpec> {
+    let short = |data_type| ColumnSpec {
         name: name.clone(),
-        data_type: Located { value: SqlType::Text, place: node.place.clone() },
+        data_type,
         nullable: true,
         timestamp_format: None,
         description: None,
         tags: Vec::new(),
     };
-    if let Value::Map(_) = node.value {
-        let fields = reader.fields(node, &keys::COLUMN)?;
-        let data_type = fields.require(reader, "type", &name.place)?;
-        column.data_type = read_type(reader, data_type)?;
-        column.nullable = fields.get("nullable").and_then(|n| reader.boolean(n)).unwrap_or(true);
-        column.description = fields.get("description").and_then(|n| reader.text(n)).map(|t| t.value);
-        column.tags = fields.get("tags").map(|n| reader.names(n)).unwrap_or_default();
-        column.timestamp_format = fields.get("timestamp_format").and_then(|n| reader.text(n));
-    } else if matches!(node.value, Value::Null) {
-        reader.fault(Fault::error("missing_key", name.place.clone(), format!("`{}` has no type", name.value)));
-        return None;
-    } else {
-        column.data_type = read_type(reader, node)?;
+    match node.value {
+        Value::Null => {
+            let fault = Fault::error("missing_key", name.place.clone(), format!("`{}` has no type", name.value));
+            reader.fault(fault.hint(format!("such as `{}: text`", name.value)));
+            None
+        }
+        Value::Map(_) => {
+            let fields = reader.fields(node, table)?;
+            let data_type = fields.require(reader, "type", &name.place).and_then(|node| read_type(reader, node));
+            let column = ColumnSpec {
+                nullable: fields.get("nullable").and_then(|node| reader.boolean(node)).unwrap_or(true),
+                description: fields.get("description").and_then(|node| reader.text(node)).map(|text| text.value),
+                tags: fields.get("tags").map(|node| reader.names(node)).unwrap_or_default(),
+                timestamp_format: fields.get("timestamp_format").and_then(|node| read_timestamp_format(reader, node)),
+                ..short(Located { value: SqlType::Text, place: node.place.clone() })
+            };
+            let data_type = data_type?;
+            let is_time =
+                matches!(data_type.value, SqlType::Timestamp | SqlType::TimestampTz | SqlType::Date | SqlType::Time);
+            if let (Some(place), false) = (fields.key_place("timestamp_format"), is_time) {
+                let message = format!("`timestamp_format` has no effect on {}", data_type.value);
+                reader.fault(Fault::error("key_without_effect", place.clone(), message));
+            }
+            Some(ColumnSpec { data_type, ..column })
+        }
+        _ => read_type(reader, node).map(short),
     }
-    Some(column)
+}
+
+/// Reads a strftime format.
+fn read_timestamp_format(reader: &mut Reader<'_>, node: &Node) -> Option<Located<String>> {
+    let text = reader.word(node)?;
+    if chrono::format::StrftimeItems::new(&text.value).any(|item| item == chrono::format::Item::Error) {
+        let message = format!("`{}` isn't a strftime format", shown(&text.value, &text.place));
+        let fault = Fault::error("wrong_value", text.place.clone(), message);
+        reader.fault(fault.hint("such as \"%Y-%m-%d %H:%M:%S\""));
+    }
+    Some(text)
 }
 
 /// Reads a SQL type.
 pub(super) fn read_type(reader: &mut Reader<'_>, node: &Node) -> Option<Located<SqlType>> {
-    let text = reader.text(node)?;
+    let text = reader.word(node)?;
     match SqlType::parse(&text.value) {
         Ok(value) => Some(Located { value, place: text.place }),
         Err((message, hint)) => {
+            let message = match shown(&text.value, &text.place) {
+                same if same == text.value => message,
+                variable => format!("expected a SQL type, and `{variable}` holds none"),
+            };
             let fault = Fault::error("unknown_type", text.place, message);
             reader.fault(Fault { hint, ..fault });
             None
@@ -147,17 +213,25 @@ pub(super) fn read_type(reader: &mut Reader<'_>, node: &Node) -> Option<Located<
 fn read_files(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Located<String>) -> Option<FilesSpec> {
     let path = fields.require(reader, "path", &name.place);
     let format = fields.require(reader, "format", &name.place);
-    let path = path.and_then(|n| reader.text(n));
+    let path = path.and_then(|n| reader.word(n));
     let format = format.and_then(|n| read_format(reader, fields, n));
-    let mode = match fields.get("mode").and_then(|n| reader.one_of(n, &["snapshot", "append"], &[])) {
-        Some("append") => FilesMode::Append,
+    let mode = match fields.get("mode").map(|n| reader.one_of(n, &["snapshot", "append"], &[])) {
+        // With a mode that can't be read, `after` is given the benefit of the doubt.
+        Some(Some("append") | None) => FilesMode::Append,
         _ => FilesMode::Snapshot,
     };
     let after = fields.get("after").and_then(|n| read_after(reader, n)).unwrap_or(AfterTaken::Keep);
-    if after != AfterTaken::Keep && mode == FilesMode::Snapshot && let Some(place) = fields.key_place("after") {
+    if after != AfterTaken::Keep
+        && mode == FilesMode::Snapshot
+        && let Some(place) = fields.key_place("after")
+    {
         reader.fault(
-            Fault::error("wrong_value", place.clone(), "files of a snapshot can't be moved or deleted: its rows would go with them")
-                .hint("write `mode: append` for a folder that files land in"),
+            Fault::error(
+                "wrong_value",
+                place.clone(),
+                "files of a snapshot can't be moved or deleted: its rows would go with them",
+            )
+            .hint("write `mode: append` for a folder that files land in"),
         );
     }
     let mut options = BTreeMap::new();
@@ -177,14 +251,14 @@ fn read_after(reader: &mut Reader<'_>, node: &Node) -> Option<AfterTaken> {
     if let Value::Map(_) = node.value {
         let fields = reader.fields(node, &keys::AFTER)?;
         let folder = fields.require(reader, "move", &node.place)?;
-        return reader.text(folder).map(|folder| AfterTaken::Move(folder.value));
+        return reader.word(folder).map(|folder| AfterTaken::Move(folder.value));
     }
     if reader.scalar(node, "keep, delete or { move: FOLDER }")?.text == "move" {
-        let fault = Fault::error("wrong_value", node.place.clone(), "where to?");
+        let fault = Fault::error("wrong_value", node.place.clone(), "`after: move` needs the folder to move files to");
         reader.fault(fault.hint("write `after: { move: FOLDER }`"));
         return None;
     }
-    match reader.one_of(node, &["keep", "delete", "move"], &[])? {
+    match reader.one_of(node, &["keep", "delete"], &[])? {
         "delete" => Some(AfterTaken::Delete),
         _ => Some(AfterTaken::Keep),
     }
@@ -200,7 +274,10 @@ fn read_format(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Opt
     for key in idle {
         if let (Some(_), Some(place)) = (fields.get(key), fields.key_place(key)) {
             let message = format!("`{key}` has no effect on {format} files");
-            reader.fault(Fault::error("key_without_effect", place.clone(), message).hint("take it away; in an overlay, set it to null"));
+            reader.fault(
+                Fault::error("key_without_effect", place.clone(), message)
+                    .hint("take it away; in an overlay, set it to null"),
+            );
         }
     }
     Some(match format {
@@ -211,58 +288,50 @@ fn read_format(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Opt
 }
 
 fn read_csv_options(reader: &mut Reader<'_>, fields: &Fields<'_>) -> CsvOptions {
-    CsvOptions {
+    let options = CsvOptions {
         delimiter: fields.get("delimiter").and_then(|n| reader.character(n)).unwrap_or(b','),
         header: fields.get("header").and_then(|n| reader.boolean(n)).unwrap_or(true),
         quote: fields.get("quote").and_then(|n| reader.character(n)).unwrap_or(b'"'),
         escape: fields.get("escape").and_then(|n| reader.character(n)),
         text: read_text_options(reader, fields),
+    };
+    let place = fields.key_place("quote").or(fields.key_place("delimiter"));
+    if let (Some(place), true) = (place, options.quote == options.delimiter) {
+        reader.fault(Fault::error("wrong_value", place.clone(), "`quote` and `delimiter` are the same character"));
     }
+    options
 }
 
 fn read_text_options(reader: &mut Reader<'_>, fields: &Fields<'_>) -> TextOptions {
-    let timestamp_zone = fields.get("timestamp_zone").and_then(|n| reader.text(n));
+    let timestamp_zone = fields.get("timestamp_zone").and_then(|n| reader.word(n));
     if let Some(zone) = &timestamp_zone {
         check_zone(reader, zone);
     }
-    let encoding = fields.get("encoding").and_then(|n| reader.text(n));
+    let encoding = fields.get("encoding").and_then(|n| reader.word(n));
     if let Some(label) = &encoding
         && encoding_rs::Encoding::for_label(label.value.as_bytes()).is_none()
     {
-        let message = format!("there is no encoding `{}`", label.value);
-        reader.fault(Fault::error("wrong_value", label.place.clone(), message).hint("such as utf-8, latin1, windows-1252"));
+        let message = format!("there is no encoding `{}`", shown(&label.value, &label.place));
+        reader.fault(
+            Fault::error("wrong_value", label.place.clone(), message).hint("such as utf-8, latin1, windows-1252"),
+        );
     }
     let null_values = fields.get("null_values").map(|n| {
-        // An empty text among them is meant: it reads as null in YAML.
+        // A bare `null` among them is meant as that text.
         let items = reader.items(n);
         items
             .iter()
             .filter_map(|item| match item.value {
-                Value::Null if is_plain(item) => None,
                 Value::Null => Some(item.place.text().to_string()),
                 _ => reader.text(item).map(|t| t.value),
             })
             .collect()
     });
     TextOptions {
-        timestamp_format: fields.get("timestamp_format").and_then(|n| reader.text(n)),
+        timestamp_format: fields.get("timestamp_format").and_then(|n| read_timestamp_format(reader, n)),
         timestamp_zone,
         encoding,
         null_values,
         decimal_separator: fields.get("decimal_separator").and_then(|n| reader.character(n)).map_or('.', char::from),
-    }
-}
-
-/// Checks that a name can stand unquoted in SQL.
-pub(super) fn check_name(reader: &mut Reader<'_>, name: &str, place: &Place, of: &str) {
-    if !is_name(name) {
-        let lower: String =
-            name.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        let fault = Fault::error(
-            "wrong_name",
-            place.clone(),
-            format!("`{name}` can't name {of}: names are lower-case letters, digits and `_`"),
-        );
-        reader.fault(fault.hint(format!("write `{lower}`")));
     }
 }

@@ -37,7 +37,18 @@ pub enum SqlType {
 
 /// Names of types as they are told to users.
 pub(super) const NAMES: [&str; 13] = [
-    "boolean", "smallint", "integer", "bigint", "real", "double", "decimal", "text", "bytea", "date", "time", "timestamp",
+    "boolean",
+    "smallint",
+    "integer",
+    "bigint",
+    "real",
+    "double",
+    "decimal",
+    "text",
+    "bytea",
+    "date",
+    "time",
+    "timestamp",
     "timestamptz",
 ];
 
@@ -72,14 +83,18 @@ impl SqlType {
             "timestamptz" | "timestamp with time zone" => Self::TimestampTz,
             _ => {
                 let near = crate::spec::nearest(&name, NAMES).map(|near| format!("did you mean `{near}`?"));
-                return Err((format!("expected a SQL type, found `{text}`"), near.or_else(|| Some(format!("types are {}", NAMES.join(", "))))));
+                return Err((
+                    format!("expected a SQL type, found `{text}`"),
+                    near.or_else(|| Some(format!("types are {}", NAMES.join(", ")))),
+                ));
             }
         };
         match arguments {
             None => Ok(plain),
-            Some(_) if plain == Self::Text => {
-                Err((format!("text has no length here, found `{text}`"), Some("write `text`; a check can limit the length".into())))
-            }
+            Some(_) if plain == Self::Text => Err((
+                format!("text has no length here, found `{text}`"),
+                Some("write `text`; a check can limit the length".into()),
+            )),
             Some(_) => Err((format!("`{plain}` takes no arguments"), Some(format!("write `{plain}`")))),
         }
     }

@@ -1,32 +1,55 @@
 //! Reads files of SQL unit tests. Values stay the text as written.
 
-use super::fault::Fault;
+use super::fault::{Fault, Place};
 use super::fields::Reader;
 use super::keys;
 use super::tree::{Node, Value};
 use super::types::{Expectation, GivenRow, GivenRows, Located, TestFile, UnitTest};
+use super::variables::shown;
 
-pub(super) fn read_tests(reader: &mut Reader<'_>, node: &Node) -> TestFile {
-    let mut file = TestFile { tests: Vec::new() };
-    let Some(fields) = reader.fields(node, &keys::TESTS) else { return file };
-    let items = fields.get("tests").map(|n| reader.items(n)).unwrap_or_default();
-    for item in items {
-        let Some(test) = read_test(reader, item) else { continue };
-        if file.tests.iter().any(|known| known.name.value == test.name.value) {
-            let message = format!("there are two tests named `{}`", test.name.value);
-            reader.fault(Fault::error("duplicate", test.name.place.clone(), message));
-            continue;
-        }
-        file.tests.push(test);
-    }
-    file
+/// A test as read: one that isn't sound is only good for judging the names in it.
+pub(super) struct ReadTest {
+    pub(super) test: UnitTest,
+    is_sound: bool,
 }
 
-fn read_test(reader: &mut Reader<'_>, node: &Node) -> Option<UnitTest> {
+/// The tests that can be run.
+pub(super) fn sound(tests: Vec<ReadTest>) -> TestFile {
+    TestFile { tests: tests.into_iter().filter(|read| read.is_sound).map(|read| read.test).collect() }
+}
+
+pub(super) fn read_tests(reader: &mut Reader<'_>, node: &Node) -> Vec<ReadTest> {
+    let mut tests: Vec<ReadTest> = Vec::new();
+    let Some(fields) = reader.fields(node, &keys::TESTS) else { return tests };
+    let start = Place::new(&node.place.source, node.place.source.start()..node.place.source.start());
+    let items = fields.require(reader, "tests", &start).map(|n| reader.items(n)).unwrap_or_default();
+    for item in items {
+        let Some(mut read) = read_test(reader, item) else { continue };
+        let name = &read.test.name;
+        let first = tests.iter().find(|known| known.is_named() && known.test.name.value == name.value);
+        if let (Some(first), true) = (first, read.is_named()) {
+            let message = format!("there are two tests named `{}`", name.value);
+            let hint = format!("the first one is in line {}", first.test.name.place.line());
+            reader.fault(Fault::error("duplicate_name", name.place.clone(), message).hint(hint));
+            read.is_sound = false;
+        }
+        tests.push(read);
+    }
+    tests
+}
+
+impl ReadTest {
+    fn is_named(&self) -> bool {
+        !self.test.name.value.is_empty()
+    }
+}
+
+fn read_test(reader: &mut Reader<'_>, node: &Node) -> Option<ReadTest> {
     let fields = reader.fields(node, &keys::TEST)?;
-    let start = super::fault::Place { source: fields.place.source.clone(), span: fields.place.span.start..fields.place.span.start };
-    let name = fields.require(reader, "name", &start).and_then(|n| reader.text(n));
-    let model = fields.require(reader, "model", &start).and_then(|n| reader.text(n));
+    let faults_before = reader.faults.len();
+    let start = Place::new(&fields.place.source, fields.place.first_line());
+    let name = fields.require(reader, "name", &start).and_then(|n| reader.word(n));
+    let model = fields.require(reader, "model", &start).and_then(|n| reader.word(n));
     let expect = fields.require(reader, "expect", &start).and_then(|n| read_expectation(reader, n));
     let mut given = Vec::new();
     if let Some(node) = fields.get("given") {
@@ -36,8 +59,23 @@ fn read_test(reader: &mut Reader<'_>, node: &Node) -> Option<UnitTest> {
             }
         }
     }
-    let now = fields.get("now").and_then(|n| reader.text(n));
-    Some(UnitTest { name: name?, model: model?, now, given, expect: expect? })
+    let now = fields.get("now").and_then(|n| read_instant(reader, n));
+    let is_sound = reader.faults.len() == faults_before && fields.is_whole;
+    let name = name.unwrap_or(Located { value: String::new(), place: start });
+    let test = UnitTest { name, model: model?, now, given, expect: expect.unwrap_or_default() };
+    Some(ReadTest { test, is_sound })
+}
+
+/// Reads an instant: a time with its offset.
+fn read_instant(reader: &mut Reader<'_>, node: &Node) -> Option<Located<String>> {
+    let text = reader.word(node)?;
+    if text.value.parse::<jiff::Timestamp>().is_err() {
+        let message = format!("expected an instant, found `{}`", shown(&text.value, &text.place));
+        let fault = Fault::error("wrong_type", text.place, message);
+        reader.fault(fault.hint("with its offset, such as 2018-09-01T03:00:00Z or 2018-09-01T00:00:00-03:00"));
+        return None;
+    }
+    Some(text)
 }
 
 fn read_expectation(reader: &mut Reader<'_>, node: &Node) -> Option<Expectation> {
@@ -45,9 +83,12 @@ fn read_expectation(reader: &mut Reader<'_>, node: &Node) -> Option<Expectation>
     let expectation = Expectation {
         rows: fields.get("rows").and_then(|n| read_rows(reader, n)),
         quarantine: fields.get("quarantine").and_then(|n| read_rows(reader, n)),
-        error: fields.get("error").and_then(|n| reader.text(n)),
+        error: fields.get("error").and_then(|n| reader.word(n)),
     };
-    if fields.get("rows").is_none() && expectation.quarantine.is_none() && expectation.error.is_none() {
+    if ["rows", "quarantine", "error"].iter().all(|key| fields.get(key).is_none() && !fields.is_meant(key)) {
+        if !fields.is_whole {
+            return None;
+        }
         let fault = Fault::error("missing_key", fields.place.clone(), "nothing is expected");
         reader.fault(fault.hint("expect `rows`, `quarantine` or `error`"));
         return None;
@@ -66,9 +107,13 @@ fn read_rows(reader: &mut Reader<'_>, node: &Node) -> Option<GivenRows> {
                     let text = reader.scalar(csv, "CSV")?.text.clone();
                     Some(GivenRows::Csv(Located { value: text, place: csv.place.clone() }))
                 }
-                (None, Some(file)) => reader.text(file).map(GivenRows::File),
+                (None, Some(file)) => reader.word(file).map(GivenRows::File),
                 _ => {
-                    reader.fault(Fault::error("wrong_value", node.place.clone(), "rows are a list, `{ csv: … }` or `{ file: … }`"));
+                    reader.fault(Fault::error(
+                        "wrong_value",
+                        node.place.clone(),
+                        "rows are a list, `{ csv: … }` or `{ file: … }`",
+                    ));
                     None
                 }
             }

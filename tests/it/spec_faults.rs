@@ -44,7 +44,9 @@ fn broken_yaml_is_one_fault_and_other_files_are_still_read() {
 
 #[test]
 fn unknown_keys_name_the_nearest() {
-    insta::assert_snapshot!(with_source("    columns: { id: bigint }\n    on_invalidd: drop\n    delimeter: ';'\n    frobnicate: 1\n"));
+    insta::assert_snapshot!(with_source(
+        "    columns: { id: bigint }\n    on_invalidd: drop\n    delimeter: ';'\n    frobnicate: 1\n"
+    ));
 }
 
 #[test]
@@ -60,18 +62,36 @@ fn a_comma_inside_an_unquoted_type() {
 }
 
 #[test]
+fn commas_inside_other_unquoted_values() {
+    insta::assert_snapshot!(with_source(
+        "    columns:\n      id: { type: bigint, description: Number, from 1, of the unit }\n    \
+         checks: [coalesce(id, 1, 2) > 0, id > 0]\n    null_values: [a, b]\n"
+    ));
+}
+
+#[test]
 fn a_colon_inside_an_unquoted_rule() {
     insta::assert_snapshot!(with_model("    checks:\n      - city <> 'a: b'\n"));
+    insta::assert_snapshot!(with_model(
+        "    checks:\n      - { city <> 'a: b', on_fail: warn }\n      - { units > 0, on_fail: warn }\n"
+    ));
+    insta::assert_snapshot!(with_model("    checks:\n      - check: city <> 'a: b'\n"));
 }
 
 #[test]
 fn a_hash_cuts_a_rule_off() {
-    insta::assert_snapshot!(with_model("    checks:\n      - city <> 'a #b'\n      - revenue >= 0   # a comment, and meant so\n"));
+    insta::assert_snapshot!(with_model(
+        "    checks:\n      - city <> 'a #b'\n      - revenue >= 0   # a comment, and meant so\n"
+    ));
 }
 
 #[test]
 fn signs_that_start_an_unquoted_value() {
     insta::assert_snapshot!(with_model("    refresh: * * * * *\n"));
+    insta::assert_snapshot!(with_model("    refresh: { cron: */5 * * * * }\n"));
+    insta::assert_snapshot!(with_model("    checks:\n      - %a > 1\n"));
+    insta::assert_snapshot!(with_model("    checks:\n      - \"Price\" > 0\n"));
+    insta::assert_snapshot!(with_model("    checks:\n      - !active\n"));
     insta::assert_snapshot!(with_source("    columns: { id: bigint }\n    timestamp_format: %m/%d/%Y %H:%M\n"));
 }
 
@@ -112,4 +132,55 @@ fn checks_say_what_they_lack() {
     insta::assert_snapshot!(with_model(
         "    checks:\n      - { unique: [a], on_fail: quarantine }\n      - { relationships: { column: a, to: products } }\n      - { name: empty }\n      - { freshness: { column: a } }\n"
     ));
+}
+
+#[test]
+fn a_schedule_that_stands_bare_is_shown_where_it_belongs() {
+    insta::assert_snapshot!(with_model("    refresh: \"0 6 1 * *\"\n"));
+    insta::assert_snapshot!(with_model("    refresh: 5m\n"));
+    insta::assert_snapshot!(with_model("    refresh: { cron: \"0 25 1 * *\" }\n"));
+}
+
+#[test]
+fn what_text_files_need() {
+    insta::assert_snapshot!(with_source("    after: move\n"));
+    insta::assert_snapshot!(with_source(
+        "    columns: { id: bigint, _source_row: bigint }\n    after: delete\n    delimiter: ab\n    timestamp_format: \"%Q\"\n    encoding: utf-9\n"
+    ));
+}
+
+#[test]
+fn rules_name_columns_of_the_contract() {
+    insta::assert_snapshot!(with_source(
+        "    columns: { id: bigint, at: timestamp, Price: real }\n    event_time: id\n    deduplicate: [id, idd, id]\n    \
+         checks:\n      - { not_null: [price] }\n      - { freshness: { column: att, within: 1h }, on_fail: warn }\n"
+    ));
+}
+
+#[test]
+fn unit_tests_name_what_there_is() {
+    let tests = "tests:\n  - name: a\n    model: dayly\n    now: 2018-09-01\n    given:\n      order: []\n      orders:\n        - { idd: 1 }\n        - 5\n    \
+                 expect: {}\n  - { name: a, model: daily, expect: { rows: [] }, givn: {} }\n  - { name: a, model: orders, expect: { rows: 1 } }\n";
+    let pipeline = "sources:\n  orders: { connector: files, path: x, format: csv, columns: { id: bigint } }\nmodels:\n  daily: { sql: select 1 }\n";
+    insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/a.yaml", pipeline), ("tests/a.yaml", tests)]));
+}
+
+#[test]
+fn several_faults_over_two_files_come_in_order_and_as_json() {
+    let project = "version: 2\nname: Shop\ntimezone: UTC\nflight: { listen: nowhere }\nparams:\n  a: { type: money }\n";
+    let pipeline = "pipelines: sales\nmodels:\n  daily: { sql: select 1, key: [a, a], serve: yes, owner: }\n";
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("pipelines")).unwrap();
+    fs::write(dir.path().join("tidemill.yaml"), project).unwrap();
+    fs::write(dir.path().join("pipelines/a.yaml"), pipeline).unwrap();
+    let options = LoadOptions { root: dir.path().to_path_buf(), ..LoadOptions::default() };
+    let (_, faults) = spec::load_with(&options, &|_| None);
+    insta::assert_snapshot!(spec::render::text(&faults, false));
+    let lines: Vec<String> = faults.iter().map(|fault| spec::render::json(fault).to_string()).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn a_folder_without_a_project() {
+    insta::assert_snapshot!(faults(&[("pipelines/a.yaml", "models:\n  daily: { kee: x, sql: select 1 }\n")]));
 }
