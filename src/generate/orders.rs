@@ -1,0 +1,133 @@
+//! Orders with their customers, items, payments and reviews: day by day, in pieces. Knows no file's format.
+
+mod life;
+mod rows;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::limits::{GENERATED_CHUNKS_PER_CORE, GENERATED_ORDERS_PER_CHUNK, GENERATED_ORDERS_PER_WINDOW};
+
+use super::Options;
+use super::catalog::Catalog;
+use super::draw::{Hits, Stream};
+use super::encode::{Encoded, Encoding};
+use super::files::Output;
+use super::parallel;
+use super::people::{People, Purchase};
+use super::places::Places;
+use super::rhythm::{DAY, Period};
+use super::tables::{CUSTOMERS, ITEMS, ORDERS, PAYMENTS, REVIEWS, Table};
+
+use life::Order;
+use rows::{CustomerRow, ItemRow, OrderRow, PaymentRow, ReviewRow};
+
+/// Tables with a file a day.
+const DAILY: [&Table; 4] = [&ORDERS, &ITEMS, &PAYMENTS, &REVIEWS];
+
+/// Writes `customers` as one file, and of each day the orders bought then, with their items, payments and reviews.
+pub(super) fn write(options: &Options, period: &Period, catalog: &Catalog, output: &mut Output) -> Result<()> {
+    let people = People::new(options.seed, period, options.orders)?;
+    let maker = Maker::new(options, period, catalog, output)?;
+    output.touch(&CUSTOMERS, "customers")?;
+    let mut from = 0;
+    while from < period.days() {
+        let to = window_end(people.per_day(), from);
+        let purchases = people.window(from, to)?;
+        let mut rest = purchases.as_slice();
+        for day in from..to {
+            let end = (day as i64 + 1) * DAY;
+            let (of_day, later) = rest.split_at(rest.partition_point(|p| i64::from(p.at) < end));
+            maker.write_day(day, of_day, output)?;
+            rest = later;
+        }
+        from = to;
+    }
+    Ok(())
+}
+
+/// First day after a window that starts at `from`: as many days as are held at once, at least one.
+fn window_end(per_day: &[u64], from: usize) -> usize {
+    let mut held = 0;
+    let days = per_day.iter().skip(from).take_while(|n| {
+        held += **n;
+        held <= GENERATED_ORDERS_PER_WINDOW
+    });
+    from + days.count().max(1)
+}
+
+/// What it takes to make pieces of orders on any core.
+struct Maker<'a> {
+    options: &'a Options,
+    period: &'a Period,
+    catalog: &'a Catalog,
+    places: Places,
+    encodings: HashMap<&'static str, Arc<Encoding>>,
+}
+
+impl<'a> Maker<'a> {
+    fn new(options: &'a Options, period: &'a Period, catalog: &'a Catalog, output: &Output) -> Result<Self> {
+        let mut encodings = HashMap::new();
+        for table in DAILY.iter().chain(&[&CUSTOMERS]) {
+            encodings.insert(table.name, output.encoding(table)?);
+        }
+        Ok(Self { options, period, catalog, places: Places::new(), encodings })
+    }
+
+    fn write_day(&self, day: usize, purchases: &[Purchase], output: &mut Output) -> Result<()> {
+        let name = self.period.name(day);
+        for table in DAILY {
+            output.touch(table, name)?;
+        }
+        let pieces: Vec<&[Purchase]> = purchases.chunks(GENERATED_ORDERS_PER_CHUNK).collect();
+        let wave = parallel::cores() * GENERATED_CHUNKS_PER_CORE;
+        for (turn, pieces) in pieces.chunks(wave).enumerate() {
+            let made = parallel::map(pieces.len(), |n| self.piece(day, turn * wave + n, pieces[n]))?;
+            for piece in made {
+                for (table, rows) in piece {
+                    let stem = if table.name == CUSTOMERS.name { "customers" } else { name };
+                    output.append(table, stem, rows)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of all tables for some purchases of a day.
+    fn piece(&self, day: usize, piece: usize, purchases: &[Purchase]) -> Result<Vec<(&'static Table, Encoded)>> {
+        let place = (day as u64) << 32 | piece as u64;
+        let mut stream = Stream::new(self.options.seed, "orders", place);
+        let (start, end) = (self.period.start, self.period.end());
+        let orders: Vec<Order> =
+            purchases.iter().map(|p| Order::new(self.options.seed, p, start, end, self.catalog, &mut stream)).collect();
+        let items = orders.iter().flat_map(|o| o.items.iter().zip(1..).map(move |(item, n)| ItemRow(o, item, n)));
+        let payments =
+            orders.iter().flat_map(|o| o.payments.iter().zip(1..).map(move |(paid, n)| PaymentRow(o, paid, n)));
+        let reviews = orders.iter().filter_map(|o| Some(ReviewRow(o, o.review.as_ref()?)));
+        let customers = orders.iter().filter(|o| o.is_customer_listed).map(|o| CustomerRow(o, &self.places));
+        Ok(vec![
+            (&CUSTOMERS, self.encoding(&CUSTOMERS)?.encode(customers, self.broken("", 0.0, place))?),
+            (
+                &ORDERS,
+                self.encoding(&ORDERS)?.encode(orders.iter().map(OrderRow), self.some_broken("bad orders", place))?,
+            ),
+            (&ITEMS, self.encoding(&ITEMS)?.encode(items, self.some_broken("bad items", place))?),
+            (&PAYMENTS, self.encoding(&PAYMENTS)?.encode(payments, self.some_broken("bad payments", place))?),
+            (&REVIEWS, self.encoding(&REVIEWS)?.encode(reviews, self.some_broken("bad reviews", place))?),
+        ])
+    }
+
+    fn encoding(&self, table: &Table) -> Result<&Encoding> {
+        let missing = || crate::error::Error::internal("a generated table has no encoding").with("table", table.name);
+        self.encodings.get(table.name).map(AsRef::as_ref).ok_or_else(missing)
+    }
+
+    fn some_broken(&self, label: &str, place: u64) -> Hits {
+        self.broken(label, self.options.malformed, place)
+    }
+
+    fn broken(&self, label: &str, share: f64, place: u64) -> Hits {
+        Hits::new(Stream::new(self.options.seed, label, place), share)
+    }
+}
