@@ -8,7 +8,7 @@ use crate::limits::GENERATED_PRODUCTS_MAX;
 use super::draw::{Hits, Stream, Weighted, bits_of, id_of};
 use super::encode::{Encoding, Fields, Row};
 use super::files::Output;
-use super::parallel;
+use super::parallel::Crew;
 use super::places::Places;
 use super::tables::{PRODUCT_CATEGORIES, PRODUCTS, SELLERS};
 
@@ -134,10 +134,10 @@ impl Catalog {
     }
 
     /// Writes `products`, `product_categories` and `sellers`.
-    pub(super) fn write(&self, output: &mut Output) -> Result<()> {
+    pub(super) fn write(&self, crew: Crew, output: &mut Output) -> Result<()> {
         let encoding = output.encoding(&PRODUCTS)?;
         for piece in
-            parallel::map(self.products.len().div_ceil(PRODUCTS_PER_CHUNK), |n| self.products_piece(n, &encoding))?
+            crew.map(self.products.len().div_ceil(PRODUCTS_PER_CHUNK), |n| self.products_piece(n, &encoding))?
         {
             output.append(&PRODUCTS, "products", piece)?;
         }

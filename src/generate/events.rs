@@ -16,7 +16,7 @@ use super::catalog::Catalog;
 use super::draw::{Hits, Stream};
 use super::encode::{Encoded, Encoding, Fields, Row};
 use super::files::Output;
-use super::parallel;
+use super::parallel::Crew;
 use super::rhythm::{Clock, DAY, Period};
 use super::tables::EVENTS;
 
@@ -35,15 +35,21 @@ pub(super) struct Told {
 }
 
 /// Writes `events`: `options.events` rows, and repeats and malformed lines beside them.
-pub(super) fn write(options: &Options, period: &Period, catalog: &Catalog, output: &mut Output) -> Result<Told> {
+pub(super) fn write(
+    options: &Options,
+    crew: Crew,
+    period: &Period,
+    catalog: &Catalog,
+    output: &mut Output,
+) -> Result<Told> {
     let maker = Maker { options, period, catalog, clock: Clock::new(3), encoding: output.encoding(&EVENTS)? };
     let slices = slices(period, options.events);
-    let wave = parallel::cores() * GENERATED_CHUNKS_PER_CORE;
+    let wave = crew.workers * GENERATED_CHUNKS_PER_CORE;
     let mut held = Held::default();
     let mut told = Told::default();
     for (turn, wave_slices) in slices.chunks(wave).enumerate() {
         let first = turn * wave;
-        let made = parallel::map(wave_slices.len(), |n| Ok(maker.sessions(first + n, &wave_slices[n])))?;
+        let made = crew.map(wave_slices.len(), |n| Ok(maker.sessions(first + n, &wave_slices[n])))?;
         let mut pieces = Vec::with_capacity(made.len());
         for (own, late) in made {
             pieces.push(Piece { events: own, late: Vec::new() });
@@ -52,7 +58,7 @@ pub(super) fn write(options: &Options, period: &Period, catalog: &Catalog, outpu
             }
         }
         held.pass_on(&mut pieces, wave_slices, &slices, first);
-        let written = parallel::map(pieces.len(), |n| maker.encode(first + n, &pieces[n]))?;
+        let written = crew.map(pieces.len(), |n| maker.encode(first + n, &pieces[n]))?;
         for (slice, (rows, counts)) in wave_slices.iter().zip(written) {
             told.late += counts.late;
             told.duplicates += counts.duplicates;

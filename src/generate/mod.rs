@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 
 use catalog::Catalog;
 use files::Output;
+use parallel::Crew;
 use rhythm::Period;
 
 /// What to generate.
@@ -105,12 +106,16 @@ pub struct TableSummary {
 /// Usage, for shares outside 0 to 1, no days, a period past the year 9999 or malformed lines in Parquet; external, for I/O.
 pub fn shop(options: &Options) -> Result<Summary> {
     check(options)?;
+    make(options, Crew::of_all_cores())
+}
+
+fn make(options: &Options, crew: Crew) -> Result<Summary> {
     let period = Period::new(options.start, options.days)?;
     let catalog = Catalog::new(options.seed, options.orders, options.events);
     let mut output = Output::new(options)?;
-    catalog.write(&mut output)?;
-    orders::write(options, &period, &catalog, &mut output)?;
-    let told = events::write(options, &period, &catalog, &mut output)?;
+    catalog.write(crew, &mut output)?;
+    orders::write(options, crew, &period, &catalog, &mut output)?;
+    let told = events::write(options, crew, &period, &catalog, &mut output)?;
     Ok(Summary { tables: output.finish()?, late: told.late, duplicates: told.duplicates })
 }
 
@@ -134,4 +139,49 @@ fn check(options: &Options) -> Result<()> {
         return Err(Error::usage("Parquet has no lines that could be malformed: choose csv or json"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        for folder in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+            for file in fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+                found.insert(file.path().strip_prefix(dir).unwrap().to_path_buf(), fs::read(file.path()).unwrap());
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn bytes_are_the_same_whatever_the_number_of_workers() {
+        // Large enough that a day has several pieces of events and of orders, and customers several pieces.
+        let with = |workers| {
+            let dir = tempfile::tempdir().unwrap();
+            let options = Options {
+                dir: dir.path().to_path_buf(),
+                orders: 40_000,
+                events: 300_000,
+                seed: 3,
+                start: NaiveDate::from_ymd_opt(2018, 11, 3).unwrap(),
+                days: 2,
+                format: Format::Csv,
+                late: 0.02,
+                duplicates: 0.02,
+                malformed: 0.01,
+            };
+            let summary = make(&options, Crew { workers }).unwrap();
+            (summary, files(dir.path()))
+        };
+        let one = with(1);
+        for workers in [2, 5] {
+            assert!(one == with(workers), "{workers} workers");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::catalog::Catalog;
 use super::draw::{Hits, Stream};
 use super::encode::{Encoded, Encoding};
 use super::files::Output;
-use super::parallel;
+use super::parallel::Crew;
 use super::people::{People, Purchase};
 use super::places::Places;
 use super::rhythm::{DAY, Period};
@@ -27,9 +27,15 @@ use rows::{CustomerRow, ItemRow, OrderRow, PaymentRow, ReviewRow};
 const DAILY: [&Table; 4] = [&ORDERS, &ITEMS, &PAYMENTS, &REVIEWS];
 
 /// Writes `customers` as one file, and of each day the orders bought then, with their items, payments and reviews.
-pub(super) fn write(options: &Options, period: &Period, catalog: &Catalog, output: &mut Output) -> Result<()> {
-    let people = People::new(options.seed, period, options.orders)?;
-    let maker = Maker::new(options, period, catalog, output)?;
+pub(super) fn write(
+    options: &Options,
+    crew: Crew,
+    period: &Period,
+    catalog: &Catalog,
+    output: &mut Output,
+) -> Result<()> {
+    let people = People::new(options.seed, crew, period, options.orders)?;
+    let maker = Maker::new(options, crew, period, catalog, output)?;
     output.touch(&CUSTOMERS, "customers")?;
     let mut from = 0;
     while from < period.days() {
@@ -60,6 +66,7 @@ fn window_end(per_day: &[u64], from: usize) -> usize {
 /// What it takes to make pieces of orders on any core.
 struct Maker<'a> {
     options: &'a Options,
+    crew: Crew,
     period: &'a Period,
     catalog: &'a Catalog,
     places: Places,
@@ -67,12 +74,18 @@ struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    fn new(options: &'a Options, period: &'a Period, catalog: &'a Catalog, output: &Output) -> Result<Self> {
+    fn new(
+        options: &'a Options,
+        crew: Crew,
+        period: &'a Period,
+        catalog: &'a Catalog,
+        output: &Output,
+    ) -> Result<Self> {
         let mut encodings = HashMap::new();
         for table in DAILY.iter().chain(&[&CUSTOMERS]) {
             encodings.insert(table.name, output.encoding(table)?);
         }
-        Ok(Self { options, period, catalog, places: Places::new(), encodings })
+        Ok(Self { options, crew, period, catalog, places: Places::new(), encodings })
     }
 
     fn write_day(&self, day: usize, purchases: &[Purchase], output: &mut Output) -> Result<()> {
@@ -81,9 +94,9 @@ impl<'a> Maker<'a> {
             output.touch(table, name)?;
         }
         let pieces: Vec<&[Purchase]> = purchases.chunks(GENERATED_ORDERS_PER_CHUNK).collect();
-        let wave = parallel::cores() * GENERATED_CHUNKS_PER_CORE;
+        let wave = self.crew.workers * GENERATED_CHUNKS_PER_CORE;
         for (turn, pieces) in pieces.chunks(wave).enumerate() {
-            let made = parallel::map(pieces.len(), |n| self.piece(day, turn * wave + n, pieces[n]))?;
+            let made = self.crew.map(pieces.len(), |n| self.piece(day, turn * wave + n, pieces[n]))?;
             for piece in made {
                 for (table, rows) in piece {
                     let stem = if table.name == CUSTOMERS.name { "customers" } else { name };

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::limits::{GENERATED_CUSTOMERS_PER_CHUNK, GENERATED_ORDERS_PER_CUSTOMER};
 
 use super::draw::{Stream, Weighted, bits_of, id_of, unit};
-use super::parallel;
+use super::parallel::Crew;
 use super::rhythm::{Clock, DAY, HEAVIEST_DAY, Period};
 
 /// Names of the streams that belong to customers and to their orders.
@@ -74,6 +74,7 @@ impl Purchase {
 /// All customers of a shop, as many as make its orders.
 pub(super) struct People<'p> {
     seed: u64,
+    crew: Crew,
     period: &'p Period,
     births: Weighted,
     clock: Clock,
@@ -89,10 +90,11 @@ pub(super) struct People<'p> {
 
 impl<'p> People<'p> {
     /// Plays customers until they have made `orders` purchases, and counts those of each day.
-    pub(super) fn new(seed: u64, period: &'p Period, orders: u64) -> Result<Self> {
+    pub(super) fn new(seed: u64, crew: Crew, period: &'p Period, orders: u64) -> Result<Self> {
         let arrivals: Vec<f64> = (0..period.days()).map(|d| period.weight(d)).collect();
         let mut people = Self {
             seed,
+            crew,
             period,
             births: Weighted::new(&arrivals),
             clock: Clock::new(0),
@@ -103,9 +105,9 @@ impl<'p> People<'p> {
         };
         let mut total = 0;
         while total < orders {
-            let wave = parallel::cores();
+            let wave = crew.workers;
             let first = people.chunks;
-            let played = parallel::map(wave, |n| Ok(people.count(first + n as u64)))?;
+            let played = crew.map(wave, |n| Ok(people.count(first + n as u64)))?;
             for days in played {
                 if total >= orders {
                     break;
@@ -133,11 +135,11 @@ impl<'p> People<'p> {
     pub(super) fn window(&self, from: usize, to: usize) -> Result<Vec<Purchase>> {
         let mut all = Vec::new();
         let (low, high) = (from as i64 * DAY, to as i64 * DAY);
-        let wave = 16 * parallel::cores();
+        let wave = 16 * self.crew.workers;
         let mut chunk = 0;
         while chunk < self.chunks {
             let n = wave.min((self.chunks - chunk) as usize);
-            let pieces = parallel::map(n, |i| {
+            let pieces = self.crew.map(n, |i| {
                 let mut kept = Vec::new();
                 let mut left = self.allowance(chunk + i as u64);
                 self.play(chunk + i as u64, |purchase| {

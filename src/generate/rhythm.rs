@@ -136,7 +136,7 @@ mod tests {
         assert_eq!(local.second(0.0), 0);
         assert!(local.second(0.999_999_999) < DAY);
         // Night is quiet from 2 to 6 here, so from 5 to 9 in UTC.
-        assert!(local.second(0.05) / 3600 >= 6, "{}", local.second(0.05));
+        assert!(local.second(0.06) / 3600 >= 6, "{}", local.second(0.06));
         let night = |clock: &Clock, from: i64| {
             (0..1000).filter(|q| (from..from + 4).contains(&(clock.second(f64::from(*q) / 1000.0) / 3600))).count()
         };

@@ -4,3 +4,6 @@
 fn _uses() -> Option<u8> {
     Some(Some(1u8).unwrap() + Some(1u8).expect("x") + if false { panic!() } else { 0 })
 }
+
+mod generate;
+mod shop_clv;
