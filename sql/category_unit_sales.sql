@@ -2,7 +2,7 @@ SELECT
     CAST(date_trunc('month', o.order_purchase_timestamp) AS date) AS month,
     coalesce(t.product_category_name_english, p.product_category_name, 'unknown') AS category,
     count(*) AS units,
-    sum(i.price) AS revenue
+    coalesce(sum(i.price), 0) AS revenue
 FROM items AS i
 JOIN orders AS o ON o.order_id = i.order_id
 LEFT JOIN products AS p ON p.product_id = i.product_id

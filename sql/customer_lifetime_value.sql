@@ -8,7 +8,8 @@
 -- T, the age now. The chance to be active still, exactly:
 --     1 / (1 + a / (b + x) * ((alpha + T) / (alpha + t_x)) ^ (r + x))
 -- Purchases in the horizon h of an active customer, with the probability of leaving at its posterior mean
--- p = a / (a + b + x + 1) and the rate integrated out (the full integral over p is a hypergeometric function):
+-- p = a / (a + b + x + 1) and the rate integrated out (the full integral over p is a hypergeometric function; over generated
+-- shops it came to 4 to 14 percent more in sum, and was no closer to what customers then spent):
 --     (1 - (1 + p h / (alpha + T)) ^ -(r + x)) / p
 -- Spend: the gamma-gamma model. P. S. Fader, B. G. S. Hardie, K. L. Lee, "RFM and CLV: using iso-value curves for customer
 -- base analysis", Journal of Marketing Research 42 (2005). With n purchases of z in total:
@@ -17,7 +18,8 @@
 --
 -- It reads no clock: time stands at the latest day of purchase of any order, also of one that was canceled. An order without
 -- items counts as a purchase of 0.00, as in daily_sales. A purchase is a day here: two baskets an hour apart say little
--- about the next month. Every factor is finite and above 0 for any history, one-order customers included.
+-- about the next month. For any history every factor is finite and not negative: a customer of one order has x = t_x = 0,
+-- one who bought last on the latest day has t_x = T.
 WITH purchases AS (
     SELECT
         c.customer_unique_id,
