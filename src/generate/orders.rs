@@ -41,13 +41,7 @@ pub(super) fn write(
     while from < period.days() {
         let to = window_end(people.per_day(), from);
         let purchases = people.window(from, to)?;
-        let mut rest = purchases.as_slice();
-        for day in from..to {
-            let end = (day as i64 + 1) * DAY;
-            let (of_day, later) = rest.split_at(rest.partition_point(|p| i64::from(p.at) < end));
-            maker.write_day(day, of_day, output)?;
-            rest = later;
-        }
+        maker.write_days(&pieces(from, to, &purchases), output)?;
         from = to;
     }
     Ok(())
@@ -61,6 +55,29 @@ fn window_end(per_day: &[u64], from: usize) -> usize {
         held <= GENERATED_ORDERS_PER_WINDOW
     });
     from + days.count().max(1)
+}
+
+/// Purchases of one day that are made into rows together.
+struct Piece<'p> {
+    day: usize,
+    /// Number in its day.
+    number: usize,
+    purchases: &'p [Purchase],
+}
+
+/// Cuts purchases, by time, into the pieces of their days. Each day has one, so that each day has its files.
+fn pieces(from: usize, to: usize, purchases: &[Purchase]) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut rest = purchases;
+    for day in from..to {
+        let end = (day as i64 + 1) * DAY;
+        let (of_day, later) = rest.split_at(rest.partition_point(|p| i64::from(p.at) < end));
+        rest = later;
+        let (first, others) = of_day.split_at(of_day.len().min(GENERATED_ORDERS_PER_CHUNK));
+        let cut = std::iter::once(first).chain(others.chunks(GENERATED_ORDERS_PER_CHUNK));
+        pieces.extend(cut.enumerate().map(|(number, purchases)| Piece { day, number, purchases }));
+    }
+    pieces
 }
 
 /// What it takes to make pieces of orders on any core.
@@ -88,18 +105,12 @@ impl<'a> Maker<'a> {
         Ok(Self { options, crew, period, catalog, places: Places::new(), encodings })
     }
 
-    fn write_day(&self, day: usize, purchases: &[Purchase], output: &mut Output) -> Result<()> {
-        let name = self.period.name(day);
-        for table in DAILY {
-            output.touch(table, name)?;
-        }
-        let pieces: Vec<&[Purchase]> = purchases.chunks(GENERATED_ORDERS_PER_CHUNK).collect();
-        let wave = self.crew.workers * GENERATED_CHUNKS_PER_CORE;
-        for (turn, pieces) in pieces.chunks(wave).enumerate() {
-            let made = self.crew.map(pieces.len(), |n| self.piece(day, turn * wave + n, pieces[n]))?;
-            for piece in made {
-                for (table, rows) in piece {
-                    let stem = if table.name == CUSTOMERS.name { "customers" } else { name };
+    fn write_days(&self, pieces: &[Piece], output: &mut Output) -> Result<()> {
+        for wave in pieces.chunks(self.crew.workers * GENERATED_CHUNKS_PER_CORE) {
+            let made = self.crew.map(wave.len(), |n| self.rows(&wave[n]))?;
+            for (piece, tables) in wave.iter().zip(made) {
+                for (table, rows) in tables {
+                    let stem = if table.name == CUSTOMERS.name { "customers" } else { self.period.name(piece.day) };
                     output.append(table, stem, rows)?;
                 }
             }
@@ -108,12 +119,15 @@ impl<'a> Maker<'a> {
     }
 
     /// Rows of all tables for some purchases of a day.
-    fn piece(&self, day: usize, piece: usize, purchases: &[Purchase]) -> Result<Vec<(&'static Table, Encoded)>> {
-        let place = (day as u64) << 32 | piece as u64;
+    fn rows(&self, piece: &Piece) -> Result<Vec<(&'static Table, Encoded)>> {
+        let place = (piece.day as u64) << 32 | piece.number as u64;
         let mut stream = Stream::new(self.options.seed, "orders", place);
         let (start, end) = (self.period.start, self.period.end());
-        let orders: Vec<Order> =
-            purchases.iter().map(|p| Order::new(self.options.seed, p, start, end, self.catalog, &mut stream)).collect();
+        let orders: Vec<Order> = piece
+            .purchases
+            .iter()
+            .map(|p| Order::new(self.options.seed, p, start, end, self.catalog, &mut stream))
+            .collect();
         let items = orders.iter().flat_map(|o| o.items.iter().zip(1..).map(move |(item, n)| ItemRow(o, item, n)));
         let payments =
             orders.iter().flat_map(|o| o.payments.iter().zip(1..).map(move |(paid, n)| PaymentRow(o, paid, n)));
