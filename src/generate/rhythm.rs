@@ -140,7 +140,9 @@ mod tests {
         let night = |clock: &Clock, from: i64| {
             (0..1000).filter(|q| (from..from + 4).contains(&(clock.second(f64::from(*q) / 1000.0) / 3600))).count()
         };
-        assert_eq!(night(&local, 2), night(&utc, 5));
+        // Quantiles at the edges of hours may fall on either side.
+        assert!(night(&local, 2).abs_diff(night(&utc, 5)) <= 1);
+        assert!(night(&utc, 2) > 2 * night(&local, 2));
         assert!(night(&local, 2) < 30);
     }
 

@@ -4,7 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, TimeUnit};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::NaiveDate;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tidemill::error::ErrorKind;
 use tidemill::generate::{Format, Options, Summary, shop};
 
@@ -177,7 +181,7 @@ fn malformed_lines_stand_beside_the_same_rows() {
 }
 
 #[test]
-fn json_lines_and_parquet_hold_the_rows_of_csv() {
+fn json_lines_hold_the_rows_of_csv() {
     let (csv, json) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     shop(&options(csv.path())).unwrap();
     shop(&Options { format: Format::Json, ..options(json.path()) }).unwrap();
@@ -198,6 +202,41 @@ fn json_lines_and_parquet_hold_the_rows_of_csv() {
         let review: serde_json::Value = serde_json::from_str(line).unwrap();
         assert!((1..=5).contains(&review["review_score"].as_i64().unwrap()));
     }
+}
+
+#[test]
+fn parquet_holds_the_rows_of_csv_in_the_contracts_types() {
+    let (csv, parquet) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    shop(&options(csv.path())).unwrap();
+    let summary = shop(&Options { format: Format::Parquet, ..options(parquet.path()) }).unwrap();
+    let csv = files(csv.path());
+    let read = |name: &str| {
+        let file = fs::File::open(parquet.path().join(name)).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
+        let schema = reader.schema();
+        let batches: Vec<_> = reader.map(Result::unwrap).collect();
+        concat_batches(&schema, &batches).unwrap()
+    };
+    let events = read("events/2018-01-05.parquet");
+    assert_eq!(*events.schema().field(0).data_type(), DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+    assert_eq!(*events.schema().field(6).data_type(), DataType::Decimal128(12, 2));
+    assert!(!events.schema().field(0).is_nullable() && events.schema().field(5).is_nullable());
+    let shown = ["event_type", "product_id", "category_code", "brand", "price", "user_id", "user_session"];
+    let shown = shown.map(|name| {
+        let column = events.column_by_name(name).unwrap();
+        ArrayFormatter::try_new(column, &FormatOptions::default()).unwrap()
+    });
+    let text = std::str::from_utf8(&csv["events/2018-01-05.csv"]).unwrap();
+    assert_eq!(events.num_rows(), text.lines().count() - 1);
+    for (row, line) in text.lines().skip(1).enumerate() {
+        let fields: Vec<&str> = line.split(',').collect();
+        let expected = [1, 2, 4, 5, 6, 7, 8].map(|i| fields[i].to_owned());
+        assert_eq!(shown.each_ref().map(|column| column.value(row).to_string()), expected, "row {row}");
+    }
+    let orders = read("orders/2018-01-06.parquet");
+    assert_eq!(*orders.schema().field(3).data_type(), DataType::Timestamp(TimeUnit::Microsecond, None));
+    assert_eq!(orders.num_rows(), csv["orders/2018-01-06.csv"].iter().filter(|b| **b == b'\n').count() - 1);
+    assert_eq!((rows(&summary, "orders"), rows(&summary, "events")), (3_000, 20_000));
 }
 
 #[test]
