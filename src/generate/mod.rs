@@ -184,4 +184,28 @@ mod tests {
             assert!(one == with(workers), "{workers} workers");
         }
     }
+
+    #[test]
+    fn a_day_of_many_pieces_is_in_order_of_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options {
+            dir: dir.path().to_path_buf(),
+            orders: 30_000,
+            events: 200_000,
+            seed: 5,
+            start: NaiveDate::from_ymd_opt(2018, 1, 5).unwrap(),
+            days: 1,
+            format: Format::Csv,
+            late: 0.0,
+            duplicates: 0.0,
+            malformed: 0.0,
+        };
+        shop(&options).unwrap();
+        for (name, column, rows) in [("events/2018-01-05.csv", 0, 200_000), ("orders/2018-01-05.csv", 3, 30_000)] {
+            let text = fs::read_to_string(dir.path().join(name)).unwrap();
+            let times: Vec<&str> = text.lines().skip(1).filter_map(|line| line.split(',').nth(column)).collect();
+            assert_eq!(times.len(), rows);
+            assert!(times.is_sorted() && times.iter().all(|t| t.starts_with("2018-01-05")), "{name}");
+        }
+    }
 }
