@@ -43,7 +43,8 @@ pub struct Options {
     pub days: u32,
     /// How files are written.
     pub format: Format,
-    /// Share of events, 0 to 1, that stand in the file of one of the three days after theirs (those of the last day: at the end of its file).
+    /// Share of events, 0 to 1, that stand in the file of one of the three days after their own. Where the period has no such
+    /// day they stand in the last file, out of order.
     pub late: f64,
     /// Share of events, 0 to 1, that stand twice: added to `events`.
     pub duplicates: f64,
@@ -79,7 +80,7 @@ impl Format {
 pub struct Summary {
     /// Tables in order of folders' first writing.
     pub tables: Vec<TableSummary>,
-    /// Events that stand in a later day's file, or at the end of the last day's.
+    /// Events that stand in a later file than their own, or out of order in the last one.
     pub late: u64,
     /// Events written a second time.
     pub duplicates: u64,
