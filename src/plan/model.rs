@@ -124,7 +124,7 @@ fn register(ctx: &SessionContext, query: &Query, sql: &SqlText, relations: &Rela
         let schema = if is_source && names_hidden { with_hidden(ctx, schema) } else { Arc::clone(schema) };
         let table = Arc::new(RelationTable { name: name.clone(), schema });
         // The same relation twice in one query is one table.
-        let table_ref = datafusion::sql::TableReference::bare(name.clone());
+        let table_ref = datafusion::common::TableReference::bare(name.clone());
         if !ctx.table_exist(table_ref.clone()).unwrap_or(false)
             && let Err(error) = ctx.register_table(table_ref, table)
         {

@@ -127,7 +127,7 @@ impl<'a> Planner<'a> {
         let ctx = self.session();
         let full = model::with_hidden(&ctx, schema);
         let table = Arc::new(RelationTable { name: spec.name.value.clone(), schema: full });
-        ctx.register_table(datafusion::sql::TableReference::bare(spec.name.value.clone()), table).map_err(|e| internal(&e))?;
+        ctx.register_table(datafusion::common::TableReference::bare(spec.name.value.clone()), table).map_err(|e| internal(&e))?;
         let mut statements = Parser::parse_sql(&TidemillDialect, &text).map_err(|e| internal(&e))?;
         let statement = statements.pop().ok_or_else(|| internal(&"nothing to plan"))?;
         let plan = ctx.state().statement_to_plan(DfStatement::Statement(Box::new(statement))).await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DataFusionError, Result as DataFusionResult};
 use datafusion::datasource::{DefaultTableSource, TableType, ViewTable, provider_as_source};
 use datafusion::logical_expr::logical_plan::TableScanBuilder;

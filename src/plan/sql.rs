@@ -75,18 +75,11 @@ fn syntax_fault(sql: &SqlText, error: &ParserError) -> Fault {
         first.make_ascii_lowercase();
     }
     let place = match numbers {
-        Some((line, column)) => token_at(sql, line, column),
+        Some((line, column)) => sql.place_at(line, column),
         None if message.contains("EOF") => end(sql),
         None => first_line(sql),
     };
     Fault::error("sql_syntax", place, lower)
-}
-
-/// The word or sign that starts at a line and column.
-fn token_at(sql: &SqlText, line: usize, column: usize) -> Place {
-    let text = sql.text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    let word = text.chars().skip(column.saturating_sub(1)).take_while(|c| c.is_alphanumeric() || *c == '_').count();
-    sql.place_at(line, column..column + word.max(1))
 }
 
 fn end(sql: &SqlText) -> Place {
@@ -108,9 +101,9 @@ pub(super) fn place(sql: &SqlText, span: Span) -> Option<Place> {
     }
     let (line, start) = (span.start.line as usize, span.start.column as usize);
     if span.end.line == span.start.line && span.end.column > span.start.column {
-        return Some(sql.place_at(line, start..span.end.column as usize));
+        return Some(sql.place_between((line, start), (line, span.end.column as usize)));
     }
-    Some(token_at(sql, line, start))
+    Some(sql.place_at(line, start))
 }
 
 /// A name as the engine folds it.
