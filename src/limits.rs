@@ -20,3 +20,12 @@ pub const OPEN_FILES: usize = 256;
 
 /// Bytes of rows that one stream holds back before it opens a file: what ends sooner goes into one file with the others.
 pub const SMALL_STREAM_BYTES: usize = 8 << 20;
+
+/// Tries of one Delta commit that others keep getting ahead of. Only followers of the same pipeline write our tables.
+pub const DELTA_COMMIT_TRIES: usize = 10;
+
+/// How long a table's log, and the files that it no longer names, are kept, as Delta writes it.
+pub const DELTA_LOG_RETENTION: &str = "interval 7 days";
+
+/// How long commit records and files that nothing names any longer are kept: as long as the tables' logs.
+pub const RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
