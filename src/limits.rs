@@ -29,3 +29,15 @@ pub const DELTA_LOG_RETENTION: &str = "interval 7 days";
 
 /// How long commit records and files that nothing names any longer are kept: as long as the tables' logs.
 pub const RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Tables that follow a record at the same time: each is a few small requests.
+pub const FOLLOWED_TABLES: usize = 8;
+
+/// How often a waiting process looks whether a lease has become free: soon enough for a person, rare enough for a store.
+pub const LEASE_POLL: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Tries to swap a lease that others swap at the same time.
+pub const LEASE_SWAP_TRIES: usize = 10;
+
+/// Runs that the history keeps, one small file each.
+pub const RUNS_KEPT: usize = 2000;
