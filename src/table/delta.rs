@@ -445,7 +445,3 @@ pub async fn is_newer(warehouse: &Warehouse, table: &str, version: i64) -> Resul
         .map_err(|e| Error::external("a Delta log can't be listed").with("table", table).caused_by(e))?;
     Ok(latest > from)
 }
-
-#[cfg(test)]
-#[path = "delta_tests.rs"]
-mod tests;
