@@ -72,3 +72,24 @@ pub const GENERATED_CHUNKS_PER_CORE: usize = 2;
 
 /// Products of a generated shop at most: the catalog is held in memory, about 100 bytes each.
 pub const GENERATED_PRODUCTS_MAX: u64 = 500_000;
+
+/// Tries of one Delta commit that others keep getting ahead of. Only followers of the same pipeline write our tables.
+pub const DELTA_COMMIT_TRIES: usize = 10;
+
+/// How long a table's log, and the files that it no longer names, are kept, as Delta writes it.
+pub const DELTA_LOG_RETENTION: &str = "interval 7 days";
+
+/// How long commit records and files that nothing names any longer are kept: as long as the tables' logs.
+pub const RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Tables that follow a record at the same time: each is a few small requests.
+pub const FOLLOWED_TABLES: usize = 8;
+
+/// How often a waiting process looks whether a lease has become free: soon enough for a person, rare enough for a store.
+pub const LEASE_POLL: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Tries to swap a lease that others swap at the same time.
+pub const LEASE_SWAP_TRIES: usize = 10;
+
+/// Runs that the history keeps, one small file each.
+pub const RUNS_KEPT: usize = 2000;

@@ -1,5 +1,7 @@
 //! The warehouse: object store, data files, Delta tables, reading at a version. Knows no model and no source.
 
+pub mod delta;
+pub mod garbage;
 mod local;
 mod partition;
 mod scan;

@@ -189,7 +189,3 @@ fn unqualified(filter: Expr) -> DataFusionResult<Expr> {
     })?;
     Ok(plain.data)
 }
-
-#[cfg(test)]
-#[path = "scan_tests.rs"]
-mod tests;

@@ -114,6 +114,14 @@ impl Warehouse {
         LocalStore::default().file(&path).external("the path can't be used")
     }
 
+    /// The file on local disk that a path of the warehouse stands for.
+    ///
+    /// # Errors
+    /// Internal if the warehouse isn't local.
+    pub fn file(&self, relative: &str) -> Result<PathBuf> {
+        self.folder(&Path::from(relative))
+    }
+
     /// Writes an object that must not be there yet. Atomic; on local disk also durable.
     ///
     /// A put that failed on the way and was tried again finds its own bytes: that counts as [`Put::Created`], so bytes
