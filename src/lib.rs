@@ -4,7 +4,7 @@
 
 //X pub mod cli; //       one file a command: reads arguments, prints, never decides
 //X pub mod serve; //     Arrow Flight SQL over the tables
-//X pub mod run; //       a project at work: leases, commits, followers, refreshes, history
+pub mod run; //       a project at work: leases, commits, followers, refreshes, history
 pub mod connect; //   sources by name; files: find, decode, land
 pub mod table; //     the warehouse: object store, data files, Delta tables, time travel
 pub mod engine; //    runs canonical plans; compares relations

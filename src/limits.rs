@@ -93,3 +93,9 @@ pub const LEASE_SWAP_TRIES: usize = 10;
 
 /// Runs that the history keeps, one small file each.
 pub const RUNS_KEPT: usize = 2000;
+
+/// How long a look at the commits serves further queries: many queries cost one look, and each is fresh within a second.
+pub const SNAPSHOT_TTL: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Runs that `status` and the system tables look back on.
+pub const LISTED_RUNS: usize = 1000;

@@ -308,6 +308,20 @@ impl CommitChain {
     }
 }
 
+/// Pipelines that have commits in the warehouse, in order of names.
+///
+/// # Errors
+/// External: the store.
+pub async fn pipelines(warehouse: &Warehouse) -> Result<Vec<String>> {
+    let folder = warehouse.path(BOOKKEEPING);
+    let listed = warehouse.store.list_with_delimiter(Some(&folder)).await;
+    let listed = listed.external("the pipelines can't be listed")?;
+    let names = listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned));
+    let mut names: Vec<String> = names.filter(|name| name != "runs").collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
 #[derive(Deserialize)]
 struct Format {
     format: u64,

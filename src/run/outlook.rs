@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::connect::files::FilesPosition;
 use crate::error::Result;
 use crate::plan::PlannedModel;
 use crate::run::commit::{CommitChain, CommitRecord};
-use crate::run::history::RunRecord;
+use crate::run::history;
 use crate::run::project::OpenProject;
 use crate::table::{Warehouse, delta};
 
@@ -109,8 +110,8 @@ fn definition(model: &PlannedModel, published: Option<&str>) -> ModelOutlook {
 
 async fn source_outlook(open: &OpenProject, name: &str, position: Option<&serde_json::Value>) -> Result<SourceOutlook> {
     let mut outlook = SourceOutlook { source: name.into(), changes: None, notes: Vec::new(), problem: None };
-    let files = open.files(name)?;
-    match files.look(position).await {
+    let prior = FilesPosition::from_json(position)?;
+    match open.files(name)?.discover(&prior, false).await {
         Err(error) => outlook.problem = Some(error.to_string()),
         Ok(look) => {
             outlook.changes = look.changes();
@@ -149,7 +150,7 @@ pub struct ModelStatus {
 pub async fn status(open: &OpenProject) -> Result<Vec<ModelStatus>> {
     let warehouse = open.warehouse().await?;
     let records = records(open, &warehouse).await?;
-    let runs = RunRecord::list(&warehouse, crate::limits::STATUS_RUNS).await?;
+    let runs = history::list(&warehouse, crate::limits::LISTED_RUNS).await?;
     let mut models = Vec::new();
     for model in &open.plan.models {
         let entry = records.get(&model.pipeline).and_then(|record| record.tables.get(&model.name));
@@ -166,7 +167,7 @@ pub async fn status(open: &OpenProject) -> Result<Vec<ModelStatus>> {
             model: model.name.clone(),
             status,
             refreshed_at_us: entry.map(|e| e.refreshed_at_us).max(confirmed),
-            version: delta::version(&warehouse, &model.name).await?,
+            version: delta::version_of(&warehouse, &model.name).await?,
             rows: entry.map(|e| e.rows),
             reason,
         });

@@ -1,6 +1,6 @@
 //! Models over the sources as they are now, computed on the fly: for `show` and for sources in `query`. Publishes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
@@ -10,27 +10,42 @@ use crate::error::{Error, Result};
 use crate::plan;
 use crate::run::project::OpenProject;
 
-/// Every source as it is now, and every model as a view over them, by name.
+/// The relations that `wanted` names, and what they read: sources as they are now, models as views over them.
 ///
 /// # Errors
 /// A source whose files can't be listed.
-pub async fn relations(open: &OpenProject) -> Result<HashMap<String, Arc<dyn TableProvider>>> {
-    let mut relations = sources(open).await?;
-    for model in &open.plan.models {
+pub async fn relations(
+    open: &OpenProject,
+    wanted: &BTreeSet<String>,
+    now_us: i64,
+) -> Result<HashMap<String, Arc<dyn TableProvider>>> {
+    let mut needed = wanted.clone();
+    // Models stand after what they read: from the back, each is seen before its inputs.
+    for model in open.plan.models.iter().rev() {
+        if needed.contains(&model.name) {
+            needed.extend(model.inputs.iter().cloned());
+        }
+    }
+    let mut relations = sources(open, &needed, now_us).await?;
+    for model in open.plan.models.iter().filter(|model| needed.contains(&model.name)) {
         let bound = plan::bind(&model.plan, &relations)?;
-        let view = ViewTable::new(bound, None);
-        relations.insert(model.name.clone(), Arc::new(view));
+        relations.insert(model.name.clone(), Arc::new(ViewTable::new(bound, None)));
     }
     Ok(relations)
 }
 
-/// Every source as it is now, `deduplicate` applied, by name.
-pub async fn sources(open: &OpenProject) -> Result<HashMap<String, Arc<dyn TableProvider>>> {
+/// The sources among `wanted` as they are now, `deduplicate` applied, by name.
+pub async fn sources(
+    open: &OpenProject,
+    wanted: &BTreeSet<String>,
+    now_us: i64,
+) -> Result<HashMap<String, Arc<dyn TableProvider>>> {
+    let session = open.session(now_us);
     let mut relations = HashMap::new();
-    for source in &open.plan.sources {
+    for source in open.plan.sources.iter().filter(|source| wanted.contains(&source.spec.name.value)) {
         let name = &source.spec.name.value;
-        let rules = open.row_rules(source, 0)?;
-        let raw = open.files(name)?.live(rules).await.map_err(|e: Error| e.with("source", name))?;
+        let rules = open.row_rules(&session, source)?;
+        let raw = open.files(name)?.live(&source.schema, rules, now_us).await.map_err(|e: Error| e.with("source", name))?;
         relations.insert(name.clone(), plan::source_relation(source, raw)?);
     }
     Ok(relations)

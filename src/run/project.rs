@@ -1,18 +1,18 @@
 //! A project opened for work: loaded, planned, its sources at hand. Touches no table.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use datafusion::common::ToDFSchema;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 
-use crate::connect::files::FilesSource;
+use crate::connect::files::{FilesSource, RowRule};
 use crate::engine;
-use crate::error::{Error, Result};
-use crate::plan::{self, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
+use crate::error::{Error, Result, ResultExt};
+use crate::plan::{self, CheckTest, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
 use crate::spec::fault::{Fault, Severity};
 use crate::spec::types::{ConnectorSpec, Project, SourceSpec};
 use crate::table::Warehouse;
@@ -89,6 +89,22 @@ impl OpenProject {
         self.sources.get(name).ok_or_else(|| Error::internal("a planned source has no connector").with("source", name))
     }
 
+    /// Row rules of a source, bound at the session's instant.
+    ///
+    /// # Errors
+    /// Internal: planning has checked them.
+    pub fn row_rules(&self, session: &SessionContext, source: &PlannedSource) -> Result<Vec<RowRule>> {
+        let schema = Arc::clone(&source.schema).to_dfschema().external("a source's columns can't be named")?;
+        let mut rules = Vec::new();
+        for check in &source.checks {
+            if let CheckTest::Row(expr) = &check.test {
+                let expr = session.create_physical_expr(expr.clone(), &schema).external("a check can't be bound")?;
+                rules.push(RowRule { name: check.name().to_string(), on_fail: check.on_fail(), expr });
+            }
+        }
+        Ok(rules)
+    }
+
     /// Pipeline of each source and model.
     pub fn pipelines_by_relation(&self) -> HashMap<&str, &str> {
         let sources = self.plan.sources.iter().map(|s| (s.spec.name.value.as_str(), s.pipeline.as_str()));
@@ -99,7 +115,7 @@ impl OpenProject {
 
 /// The warehouse of a project, made if missing.
 pub async fn open_warehouse(project: &Project) -> Result<Warehouse> {
-    Warehouse::open(&project.warehouse.value, Path::new(&project.root)).await
+    Warehouse::open(&project.warehouse.value, &project.root, &BTreeMap::new()).await
 }
 
 struct Schemas<'a> {

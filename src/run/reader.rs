@@ -3,21 +3,21 @@
 //! A snapshot is the last commit of every pipeline at one look. Between two looks nothing of it changes, whatever other
 //! processes publish.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_trait::async_trait;
-use datafusion::catalog::{MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider};
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider};
+use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 use crate::plan::{At, TimeTravel};
-use crate::run::commit::{CommitChain, CommitRecord, TableEntry, TableKind};
+use crate::run::commit::{self, CommitChain, CommitRecord, TableEntry};
 use crate::run::history;
-use crate::run::project::OpenProject;
-use crate::table::{Warehouse, delta, scan};
+use crate::table::{Warehouse, delta, parquet_table};
 
 /// Reads the tables of a project's warehouse.
 pub struct Reader {
@@ -51,7 +51,7 @@ impl Reader {
         }
         let previous = last.as_ref().map(|(_, snapshot)| Arc::clone(snapshot));
         let mut records = BTreeMap::new();
-        for pipeline in CommitChain::pipelines(&self.warehouse).await? {
+        for pipeline in commit::pipelines(&self.warehouse).await? {
             if let Some(record) = CommitChain::open(&self.warehouse, &pipeline).latest().await? {
                 records.insert(pipeline, record);
             }
@@ -67,13 +67,16 @@ impl Reader {
     /// Usage, when there was no commit yet or it is gone.
     pub async fn snapshot_at(&self, at_us: i64) -> Result<Arc<Snapshot>> {
         let mut records = BTreeMap::new();
-        for pipeline in CommitChain::pipelines(&self.warehouse).await? {
-            if let Some(record) = CommitChain::open(&self.warehouse, &pipeline).at(at_us).await? {
-                records.insert(pipeline, record);
+        let mut missing = None;
+        for pipeline in commit::pipelines(&self.warehouse).await? {
+            match CommitChain::open(&self.warehouse, &pipeline).at(at_us).await {
+                Ok(record) => drop(records.insert(pipeline, record)),
+                // A pipeline that is younger has no tables then; only if all are, there is nothing to read.
+                Err(error) => missing = Some(error),
             }
         }
         if records.is_empty() {
-            return Err(Error::usage("there was no version of any table yet at that time"));
+            return Err(missing.unwrap_or_else(|| Error::usage("there are no tables yet")));
         }
         Ok(Arc::new(self.build(records, None).await?))
     }
@@ -88,8 +91,8 @@ impl Reader {
                 let provider = match known {
                     Some((_, provider)) => Arc::clone(provider),
                     None => {
-                        let files = chain.table_files(entry).await?;
-                        scan::parquet_table(&self.warehouse, name, &files, &self.zone)?
+                        let files = chain.table_files(name, entry).await?;
+                        parquet_table(&self.warehouse, name, files, &self.zone)?
                     }
                 };
                 tables.insert(name.clone(), (version, provider));
@@ -98,23 +101,34 @@ impl Reader {
         Ok(Snapshot { records, tables })
     }
 
-    /// Puts the snapshot's tables into `ctx`: `<catalog>.main.<table>` and the system tables in `<catalog>.tidemill`.
-    /// Tables with `serve: false` only where `all`.
-    pub async fn register(&self, ctx: &SessionContext, snapshot: &Snapshot, all: bool) -> Result<()> {
+    /// Puts the snapshot's tables into `ctx`: `<catalog>.main.<table>`, what is `beside` them, and the system tables in
+    /// `<catalog>.tidemill`. Tables with `serve: false` only where `all`.
+    pub async fn register(
+        &self,
+        ctx: &SessionContext,
+        snapshot: &Snapshot,
+        all: bool,
+        beside: HashMap<String, Arc<dyn TableProvider>>,
+    ) -> Result<()> {
         let main = MemorySchemaProvider::new();
-        for (name, (_, provider)) in &snapshot.tables {
-            if all || snapshot.entry(name).is_some_and(|entry| entry.serve) {
-                main.register_table(name.clone(), Arc::clone(provider)).external("can't register a table")?;
-            }
+        let served = snapshot.tables.iter().filter(|(name, _)| all || snapshot.entry(name).is_some_and(|entry| entry.serve));
+        let tables = served.map(|(name, (_, provider))| (name.clone(), Arc::clone(provider)));
+        for (name, provider) in tables.chain(beside) {
+            main.register_table(name, provider).external("a table can't be registered")?;
         }
+        let runs = history::list(&self.warehouse, limits::LISTED_RUNS).await?;
         let system = MemorySchemaProvider::new();
-        for (name, provider) in history::system_tables(&self.warehouse).await? {
-            system.register_table(name.into(), provider).external("can't register a system table")?;
+        let batches = [
+            ("runs", history::runs_batch(&runs, &self.zone)?),
+            ("check_results", history::checks_batch(&runs, &self.zone)?),
+        ];
+        for (name, batch) in batches {
+            let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).external("a system table can't be made")?;
+            system.register_table(name.into(), Arc::new(table)).external("a system table can't be registered")?;
         }
         let catalog = MemoryCatalogProvider::new();
-        use datafusion::catalog::CatalogProvider;
-        catalog.register_schema("main", Arc::new(main)).external("can't register a schema")?;
-        catalog.register_schema("tidemill", Arc::new(system)).external("can't register a schema")?;
+        catalog.register_schema("main", Arc::new(main)).external("a schema can't be registered")?;
+        catalog.register_schema("tidemill", Arc::new(system)).external("a schema can't be registered")?;
         ctx.register_catalog(self.catalog.clone(), Arc::new(catalog));
         Ok(())
     }
@@ -135,7 +149,11 @@ impl Snapshot {
 #[async_trait]
 impl TimeTravel for Reader {
     async fn table_at(&self, table: &str, at: At) -> Result<Arc<dyn TableProvider>> {
-        let (files, _) = delta::files_at(&self.warehouse, table, at.into()).await?;
-        scan::parquet_table(&self.warehouse, table, &files, &self.zone)
+        let at = match at {
+            At::Version(version) => delta::At::Version(version),
+            At::TimestampUs(us) => delta::At::TimestampUs(us),
+        };
+        let (files, _) = delta::files_at(&self.warehouse, table, at).await?;
+        parquet_table(&self.warehouse, table, files, &self.zone)
     }
 }

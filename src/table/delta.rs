@@ -290,11 +290,13 @@ pub async fn files_at(warehouse: &Warehouse, table: &str, at: At) -> Result<(Tab
     let state = DeltaTableState::try_new(&log, Some(version as u64)).await.map_err(|e| gone().caused_by(e))?;
     let files = table_files(&state)?;
     let present: HashSet<String> = latest.log_data().iter().map(|view| view.path().into_owned()).collect();
-    let doubtful = files.files.iter().filter(|file| !present.contains(&file.path));
-    let checks = doubtful.map(|file| {
-        let path = warehouse.path(&format!("{table}/{}", file.path));
-        async move { warehouse.store.head(&path).await.map(drop) }
-    });
+    let mut checks = Vec::new();
+    for file in &files.files {
+        if !present.contains(&file.path) {
+            let path = warehouse.path(&format!("{table}/{}", file.path));
+            checks.push(async move { warehouse.store.head(&path).await.map(drop) });
+        }
+    }
     let checked: std::result::Result<(), _> =
         futures::stream::iter(checks).buffer_unordered(limits::CONCURRENT_REQUESTS).try_collect().await;
     checked.map_err(|e| gone().caused_by(e))?;

@@ -182,6 +182,22 @@ impl FilesSource {
         hashed.await.external("hashing ended early")?.external("the file can't be read").map_err(|e| e.with("file", path))
     }
 
+    /// Moves kept files that are still there, in the same version, to the files to read; those that are gone keep their rows
+    /// only in a landing folder.
+    pub async fn read_again(&self, discovery: &mut Discovery) -> Result<()> {
+        let mut kept = Vec::new();
+        for entry in std::mem::take(&mut discovery.kept) {
+            match self.store.head(&self.store.path(&entry.path)).await? {
+                Some(meta) if is_same(&entry, &meta) && !discovery.growing.contains(&entry.path) => {
+                    discovery.fresh.push(Found { path: entry.path, is_changed: true, hash: entry.hash, meta });
+                }
+                _ => kept.push(entry),
+            }
+        }
+        discovery.kept = kept;
+        Ok(())
+    }
+
     /// Checks that plain files are still the versions of the position: to be called before what was read is published.
     ///
     /// # Errors

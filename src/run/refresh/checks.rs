@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::{filter_record_batch, kernels::boolean};
@@ -13,7 +14,6 @@ use datafusion::functions_aggregate::expr_fn::{count, max};
 use datafusion::logical_expr::{JoinType, lit};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::{Expr, SessionContext, col, ident};
-use parking_lot::Mutex;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::plan::{CheckTest, PlannedCheck};
@@ -74,7 +74,7 @@ impl RowChecks {
             let Some(fails) = failing_rows(&rule.expr, &batch)? else { continue };
             rule.failing.fetch_add(fails.true_count() as u64, Ordering::Relaxed);
             let first = fails.values().set_indices().next().unwrap_or(0);
-            rule.sample.lock().get_or_insert_with(|| describe_row(&batch, first));
+            rule.sample.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| describe_row(&batch, first));
             if rule.on_fail == OnFail::Quarantine {
                 refused.resize(batch.num_rows(), None);
                 for row in fails.values().set_indices() {
@@ -97,7 +97,7 @@ impl RowChecks {
     pub(super) fn outcomes(&self) -> Vec<CheckOutcome> {
         self.rules
             .iter()
-            .map(|rule| outcome(&rule.name, rule.on_fail, rule.failing.load(Ordering::Relaxed), rule.sample.lock().clone()))
+            .map(|rule| outcome(&rule.name, rule.on_fail, rule.failing.load(Ordering::Relaxed), rule.sample.lock().unwrap_or_else(PoisonError::into_inner).clone()))
             .filter(|outcome| outcome.check != KEY_NOT_NULL || outcome.failing_rows > 0)
             .collect()
     }
@@ -110,13 +110,20 @@ pub(super) const KEY_UNIQUE: &str = "key_unique";
 
 /// What a rule came to.
 pub(super) fn outcome(check: &str, on_fail: OnFail, failing_rows: u64, sample: Option<String>) -> CheckOutcome {
-    let status = match (failing_rows, on_fail) {
-        (0, _) => "ok",
-        (_, OnFail::Warn) => "warned",
-        (_, OnFail::Quarantine) => "quarantined",
-        (_, OnFail::Fail) => "failed",
+    let status = if failing_rows == 0 { "passed" } else { "failed" };
+    let on_fail = match on_fail {
+        OnFail::Warn => "warn",
+        OnFail::Quarantine => "quarantine",
+        OnFail::Fail => "fail",
     };
-    CheckOutcome { check: check.into(), on_fail: on_fail.into(), status: status.into(), failing_rows, sample, ..Default::default() }
+    CheckOutcome {
+        model: String::new(),
+        check: check.into(),
+        on_fail: on_fail.into(),
+        status: status.into(),
+        failing_rows,
+        sample,
+    }
 }
 
 fn failing_rows(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<Option<BooleanArray>> {
@@ -159,6 +166,12 @@ pub(super) fn quarantine_rows(
         columns.push(column);
     }
     RecordBatch::try_new(Arc::clone(schema), columns).external("can't build a quarantine row")
+}
+
+/// A relation cut in two.
+pub(super) struct Split {
+    pub(super) related: datafusion::prelude::DataFrame,
+    pub(super) unrelated: Vec<RecordBatch>,
 }
 
 /// Rules over a whole relation: evaluates the ones among `checks` that no single row can tell, and that `key` doesn't repeat.
@@ -216,6 +229,35 @@ impl TableChecks<'_> {
             .filter(ident(column).is_not_null())
             .and_then(|f| f.join_on(target, JoinType::LeftAnti, [ident(column).eq(ident(partner))]))
             .external("can't look for related rows")
+    }
+
+    /// The rows with a partner (or a null) as a plan's streams, and those without.
+    pub(super) async fn split_by_partner(
+        &self,
+        column: &str,
+        target: Arc<dyn TableProvider>,
+        target_column: &str,
+    ) -> Result<Split> {
+        let unrelated = self.without_partner(column, Arc::clone(&target), target_column)?;
+        let unrelated = unrelated.collect().await.map_err(crate::engine::error)?;
+        let unrelated = unrelated.into_iter().filter(|batch| batch.num_rows() > 0).collect();
+        let partner = "_partner";
+        let target = self
+            .ctx
+            .read_table(target)
+            .and_then(|t| t.select(vec![ident(target_column).alias(partner)]))
+            .external("can't read the related table")?;
+        let rows = || self.ctx.read_table(Arc::clone(&self.table));
+        let related = rows()
+            .and_then(|f| f.join_on(target, JoinType::LeftSemi, [ident(column).eq(ident(partner))]))
+            .and_then(|f| f.union(rows()?.filter(ident(column).is_null())?))
+            .external("can't look for related rows")?;
+        Ok(Split { related, unrelated })
+    }
+
+    /// Rows as those of a quarantine table.
+    pub(super) fn quarantined(&self, rows: &[RecordBatch], rule: &str, run: &str, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+        rows.iter().map(|batch| quarantine_rows(batch, &vec![rule; batch.num_rows()], run, schema)).collect()
     }
 
     /// Whether the newest `column` is within `within_us` of now; an empty table isn't.

@@ -4,24 +4,22 @@
 //! published by one commit. Prints nothing: an [`Observer`] is told.
 
 mod checks;
+mod draft;
 mod model;
 mod pipeline;
-mod sources;
+mod source;
+mod stage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::catalog::TableProvider;
-use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::commit::CommitChain;
-use crate::run::follow;
-use crate::run::history::{CheckOutcome, ModelOutcome, RunRecord};
+use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
 use crate::run::lease::Lease;
 use crate::run::project::OpenProject;
-use crate::run::schedule;
 use crate::table::Warehouse;
 
 /// What to refresh and how.
@@ -69,8 +67,8 @@ pub struct Report {
 enum Relation {
     /// A version to read and the digest of what is in it.
     Ready { provider: Arc<dyn TableProvider>, digest: String },
-    /// Failed or was skipped in this run: why.
-    Failed(String),
+    /// Failed or was skipped in this run.
+    Failed,
 }
 
 /// State of one refresh that pipelines hand on to each other.
@@ -97,18 +95,19 @@ struct Refresh<'a> {
 pub async fn refresh(open: &OpenProject, options: &RefreshOptions, observer: &dyn Observer) -> Result<Report> {
     let warehouse = open.warehouse().await?;
     let pipelines = pipelines_in_order(open, options);
-    let mut leases = Vec::with_capacity(pipelines.len());
-    for pipeline in sorted(&pipelines) {
-        leases.push(Lease::acquire(&warehouse, pipeline, open.project.lease_ttl, options.wait).await?);
+    let mut leases = BTreeMap::new();
+    for pipeline in pipelines.iter().collect::<BTreeSet<_>>() {
+        let lease = Lease::acquire(&warehouse, pipeline, open.project.lease_ttl, options.wait).await?;
+        leases.insert(pipeline.clone(), lease);
     }
-    let mut history = RunRecord::start(&options.command, &pipelines);
-    history.save(&warehouse).await?;
+    let mut record = RunRecord::begin(&options.command, pipelines.clone());
+    record.save(&warehouse).await?;
     let mut refresh = Refresh {
         open,
         warehouse: warehouse.clone(),
         options,
         observer,
-        run: history.run.clone(),
+        run: record.run.clone(),
         relations: HashMap::new(),
         models: Vec::new(),
         checks: Vec::new(),
@@ -116,38 +115,50 @@ pub async fn refresh(open: &OpenProject, options: &RefreshOptions, observer: &dy
     };
     let mut result = Ok(());
     for pipeline in &pipelines {
-        result = refresh.pipeline(pipeline, &leases).await;
+        let Some(lease) = leases.get(pipeline) else { continue };
+        result = refresh.pipeline(pipeline, lease).await;
         if result.is_err() {
             break;
         }
     }
     let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| refresh.exit_code);
-    history.finish(exit_code, refresh.models.clone(), refresh.checks.clone());
-    history.save(&warehouse).await?;
-    for lease in leases {
-        lease.release().await;
+    record.models.clone_from(&refresh.models);
+    record.checks.clone_from(&refresh.checks);
+    record.end(if exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed }, exit_code);
+    let saved = record.save(&warehouse).await;
+    for (_, lease) in leases {
+        lease.release().await?;
     }
-    result.map(|()| Report { run: refresh.run, models: refresh.models, exit_code })
+    history::prune(&warehouse).await?;
+    result?;
+    saved?;
+    Ok(Report { run: refresh.run, models: refresh.models, exit_code })
 }
 
 impl Refresh<'_> {
-    /// Notes a failure: its exit code wins if it is worse.
+    /// Notes a failure: its exit code wins if it is worse, and what depends on it is skipped.
     fn failed(&mut self, relation: &str, error: &Error) {
         self.exit_code = self.exit_code.max(match error.kind() {
             ErrorKind::Check => 1,
             _ => 3,
         });
         self.observer.failed(relation, error);
-        self.relations.insert(relation.to_string(), Relation::Failed(first_line(error)));
+        self.relations.insert(relation.to_string(), Relation::Failed);
+    }
+
+    /// Notes a relation that models may read from now on.
+    fn ready(&mut self, relation: &str, provider: Arc<dyn TableProvider>, digest: String) {
+        self.relations.insert(relation.to_string(), Relation::Ready { provider, digest });
+    }
+
+    fn zone(&self) -> &str {
+        &self.open.project.timezone.value
     }
 }
 
+/// The first line of an error, for a column of a table.
 fn first_line(error: &Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_string()
-}
-
-fn sorted<'a>(pipelines: &'a [String]) -> BTreeSet<&'a String> {
-    pipelines.iter().collect()
 }
 
 /// Pipelines of the selected models and of the sources they read, each after those that it reads from.
@@ -163,8 +174,8 @@ fn pipelines_in_order(open: &OpenProject, options: &RefreshOptions) -> Vec<Strin
         reads.entry(&model.pipeline).or_default();
         for input in model.inputs.iter().chain(&model.check_inputs) {
             let Some(owner) = owners.get(input.as_str()) else { continue };
-            let works = open.source(input).is_some() || options.models.contains(input);
-            if works && *owner != model.pipeline {
+            let is_worked_on = open.source(input).is_some() || options.models.contains(input);
+            if is_worked_on && *owner != model.pipeline {
                 reads.entry(&model.pipeline).or_default().insert(owner);
                 reads.entry(owner).or_default();
             }

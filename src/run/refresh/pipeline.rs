@@ -1,66 +1,47 @@
 //! One pipeline of a refresh: recover, land, compute, commit, follow.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
 
-use super::model::Staged;
-use super::{Refresh, Relation, first_line};
-use crate::error::{Error, Result};
+use super::Refresh;
+use super::draft::Draft;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
 use crate::plan::PlannedModel;
-use crate::run::commit::{CommitChain, CommitRecord, TableEntry};
-use crate::run::history::ModelOutcome;
+use crate::run::commit::{CommitChain, CommitRecord};
+use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
-use crate::run::{failpoint, follow, schedule};
-use crate::table::{delta, scan};
+use crate::run::{failpoint, schedule};
+use crate::table::{delta, garbage};
 
-/// A pipeline at work: the record that is being made, on top of the last one.
-pub(super) struct Draft {
-    /// The last commit; an empty one before the first.
-    pub(super) base: CommitRecord,
-    /// Positions after this commit.
-    pub(super) sources: BTreeMap<String, serde_json::Value>,
-    /// Tables after this commit; `changed_in` of a changed one is the new commit's number.
-    pub(super) tables: BTreeMap<String, TableEntry>,
-    /// Whether anything differs from `base`.
-    pub(super) changed: bool,
-}
-
-impl Draft {
-    /// The number of the commit that is being made.
-    pub(super) fn n(&self) -> u64 {
-        self.base.n + 1
-    }
-
-    /// Sets a table's entry.
-    pub(super) fn set(&mut self, table: &str, entry: TableEntry) {
-        self.tables.insert(table.to_string(), entry);
-        self.changed = true;
-    }
-}
-
-impl Refresh<'_> {
+impl<'a> Refresh<'a> {
     /// Brings the selected models of `pipeline` up to date and publishes them in one commit.
-    pub(super) async fn pipeline(&mut self, pipeline: &str, leases: &[Lease]) -> Result<()> {
+    pub(super) async fn pipeline(&mut self, pipeline: &str, lease: &Lease) -> Result<()> {
         let chain = CommitChain::open(&self.warehouse, pipeline);
         let base = chain.latest().await?;
+        let project = self.open.project.name.value.clone();
+        let mut versions = BTreeMap::new();
         if let Some(record) = &base {
             // A run that died between its record and its tables is finished first.
-            follow::catch_up(&self.warehouse, &self.open.project.name.value, &chain, record).await?;
+            versions = follow::catch_up(&self.warehouse, &project, &chain, record, Which::All).await?;
         }
-        let base = base.unwrap_or_else(|| CommitRecord::empty(pipeline));
-        let mut draft =
-            Draft { sources: base.sources.clone(), tables: base.tables.clone(), changed: false, base };
+        let mut draft = Draft::new(base.as_ref(), pipeline, lease.writer(), &self.run, self.options.now_us);
         let due = self.due_models(pipeline, &draft)?;
         let taken = self.land_sources(pipeline, &due, &chain, &mut draft).await?;
         let mut outcomes = Vec::new();
         for model in due {
-            outcomes.push(self.model(model, &chain, &mut draft).await?);
+            outcomes.push(self.model(model, &chain, &mut draft).await);
         }
-        let versions = self.publish(pipeline, &chain, draft, leases).await?;
+        if draft.is_changed {
+            if lease.is_lost() {
+                return Err(Error::new(ErrorKind::Lease, "the lease on these tables was lost; nothing was published")
+                    .with("pipeline", pipeline));
+            }
+            versions.extend(self.publish(&chain, draft.record).await?);
+        }
         for mut outcome in outcomes {
             outcome.version = match versions.get(&outcome.model) {
                 Some(version) => Some(*version),
-                None => delta::version(&self.warehouse, &outcome.model).await?,
+                None => delta::version_of(&self.warehouse, &outcome.model).await?,
             };
             self.observer.finished(&outcome);
             self.models.push(outcome);
@@ -72,15 +53,15 @@ impl Refresh<'_> {
     }
 
     /// Selected models of the pipeline, in dependency order, without those that aren't due.
-    fn due_models(&self, pipeline: &str, draft: &Draft) -> Result<Vec<&PlannedModel>> {
-        let zone = &self.open.project.timezone.value;
+    fn due_models(&self, pipeline: &str, draft: &Draft) -> Result<Vec<&'a PlannedModel>> {
+        let open = self.open;
         let mut due = Vec::new();
-        for model in &self.open.plan.models {
+        for model in &open.plan.models {
             if model.pipeline != pipeline || !self.options.models.contains(&model.name) {
                 continue;
             }
-            let last_us = draft.base.tables.get(&model.name).map(|entry| entry.refreshed_at_us);
-            if !self.options.due || schedule::is_due(&model.refresh, last_us, self.options.now_us, zone)? {
+            let last_us = draft.record.tables.get(&model.name).map(|entry| entry.refreshed_at_us);
+            if !self.options.due || schedule::is_due(&model.refresh, last_us, self.options.now_us, self.zone())? {
                 due.push(model);
             }
         }
@@ -88,34 +69,54 @@ impl Refresh<'_> {
     }
 
     /// Puts the record and brings the tables up to it; the versions of the tables that changed.
-    async fn publish(
-        &self,
-        pipeline: &str,
-        chain: &CommitChain,
-        draft: Draft,
-        leases: &[Lease],
-    ) -> Result<BTreeMap<String, i64>> {
-        if !draft.changed {
-            return Ok(BTreeMap::new());
-        }
-        if leases.iter().any(Lease::is_lost) {
-            return Err(Error::new(crate::error::ErrorKind::Lease, "the lease on these tables was lost; nothing was published")
-                .with("pipeline", pipeline));
-        }
-        let record = CommitRecord {
-            n: draft.n(),
-            run: self.run.clone(),
-            committed_at_us: schedule::wall_clock_us(),
-            now_us: self.options.now_us,
-            sources: draft.sources,
-            tables: draft.tables,
-            ..CommitRecord::empty(pipeline)
-        };
-        failpoint("before_record");
+    async fn publish(&self, chain: &CommitChain, mut record: CommitRecord) -> Result<BTreeMap<String, i64>> {
+        self.observer.working(&format!("publishing {}", record.pipeline));
+        record.committed_at_us = schedule::wall_clock_us();
+        failpoint::hit("after_stage");
+        self.sync_staged(&record).await?;
+        failpoint::hit("before_record");
         chain.put(&record).await?;
-        failpoint("after_record");
-        let versions = follow::catch_up(&self.warehouse, &self.open.project.name.value, chain, &record).await?;
-        crate::run::garbage::collect(&self.warehouse, chain, &record).await?;
+        failpoint::hit("after_record");
+        let project = &self.open.project.name.value;
+        let versions = follow::catch_up(&self.warehouse, project, chain, &record, Which::Changed).await?;
+        if let Err(error) = self.clean(chain, &record).await {
+            // Everything is published; what can't be cleaned now is cleaned after the next commit.
+            tracing::warn!(%error, "cleaning up failed");
+        }
         Ok(versions)
+    }
+
+    /// Writes the files that the record names through to the disk, before the record does so itself.
+    async fn sync_staged(&self, record: &CommitRecord) -> Result<()> {
+        let mut paths = Vec::new();
+        for (table, entry) in record.tables.iter().filter(|(_, entry)| entry.changed_in == record.n) {
+            paths.extend(entry.files.iter().flatten().map(|file| format!("{table}/{}", file.path)));
+        }
+        for (source, position) in &record.sources {
+            let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
+            let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
+            // Landed rows of earlier commits were synced by them.
+            let fresh = landed.filter(|file| file.path.starts_with(&format!("c{:08}", record.n)));
+            paths.extend(fresh.map(|file| format!("{}/{}", super::source::landed_folder(&record.pipeline, source), file.path)));
+        }
+        self.warehouse.sync_files(&paths).await
+    }
+
+    /// Deletes what neither this record nor a table's log names: after one's own record was put, nobody can commit it.
+    async fn clean(&self, chain: &CommitChain, record: &CommitRecord) -> Result<()> {
+        for (table, entry) in &record.tables {
+            let files = chain.table_files(table, entry).await?;
+            let keep: HashSet<String> = files.files.into_iter().map(|file| file.path).collect();
+            garbage::collect(&self.warehouse, table, &keep, std::time::Duration::ZERO).await?;
+        }
+        for (source, position) in &record.sources {
+            let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
+            let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
+            let keep: HashSet<String> = landed.map(|file| file.path.clone()).collect();
+            let folder = super::source::landed_folder(&record.pipeline, source);
+            garbage::collect_folder(&self.warehouse, &folder, &keep, limits::RETENTION).await?;
+        }
+        chain.prune(limits::RETENTION).await?;
+        Ok(())
     }
 }
