@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::output::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Keeps SQL tables fresh: a SELECT and a few lines of YAML become a table that any BI tool queries.
@@ -66,16 +67,6 @@ pub enum ListFormat {
     Text,
     /// One JSON object a line
     Json,
-}
-
-/// How rows are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RowFormat {
-    Table,
-    Csv,
-    Json,
-    Parquet,
-    Arrow,
 }
 
 #[derive(Debug, Subcommand)]
@@ -185,7 +176,7 @@ pub struct ShowArgs {
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub limit: usize,
     #[arg(long, value_enum, default_value = "table")]
-    pub format: RowFormat,
+    pub format: Format,
     /// The instant of now(), RFC 3339
     #[arg(long, value_name = "T")]
     pub now: Option<String>,
@@ -251,7 +242,7 @@ pub struct QueryArgs {
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     #[arg(long, value_enum)]
-    pub format: Option<RowFormat>,
+    pub format: Option<Format>,
     /// Write rows to a file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

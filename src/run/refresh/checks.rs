@@ -239,7 +239,7 @@ impl TableChecks<'_> {
         target_column: &str,
     ) -> Result<Split> {
         let unrelated = self.without_partner(column, Arc::clone(&target), target_column)?;
-        let unrelated = unrelated.collect().await.map_err(crate::engine::error)?;
+        let unrelated = unrelated.collect().await.map_err(crate::engine::failure)?;
         let unrelated = unrelated.into_iter().filter(|batch| batch.num_rows() > 0).collect();
         let partner = "_partner";
         let target = self
@@ -268,7 +268,7 @@ impl TableChecks<'_> {
             .external("can't look for the newest row")?
             .collect()
             .await
-            .map_err(crate::engine::error)?;
+            .map_err(crate::engine::failure)?;
         let newest_us = newest.first().and_then(|batch| instant_us(batch.column(0)));
         let (failing, sample) = match newest_us {
             Some(us) if self.now_us - us <= within_us => (0, None),
@@ -279,12 +279,12 @@ impl TableChecks<'_> {
     }
 
     async fn counted(&self, check: &str, on_fail: OnFail, failing: datafusion::prelude::DataFrame) -> Result<CheckOutcome> {
-        let rows = failing.clone().count().await.map_err(crate::engine::error)? as u64;
+        let rows = failing.clone().count().await.map_err(crate::engine::failure)? as u64;
         let sample = if rows == 0 {
             None
         } else {
             let first = failing.limit(0, Some(1)).external("can't read a failing row")?;
-            let batches = first.collect().await.map_err(crate::engine::error)?;
+            let batches = first.collect().await.map_err(crate::engine::failure)?;
             batches.iter().find(|b| b.num_rows() > 0).map(|batch| describe_row(batch, 0))
         };
         Ok(outcome(check, on_fail, rows, sample))

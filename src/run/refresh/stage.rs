@@ -41,7 +41,7 @@ impl Staged {
         refused: Vec<RecordBatch>,
         prefix: &str,
     ) -> Result<()> {
-        let streams = kept.execute_stream_partitioned().await.map_err(crate::engine::error)?;
+        let streams = kept.execute_stream_partitioned().await.map_err(crate::engine::failure)?;
         let table = &self.table;
         let files = write_files(warehouse, &self.model, &table.schema, &table.partition_by, prefix, streams).await?;
         let schema = Arc::clone(&self.quarantine.schema);
