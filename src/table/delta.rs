@@ -422,7 +422,7 @@ async fn transaction(log: &LogStoreRef, state: &DeltaTableState, app_id: &str) -
 pub(super) fn log_store(warehouse: &Warehouse, table: &str) -> Result<LogStoreRef> {
     let folder = warehouse.path(table);
     let location = if warehouse.is_local {
-        Url::from_directory_path(warehouse.folder(&table.into())?)
+        Url::from_directory_path(warehouse.file(table)?)
             .map_err(|()| Error::external("a table's folder can't be named").with("table", table))?
     } else {
         let mut url = Url::parse(&warehouse.url).external("the warehouse's URL can't be used")?;

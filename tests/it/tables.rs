@@ -20,7 +20,7 @@ pub(crate) const ZONE: &str = "America/Sao_Paulo";
 
 pub(crate) async fn warehouse() -> (TempDir, Warehouse) {
     let dir = tempfile::tempdir().unwrap();
-    let warehouse = Warehouse::open("my warehouse", dir.path(), &Default::default()).await.unwrap();
+    let warehouse = Warehouse::open("warehouse", dir.path(), &Default::default()).await.unwrap();
     (dir, warehouse)
 }
 
@@ -132,7 +132,7 @@ async fn counting_reads_no_file_and_filters_skip_files() {
     assert!(rows.contains("| 5        | 1         | 20        |"), "{rows}");
     assert!(!plan.contains("DataSourceExec"), "{plan}");
     // The second file can't hold the row, so that it isn't missed.
-    let second = dir.path().join("my warehouse/t").join(&files.files[1].path);
+    let second = dir.path().join("warehouse/t").join(&files.files[1].path);
     std::fs::remove_file(second).unwrap();
     let (rows, _) = query(&warehouse, "t", files.clone(), "select id from t where id = 2").await;
     assert!(rows.contains("| 2  |"), "{rows}");
@@ -250,7 +250,7 @@ async fn versions_are_read_as_they_were_or_refused() {
     assert!(at(At::Version(-1)).await.is_err());
     assert!(delta::files_at(&warehouse, "u", At::Latest).await.unwrap_err().to_string().contains("no table u"));
     // As after vacuum: the present rows never come instead.
-    std::fs::remove_file(dir.path().join("my warehouse/t").join(&all[0][0].path)).unwrap();
+    std::fs::remove_file(dir.path().join("warehouse/t").join(&all[0][0].path)).unwrap();
     assert!(at(At::Version(0)).await.unwrap_err().to_string().contains("no longer kept"));
     let history = delta::history(&warehouse, "t", 2).await.unwrap();
     assert_eq!(
@@ -280,7 +280,7 @@ async fn many_versions_make_checkpoints_and_stay_readable() {
         let files = TableFiles { schema: ids(&[]).schema(), partition_by: vec![], files: file_per_commit(n) };
         apply(&warehouse, "t", n, &files).await;
     }
-    let log: Vec<String> = std::fs::read_dir(dir.path().join("my warehouse/t/_delta_log"))
+    let log: Vec<String> = std::fs::read_dir(dir.path().join("warehouse/t/_delta_log"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
