@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
+use super::failpoint;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::table::{BOOKKEEPING, DataFile, Put, TableFiles, Warehouse, types};
 
@@ -201,8 +202,9 @@ impl CommitChain {
     pub async fn put(&self, record: &CommitRecord) -> Result<()> {
         let path = self.record_path(record.n);
         let bytes = serde_json::to_vec(record).external("a commit record can't be written as JSON")?;
+        failpoint::hit("before_record");
         match self.warehouse.put_new(&path, bytes.into()).await? {
-            Put::Created => {}
+            Put::Created => failpoint::hit("after_record"),
             Put::Exists => {
                 let by = self.load(record.n).await.map(|there| format!("{} in run {}", there.writer, there.run));
                 return Err(Error::new(
