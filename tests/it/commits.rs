@@ -162,6 +162,32 @@ async fn a_record_of_a_newer_format_is_refused() {
     assert!(error.to_string().contains("written by a newer Tidemill"), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an S3 server: S3_WAREHOUSE=s3://bucket/path and AWS_* in the environment"]
+async fn the_protocol_holds_on_s3() {
+    let url = std::env::var("S3_WAREHOUSE").expect("S3_WAREHOUSE names an empty place");
+    let warehouse = Warehouse::open(&url, std::path::Path::new("/"), &BTreeMap::new()).await.unwrap();
+    Warehouse::open(&url, std::path::Path::new("/"), &BTreeMap::new()).await.unwrap();
+    let lease = Lease::acquire(&warehouse, "p", Duration::from_secs(30), None).await.unwrap();
+    let held = Lease::acquire(&warehouse, "p", Duration::from_secs(30), None).await.unwrap_err();
+    assert_eq!(held.kind(), ErrorKind::Lease);
+    lease.release().await.unwrap();
+    run_once(&warehouse, &[1]).await;
+    run_once(&warehouse, &[2, 3]).await;
+    let chain = CommitChain::open(&warehouse, "p");
+    let (a, b) = (record(&warehouse, 3, "a", &[4]).await, record(&warehouse, 3, "b", &[5]).await);
+    let (first, second) = tokio::join!(chain.put(&a), chain.put(&b));
+    assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    let latest = chain.latest().await.unwrap().unwrap();
+    let follow = || async { catch_up(&warehouse, "shop", &chain, &latest, Which::Changed).await.unwrap()["t"] };
+    assert_eq!(tokio::join!(follow(), follow(), follow()), (2, 2, 2));
+    let (files, _) = delta::files_at(&warehouse, "t", delta::At::Version(1)).await.unwrap();
+    let session = datafusion::prelude::SessionContext::new();
+    session.register_table("t", tidemill::table::parquet_table(&warehouse, "t", files, "UTC").unwrap()).unwrap();
+    let rows = session.sql("select sum(id) s from t").await.unwrap().collect().await.unwrap();
+    assert!(arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string().contains("| 5 |"));
+}
+
 /// What a run does, in a process of its own that dies at the fail point that the environment names.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a part of `a_kill_anywhere_leaves_whole_tables`"]
