@@ -319,6 +319,22 @@ async fn cleaning_takes_only_what_nothing_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a file system of about 300 KiB: FULL_DISK=FOLDER"]
+async fn a_full_disk_is_said_and_leaves_tables_as_they_were() {
+    let folder = std::env::var("FULL_DISK").expect("FULL_DISK names a folder on a small file system");
+    let warehouse = Warehouse::open("w", Path::new(&folder), &Default::default()).await.unwrap();
+    apply(&warehouse, "t", 1, &files_of(&warehouse, "t", &ids(&[1]), &[]).await).await;
+    let used = || warehouse.list("t");
+    let before = used().await.unwrap().len();
+    let many = ids(&(0..500_000_i64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)).collect::<Vec<_>>());
+    let stream = Box::pin(RecordBatchStreamAdapter::new(many.schema(), futures::stream::iter([Ok(many.clone())])));
+    let error = write_files(&warehouse, "t", &many.schema(), &[], "part", vec![stream]).await.unwrap_err();
+    assert!(error.to_string().contains("the disk is full; nothing was published"), "{error}");
+    assert_eq!(used().await.unwrap().len(), before);
+    assert_eq!(read_by_others(&warehouse, "t", None)["polars"], json!([{ "id": 1 }]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn odd_folder_names_are_only_names() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("São #1 100%20 'x' [y]");
