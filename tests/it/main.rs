@@ -1,5 +1,4 @@
 //! The one integration-test binary: a module a subject, so that linking is paid once.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![expect(missing_docs, reason = "tests document themselves")]
 
 mod flight;

@@ -11,7 +11,7 @@
 //! | `42883`, `42804`, `42000` | no such function, wrong types, other faults of SQL | INVALID_ARGUMENT |
 //! | `07001` | parameters missing, too many, or of an unusable type | INVALID_ARGUMENT |
 //! | `22012`, `22003`, `22018`, `22000` | division by zero, out of range, bad cast, other bad data | INVALID_ARGUMENT |
-//! | `25006` | a statement that writes | FAILED_PRECONDITION |
+//! | `25006` | a statement that writes | INVALID_ARGUMENT |
 //! | `26000` | a statement that isn't there (any more) | NOT_FOUND |
 //! | `0A000` | not supported | UNIMPLEMENTED |
 //! | `57014`, `57P01` | cancelled; server shutting down | CANCELLED, UNAVAILABLE |
@@ -66,12 +66,13 @@ impl SqlError {
     fn code(&self) -> Code {
         match &*self.state {
             "42P01" | "3F000" | "26000" => Code::NotFound,
-            "25006" => Code::FailedPrecondition,
             "0A000" => Code::Unimplemented,
             "57014" => Code::Cancelled,
             "57P01" => Code::Unavailable,
             state if state.starts_with("53") => Code::ResourceExhausted,
-            state if ["42", "22", "07", "08"].iter().any(|class| state.starts_with(class)) => Code::InvalidArgument,
+            state if ["42", "25", "22", "07", "08"].iter().any(|class| state.starts_with(class)) => {
+                Code::InvalidArgument
+            }
             _ => Code::Internal,
         }
     }

@@ -74,7 +74,6 @@ pub fn wire_column(field: &Field, origin: Origin<'_>) -> Field {
     put("IS_CASE_SENSITIVE", if is_text { "1" } else { "0" }.into());
     put("IS_READ_ONLY", "1".into());
     put("IS_SEARCHABLE", if data_type.is_nested() { "0" } else { "1" }.into());
-    put("IS_NULLABLE", if field.is_nullable() { "1" } else { "0" }.into());
     if let Some(description) = field.metadata().get(DESCRIPTION) {
         put("REMARKS", description.clone());
     }
