@@ -20,7 +20,7 @@ use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaPr
 use datafusion::datasource::MemTable;
 use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use futures::TryStreamExt;
-use prost::Message;
+use prost::Message as _;
 use tidemill::error::Result;
 use tidemill::serve::flight::{client, serve};
 use tidemill::serve::{QueryInfo, QueryStatus, ServedTables};
@@ -159,7 +159,7 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let shop = Arc::new(Shop::new());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().unwrap().port();
         let (stop, stopped) = oneshot::channel();
         let tables = Arc::clone(&shop) as Arc<dyn ServedTables>;

@@ -256,3 +256,41 @@ pub(super) fn common_schema(plans: &[LogicalPlan], catalog: &str) -> SqlResult<A
     }
     Ok(first)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn question_marks_are_numbered_outside_of_quotes_and_comments() {
+        for (sql, expected) in [
+            ("select ? + ?", "select $1 + $2"),
+            ("select '?', 'it''s ?', ?", "select '?', 'it''s ?', $1"),
+            ("select \"a?\" -- ?\n, ?", "select \"a?\" -- ?\n, $1"),
+            ("select /* ? /* ? */ ? */ ?", "select /* ? /* ? */ ? */ $1"),
+            ("select $q$ ? $q$, $$?$$, ?", "select $q$ ? $q$, $$?$$, $1"),
+            ("select $1, $2", "select $1, $2"),
+            ("select 'é?' , ? -- é", "select 'é?' , $1 -- é"),
+            ("select '?", "select '?"),
+        ] {
+            assert_eq!(number_placeholders(sql), expected);
+        }
+    }
+
+    async fn parameters_of(sql: &str) -> SqlResult<Vec<(String, DataType)>> {
+        let plan = plan_read_only(&SessionContext::new(), sql).await?;
+        let schema = parameters(&plan)?;
+        Ok(schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect())
+    }
+
+    #[tokio::test]
+    async fn parameters_are_ordered_by_number_and_must_have_no_gap() {
+        let many = (1..=11).rev().map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
+        let names = parameters_of(&format!("select {many}")).await.unwrap();
+        assert_eq!(names[10], ("$11".to_owned(), DataType::Utf8));
+        assert_eq!(parameters_of("select $2").await.unwrap_err().state, "07001");
+        assert_eq!(parameters_of("select $1, $x").await.unwrap_err().state, "07001");
+        let named = parameters_of("select 1 where 2 > $b and 1.5 < $a").await.unwrap();
+        assert_eq!(named, [("$a".to_owned(), DataType::Float64), ("$b".to_owned(), DataType::Int64)]);
+    }
+}

@@ -62,7 +62,6 @@ public final class Check {
         say("null plus non-null", about.nullPlusNonNullIsNull());
         say("unions", about.supportsUnionAll());
         say("subqueries", about.supportsSubqueriesInExists());
-        say("convert", about.supportsConvert(java.sql.Types.INTEGER, java.sql.Types.BIGINT));
         say("keywords", about.getSQLKeywords().contains("QUALIFY"));
         say("numeric functions", about.getNumericFunctions().contains("abs"));
         say("string functions", about.getStringFunctions().contains("upper"));
