@@ -103,8 +103,7 @@ async fn produce(
     let (_, mut rows) = engine::rows(&session, plan, None).await?;
     let mut got = Produced { table: Vec::new(), quarantine: Vec::new() };
     while let Some(batch) = rows.next().await {
-        let batch = RecordBatch::try_new(Arc::clone(&model.schema), batch?.columns().to_vec()).external("a row can't be read")?;
-        let (kept, refused) = rules.split(batch)?;
+        let (kept, refused) = rules.split(engine::conform(&batch?, &model.schema)?)?;
         got.table.push(kept);
         got.quarantine.extend(refused);
     }

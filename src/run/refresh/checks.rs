@@ -138,7 +138,10 @@ fn failing_rows(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<Opt
 /// `column=value, …` of one row.
 fn describe_row(batch: &RecordBatch, row: usize) -> String {
     let options = FormatOptions::default().with_null("null");
-    let cells = batch.schema_ref().fields().iter().zip(batch.columns()).map(|(field, column)| {
+    // Of the hidden columns only those that say where the row stands.
+    let is_shown = |name: &str, column: &ArrayRef| !name.starts_with('_') || column.is_valid(row) && name != "_ingested_at";
+    let shown = batch.schema_ref().fields().iter().zip(batch.columns()).filter(|(f, c)| is_shown(f.name(), c));
+    let cells = shown.map(|(field, column)| {
         let text = ArrayFormatter::try_new(column, &options).map(|f| f.value(row).to_string()).unwrap_or_default();
         format!("{}={text}", field.name())
     });
