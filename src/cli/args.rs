@@ -8,7 +8,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Keeps SQL tables fresh: a SELECT and a few lines of YAML become a table that any BI tool queries.
 #[derive(Debug, Parser)]
-#[command(name = "tidemill", version, disable_help_subcommand = true, after_help = "\
+#[command(
+    name = "tidemill",
+    version,
+    disable_help_subcommand = true,
+    after_help = "\
 Examples:
   tidemill init shop && cd shop && tidemill run     a first project
   tidemill run                                      bring every table up to date; made for cron
@@ -17,7 +21,8 @@ Examples:
 
 Exit codes:
   0 done or nothing to do    1 a check or test failed    2 usage or an invalid project
-  3 runtime failure          75 another process is at work on these tables")]
+  3 runtime failure          75 another process is at work on these tables"
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

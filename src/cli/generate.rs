@@ -11,9 +11,10 @@ pub(super) fn execute(args: &GenerateArgs) -> Result<Exit> {
             return Err(Error::usage(format!("--{name} is a share from 0 to 1, found {share}")));
         }
     }
-    let start = args.start.parse().map_err(|_| {
-        Error::usage(format!("--start is a date such as 2018-01-01, found `{}`", args.start))
-    })?;
+    let start = args
+        .start
+        .parse()
+        .map_err(|_| Error::usage(format!("--start is a date such as 2018-01-01, found `{}`", args.start)))?;
     let format = match args.format {
         DataFormat::Parquet => generate::Format::Parquet,
         DataFormat::Csv => generate::Format::Csv,

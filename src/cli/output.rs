@@ -68,13 +68,18 @@ fn check(schema: &SchemaRef, format: Format, target: &Target) -> Result<()> {
         let mut names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            let message = format!("two columns are named {}, which this format can't hold: give one another name with AS", pair[0]);
+            let message = format!(
+                "two columns are named {}, which this format can't hold: give one another name with AS",
+                pair[0]
+            );
             return Err(Error::usage(message));
         }
     }
     let binary = matches!(format, Format::Parquet | Format::Arrow);
     if binary && *target == Target::Stdout && io::stdout().is_terminal() {
-        return Err(Error::usage("a terminal can't show this format: name a file with -o, or send the output to a program"));
+        return Err(Error::usage(
+            "a terminal can't show this format: name a file with -o, or send the output to a program",
+        ));
     }
     Ok(())
 }
@@ -124,15 +129,20 @@ async fn drive(writer: Result<Box<dyn RowWriter>>, mut rows: RowStream, left: &A
 
 /// Under another name in the same folder, renamed at the end: a reader of the file never sees half of it.
 async fn write_file(schema: SchemaRef, rows: RowStream, format: Format, path: &Path) -> Result<u64> {
-    let name = path.file_name().ok_or_else(|| Error::usage("the output needs a file name").with("file", path.display()))?;
+    let name =
+        path.file_name().ok_or_else(|| Error::usage("the output needs a file name").with("file", path.display()))?;
     let hidden = format!(".{}.{}.partial", name.to_string_lossy(), std::process::id());
     let partial = Partial { path: path.with_file_name(hidden) };
-    let file = File::create(&partial.path).external("can't create the output file").map_err(|e| e.with("file", path.display()))?;
+    let file = File::create(&partial.path)
+        .external("can't create the output file")
+        .map_err(|e| e.with("file", path.display()))?;
     let out = file.try_clone().external("can't write the output file")?;
     let writer = writer(Box::new(BufWriter::new(out)), &schema, format, true);
     let written = drive(writer, rows, &AtomicBool::new(false)).await?;
     file.sync_all().external("can't write the output file").map_err(|e| e.with("file", path.display()))?;
-    fs::rename(&partial.path, path).external("can't replace the output file").map_err(|e| e.with("file", path.display()))?;
+    fs::rename(&partial.path, path)
+        .external("can't replace the output file")
+        .map_err(|e| e.with("file", path.display()))?;
     Ok(written)
 }
 

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::io::Read;
 
+use super::Exit;
 use super::args::{Global, QueryArgs};
 use super::interrupt::or_interrupted;
 use super::open::{self, Opened};
 use super::output::{self, Format, Target};
-use super::Exit;
-use crate::error::{Error, Result, ResultExt};
 use crate::engine;
+use crate::error::{Error, Result, ResultExt};
 use crate::plan;
 use crate::run::reader::Reader;
 use crate::run::{preview, schedule};

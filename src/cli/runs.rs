@@ -5,8 +5,8 @@ use super::args::{Global, ListFormat, RunsArgs};
 use super::open;
 use crate::error::Result;
 use crate::run::history::{self, RunRecord};
-use crate::run::schedule;
 use crate::run::project::open_warehouse;
+use crate::run::schedule;
 
 pub(super) async fn execute(global: &Global, args: &RunsArgs) -> Result<Exit> {
     let (project, faults) = open::load(global)?;

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
 
+use super::Exit;
 use super::args::{Global, ShowArgs};
 use super::interrupt::or_interrupted;
 use super::open::{self, Opened};
 use super::output::{self, Target};
-use super::Exit;
-use crate::error::{Result, ResultExt};
 use crate::engine;
+use crate::error::{Result, ResultExt};
 use crate::plan;
 use crate::run::{preview, schedule};
 
@@ -28,7 +28,8 @@ pub(super) async fn execute(global: &Global, args: &ShowArgs) -> Result<Exit> {
     let sql = if is_name { format!("SELECT * FROM \"{}\"", args.what) } else { args.what.clone() };
     let main = MemorySchemaProvider::new();
     for (name, relation) in preview::relations(&open, &plan::relations_of(&sql), now_us).await? {
-        main.register_table(name, preview::without_hidden(relation, &sql)?).external("a relation can't be registered")?;
+        main.register_table(name, preview::without_hidden(relation, &sql)?)
+            .external("a relation can't be registered")?;
     }
     let catalog = MemoryCatalogProvider::new();
     catalog.register_schema("main", Arc::new(main)).external("a schema can't be registered")?;

@@ -30,7 +30,11 @@ pub(super) async fn execute(global: &Global, args: &TestArgs) -> Result<Exit> {
                 continue;
             }
         };
-        if ok { passed += 1 } else { failed += 1 }
+        if ok {
+            passed += 1
+        } else {
+            failed += 1
+        }
         let status = if ok { "ok" } else { "failed" };
         match args.format {
             ListFormat::Json => println!(

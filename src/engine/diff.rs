@@ -68,12 +68,10 @@ async fn keyed(old: DataFrame, new: DataFrame, columns: &[String], key: &[String
         .unwrap_or(lit(false));
     let (is_old, is_new) = (col("is_old").is_not_null(), col("is_new").is_not_null());
     let one = |condition: Expr| when(condition, lit(1_i64)).otherwise(lit(0_i64));
-    let joined = marked(old, "is_old").and_then(|old| old.join_on(marked(new, "is_new")?, JoinType::Full, on)).map_err(failure)?;
-    let counts = [
-        one(!is_old.clone()),
-        one(is_old.clone().and(is_new.clone()).and(differs)),
-        one(!is_new),
-    ];
+    let joined = marked(old, "is_old")
+        .and_then(|old| old.join_on(marked(new, "is_new")?, JoinType::Full, on))
+        .map_err(failure)?;
+    let counts = [one(!is_old.clone()), one(is_old.clone().and(is_new.clone()).and(differs)), one(!is_new)];
     let counts = counts.into_iter().map(|c| c.map(sum)).collect::<Result<Vec<_>, _>>().map_err(failure)?;
     let [inserted, updated, deleted] = totals(joined, counts).await?;
     Ok(Changes { inserted, updated, deleted })
@@ -128,7 +126,11 @@ mod tests {
         Arc::new(MemTable::try_new(schema, vec![vec![batch]]).unwrap())
     }
 
-    async fn compare(old: &[(Option<i64>, Option<f64>)], new: &[(Option<i64>, Option<f64>)], key: &[&str]) -> (u64, u64, u64) {
+    async fn compare(
+        old: &[(Option<i64>, Option<f64>)],
+        new: &[(Option<i64>, Option<f64>)],
+        key: &[&str],
+    ) -> (u64, u64, u64) {
         let columns = ["K".to_string(), "v".to_string()];
         let key: Vec<String> = key.iter().map(|k| (*k).to_string()).collect();
         let changes = diff(&SessionContext::new(), table(old), table(new), &columns, &key).await.unwrap();

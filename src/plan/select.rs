@@ -102,7 +102,8 @@ fn one(graph: &Graph, part: &str) -> Result<BTreeSet<String>, (String, Option<St
     chosen.extend(down);
     if reach.with_all_they_read {
         let all = chosen.clone();
-        chosen.extend(walk(&all, Some(usize::MAX), |name| graph.get(name).map(|n| n.reads.clone()).unwrap_or_default()));
+        chosen
+            .extend(walk(&all, Some(usize::MAX), |name| graph.get(name).map(|n| n.reads.clone()).unwrap_or_default()));
     }
     Ok(chosen)
 }
@@ -143,9 +144,12 @@ fn walk(seeds: &BTreeSet<String>, steps: Option<usize>, next: impl Fn(&str) -> B
     seen
 }
 
+/// Whether a node is one that a selector names.
+type Matcher<'a> = dyn Fn(&str, &Node) -> bool + 'a;
+
 fn seeds(graph: &Graph, core: &str) -> Result<BTreeSet<String>, (String, Option<String>)> {
     let (method, value) = core.split_once(':').unwrap_or(("name", core));
-    let matches: Box<dyn Fn(&str, &Node) -> bool> = match method {
+    let matches: Box<Matcher<'_>> = match method {
         "name" => Box::new(|name, node| !node.is_source && is_like(value, name)),
         "source" => Box::new(|name, node| node.is_source && is_like(value, name)),
         "tag" => Box::new(|_, node| node.tags.iter().any(|tag| is_like(value, tag))),
@@ -158,10 +162,14 @@ fn seeds(graph: &Graph, core: &str) -> Result<BTreeSet<String>, (String, Option<
         _ => {
             let known = ["tag", "source", "pipeline", "state"];
             let hint = nearest(method, known).map(|near| format!("did you mean `{near}:`?"));
-            return Err((format!("there is no selector `{method}:`"), hint.or_else(|| Some("there are tag:, source:, pipeline: and state:".into()))));
+            return Err((
+                format!("there is no selector `{method}:`"),
+                hint.or_else(|| Some("there are tag:, source:, pipeline: and state:".into())),
+            ));
         }
     };
-    let found: BTreeSet<String> = graph.iter().filter(|(name, node)| matches(name, node)).map(|(name, _)| name.clone()).collect();
+    let found: BTreeSet<String> =
+        graph.iter().filter(|(name, node)| matches(name, node)).map(|(name, _)| name.clone()).collect();
     if !found.is_empty() {
         return Ok(found);
     }

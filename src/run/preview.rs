@@ -46,7 +46,8 @@ pub async fn sources(
     for source in open.plan.sources.iter().filter(|source| wanted.contains(&source.spec.name.value)) {
         let name = &source.spec.name.value;
         let rules = open.row_rules(&session, source)?;
-        let raw = open.files(name)?.live(&source.schema, rules, now_us).await.map_err(|e: Error| e.with("source", name))?;
+        let raw =
+            open.files(name)?.live(&source.schema, rules, now_us).await.map_err(|e: Error| e.with("source", name))?;
         relations.insert(name.clone(), plan::source_relation(source, raw)?);
     }
     Ok(relations)
@@ -62,12 +63,14 @@ pub fn without_hidden(relation: Arc<dyn TableProvider>, sql: &str) -> Result<Arc
         return Ok(relation);
     }
     let schema = relation.schema();
-    let shown: Vec<usize> =
-        (0..schema.fields().len()).filter(|i| !plan::HIDDEN_COLUMNS.contains(&schema.field(*i).name().as_str())).collect();
+    let shown: Vec<usize> = (0..schema.fields().len())
+        .filter(|i| !plan::HIDDEN_COLUMNS.contains(&schema.field(*i).name().as_str()))
+        .collect();
     if shown.len() == schema.fields().len() {
         return Ok(relation);
     }
-    let plan = LogicalPlanBuilder::scan("relation", provider_as_source(relation), Some(shown)).and_then(LogicalPlanBuilder::build);
+    let plan = LogicalPlanBuilder::scan("relation", provider_as_source(relation), Some(shown))
+        .and_then(LogicalPlanBuilder::build);
     let plan = plan.map_err(|e| Error::internal("hidden columns can't be left out").caused_by(e))?;
     Ok(Arc::new(ViewTable::new(plan, None)))
 }

@@ -143,7 +143,10 @@ async fn check(
         None => Ok(()),
         Some(failed) => {
             let sample = failed.sample.unwrap_or_default();
-            Err(Error::new(ErrorKind::Check, format!("the check `{}` failed on {} rows, such as {sample}", failed.check, failed.failing_rows)))
+            Err(Error::new(
+                ErrorKind::Check,
+                format!("the check `{}` failed on {} rows, such as {sample}", failed.check, failed.failing_rows),
+            ))
         }
     }
 }
@@ -158,7 +161,9 @@ fn relations(
     let mut faults = Vec::new();
     for (name, rows) in &test.given {
         let source = open.source(&name.value);
-        let Some(schema) = source.map(|s| &s.schema).or_else(|| open.model(&name.value).map(|m| &m.schema)) else { continue };
+        let Some(schema) = source.map(|s| &s.schema).or_else(|| open.model(&name.value).map(|m| &m.schema)) else {
+            continue;
+        };
         let given = read_rows(open, rows, schema).and_then(|batch| {
             let table = table(open, batch, source.is_some()).map_err(internal)?;
             match source {
@@ -245,14 +250,20 @@ fn cells(open: &OpenProject, rows: &GivenRows) -> Result<Cells, Vec<Fault>> {
             for name in names {
                 let found = rows.iter().map(|row| row.values.iter().find(|(n, _)| n.value == name));
                 let found: Vec<_> = found.zip(rows).collect();
-                let value = |cell: &Option<&(crate::spec::types::Located<String>, Option<crate::spec::types::Located<String>>)>| {
-                    cell.and_then(|(_, value)| value.as_ref().map(|v| v.value.clone()))
-                };
+                let value = |cell: &Option<&(
+                    crate::spec::types::Located<String>,
+                    Option<crate::spec::types::Located<String>>,
+                )>| { cell.and_then(|(_, value)| value.as_ref().map(|v| v.value.clone())) };
                 columns.push((name.to_string(), found.iter().map(|(cell, _)| value(cell)).collect()));
                 places.push(
                     found
                         .iter()
-                        .map(|(cell, row)| cell.map_or_else(|| row.place.clone(), |(n, v)| v.as_ref().map_or(&n.place, |v| &v.place).clone()))
+                        .map(|(cell, row)| {
+                            cell.map_or_else(
+                                || row.place.clone(),
+                                |(n, v)| v.as_ref().map_or(&n.place, |v| &v.place).clone(),
+                            )
+                        })
                         .collect(),
                 );
             }
@@ -261,11 +272,14 @@ fn cells(open: &OpenProject, rows: &GivenRows) -> Result<Cells, Vec<Fault>> {
         GivenRows::Csv(text) => (text.value.clone(), text.place.clone()),
         GivenRows::File(path) => {
             let text = std::fs::read_to_string(open.project.root.join(&path.value));
-            let text = text.map_err(|e| vec![Fault::error("unreadable_file", path.place.clone(), format!("can't read {}: {e}", path.value))])?;
+            let text = text.map_err(|e| {
+                vec![Fault::error("unreadable_file", path.place.clone(), format!("can't read {}: {e}", path.value))]
+            })?;
             (text, path.place.clone())
         }
     };
-    let (names, records) = crate::connect::files::decode::csv_cells(&text).map_err(|e| vec![Fault::error("wrong_rows", place.clone(), e.to_string())])?;
+    let (names, records) = crate::connect::files::decode::csv_cells(&text)
+        .map_err(|e| vec![Fault::error("wrong_rows", place.clone(), e.to_string())])?;
     let count = records.len();
     let columns: Vec<(String, Vec<Option<String>>)> = names
         .into_iter()
@@ -294,7 +308,8 @@ fn read_rows(open: &OpenProject, rows: &GivenRows, schema: &SchemaRef) -> Result
         known.get(field.name()).cloned().unwrap_or_else(|| arrow::array::new_null_array(field.data_type(), cells.rows))
     });
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(cells.rows));
-    RecordBatch::try_new_with_options(nullable(schema), columns.collect(), &options).map_err(|e| internal(Error::internal(e.to_string())))
+    RecordBatch::try_new_with_options(nullable(schema), columns.collect(), &options)
+        .map_err(|e| internal(Error::internal(e.to_string())))
 }
 
 fn unknown_column(name: &str, place: &Place, schema: &SchemaRef) -> Fault {
@@ -314,11 +329,14 @@ fn typed(open: &OpenProject, cells: &Cells, schema: &SchemaRef) -> (BTreeMap<Str
         match ColumnReader::new(field.data_type(), None, &open.project.timezone.value, '.') {
             Ok(reader) => {
                 let (array, wrong) = parse_column(&reader, values.iter().map(Option::as_deref), values.len());
-                let wrong = wrong.into_iter().map(|(row, reason)| Fault::error("wrong_value", cells.places[index][row].clone(), reason));
+                let wrong = wrong
+                    .into_iter()
+                    .map(|(row, reason)| Fault::error("wrong_value", cells.places[index][row].clone(), reason));
                 faults.extend(wrong);
                 columns.insert(name.clone(), array);
             }
-            Err(error) => faults.extend(cells.places[index].first().map(|p| Fault::error("wrong_type", p.clone(), error.to_string()))),
+            Err(error) => faults
+                .extend(cells.places[index].first().map(|p| Fault::error("wrong_type", p.clone(), error.to_string()))),
         }
     }
     (columns, faults)

@@ -58,7 +58,12 @@ impl WarehouseTables {
             ("sql", text(|q| Some(&q.sql))),
             ("started_at", Arc::new(started.with_timezone(self.zone()))),
             ("seconds", Arc::new(Float64Array::from_iter_values(queries.iter().map(|q| q.seconds)))),
-            ("rows", Arc::new(Int64Array::from_iter_values(queries.iter().map(|q| i64::try_from(q.rows).unwrap_or(i64::MAX))))),
+            (
+                "rows",
+                Arc::new(Int64Array::from_iter_values(
+                    queries.iter().map(|q| i64::try_from(q.rows).unwrap_or(i64::MAX)),
+                )),
+            ),
             ("status", text(|q| Some(q.status.as_str()))),
             ("error", text(|q| q.error.as_deref())),
         ];
@@ -67,7 +72,8 @@ impl WarehouseTables {
             Field::new(*name, data_type, *name == "error")
         });
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        RecordBatch::try_new(schema, columns.into_iter().map(|(_, c)| c).collect()).external("the log of queries can't be shown")
+        RecordBatch::try_new(schema, columns.into_iter().map(|(_, c)| c).collect())
+            .external("the log of queries can't be shown")
     }
 }
 
@@ -83,8 +89,9 @@ impl ServedTables for WarehouseTables {
         let snapshot = self.reader.snapshot().await?;
         self.reader.register(&session, &snapshot, false, HashMap::new()).await?;
         let batch = self.queries_batch()?;
-        let queries: Arc<dyn TableProvider> =
-            Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]]).external("the log of queries can't be shown")?);
+        let queries: Arc<dyn TableProvider> = Arc::new(
+            MemTable::try_new(batch.schema(), vec![vec![batch]]).external("the log of queries can't be shown")?,
+        );
         session
             .register_table(datafusion::common::TableReference::full(self.catalog(), "tidemill", "queries"), queries)
             .external("the log of queries can't be shown")?;
@@ -103,7 +110,13 @@ impl ServedTables for WarehouseTables {
     }
 
     fn query_finished(&self, info: QueryInfo) {
-        tracing::info!(id = info.id, seconds = info.seconds, rows = info.rows, status = info.status.as_str(), "query ended");
+        tracing::info!(
+            id = info.id,
+            seconds = info.seconds,
+            rows = info.rows,
+            status = info.status.as_str(),
+            "query ended"
+        );
         let mut queries = self.queries.lock().unwrap_or_else(PoisonError::into_inner);
         if queries.len() == limits::LOGGED_QUERIES {
             queries.pop_front();

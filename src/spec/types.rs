@@ -320,7 +320,8 @@ pub enum CheckKind {
 impl CheckKind {
     /// The rule without its place: changes exactly when what it demands does.
     pub fn text(&self) -> String {
-        let names = |columns: &[Located<String>]| columns.iter().map(|c| c.value.as_str()).collect::<Vec<_>>().join(", ");
+        let names =
+            |columns: &[Located<String>]| columns.iter().map(|c| c.value.as_str()).collect::<Vec<_>>().join(", ");
         match self {
             Self::Expression(sql) => sql.text.clone(),
             Self::Unique(columns) => format!("unique({})", names(columns)),

@@ -20,14 +20,15 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, GenericListArray, OffsetSizeTrait, PrimitiveArray};
 use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
+use arrow::datatypes::ArrowNativeType;
 use arrow::datatypes::{
-    DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType, Float16Type,
-    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType,
-    Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Date32Type, Date64Type, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
+    Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
+    Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use arrow::util::display::{ArrayFormatter, DurationFormat, FormatOptions};
-use arrow::datatypes::ArrowNativeType;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chrono::{DateTime, NaiveDate, NaiveTime, Timelike};
@@ -225,15 +226,21 @@ fn times(array: &ArrayRef, style: Style) -> Result<WriteValue> {
         DataType::Date64 => each::<Date64Type>(array, style, |ms, out| date(ms.div_euclid(86_400_000), out)),
         DataType::Time32(U::Second) => each::<Time32SecondType>(array, style, |t, out| time(i64::from(t), 1, out)),
         DataType::Time32(_) => each::<Time32MillisecondType>(array, style, |t, out| time(i64::from(t), 1_000, out)),
-        DataType::Time64(U::Nanosecond) => each::<Time64NanosecondType>(array, style, |t, out| time(t, 1_000_000_000, out)),
+        DataType::Time64(U::Nanosecond) => {
+            each::<Time64NanosecondType>(array, style, |t, out| time(t, 1_000_000_000, out))
+        }
         DataType::Time64(_) => each::<Time64MicrosecondType>(array, style, |t, out| time(t, 1_000_000, out)),
         DataType::Timestamp(unit, zone) => {
             // Arrow keeps instants in UTC whatever the zone's name is.
             let end = if zone.is_some() { "Z" } else { "" };
             match unit {
                 U::Second => each::<TimestampSecondType>(array, style, move |t, out| timestamp(t, 1, end, out)),
-                U::Millisecond => each::<TimestampMillisecondType>(array, style, move |t, out| timestamp(t, 1_000, end, out)),
-                U::Microsecond => each::<TimestampMicrosecondType>(array, style, move |t, out| timestamp(t, 1_000_000, end, out)),
+                U::Millisecond => {
+                    each::<TimestampMillisecondType>(array, style, move |t, out| timestamp(t, 1_000, end, out))
+                }
+                U::Microsecond => {
+                    each::<TimestampMicrosecondType>(array, style, move |t, out| timestamp(t, 1_000_000, end, out))
+                }
                 U::Nanosecond => {
                     each::<TimestampNanosecondType>(array, style, move |t, out| timestamp(t, 1_000_000_000, end, out))
                 }

@@ -79,7 +79,8 @@ pub(super) async fn stage(
     checks: &Arc<RowChecks>,
 ) -> Result<Staged> {
     let (refused_tx, refused) = mpsc::channel(limits::LANDING_BATCHES);
-    let checked = streams.into_iter().map(|stream| checked(stream, target.schema, checks, refused_tx.clone())).collect();
+    let checked =
+        streams.into_iter().map(|stream| checked(stream, target.schema, checks, refused_tx.clone())).collect();
     // The quarantine's writer ends when the last stream has.
     drop(refused_tx);
     let quarantine = quarantine_of(target.model);

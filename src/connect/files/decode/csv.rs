@@ -110,8 +110,11 @@ fn by_name(header: &[String], schema: &SchemaRef) -> Result<(Vec<Option<usize>>,
             return Err(Error::external(format!("the header names the column `{}` twice", field.name())));
         }
         if first.is_none() && !field.is_nullable() {
-            return Err(Error::external(format!("the header lacks the column `{}`, which may not be null", field.name()))
-                .with("header", header.join(", ")));
+            return Err(Error::external(format!(
+                "the header lacks the column `{}`, which may not be null",
+                field.name()
+            ))
+            .with("header", header.join(", ")));
         }
         fields.push(first);
     }
@@ -211,7 +214,7 @@ impl Scanner {
 }
 
 /// Names and cells of a whole text with a header.
-pub(super) fn cells(text: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>)> {
+pub(super) fn cells(text: &str) -> Result<super::NamedCells> {
     let options = CsvOptions::default();
     let input = || Box::new(std::io::Cursor::new(text.as_bytes().to_vec()));
     let names = header(&options, input())?.ok_or_else(|| Error::external("expected a header with column names"))?;
