@@ -39,9 +39,6 @@ pub const MEMORY_PERCENT: u64 = 60;
 /// Largest users of memory that an out-of-memory error names.
 pub const REPORTED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
 
-/// Windows of a `hop` that one row may stand in: each is a copy of the row.
-pub const HOP_WINDOWS: i128 = 1000;
-
 /// Depth of a YAML file in nested lists and mappings: deeper ones are generated or hostile, and dropping a tree recurses.
 pub const YAML_DEPTH_MAX: usize = 64;
 
@@ -150,3 +147,12 @@ pub const LOGGED_QUERIES: usize = 1000;
 
 /// Rows that a printed table is measured by before its first line is written: later ones may be wider.
 pub const TABLE_MEASURED_ROWS: usize = 10_000;
+
+/// Windows that one row may stand in under `hop(ts, slide, size)`: each is a row of its own on the way to the groups.
+pub const HOP_WINDOWS_PER_ROW_MAX: i64 = 10_000;
+
+/// Faults of names looked for in one SQL: each costs planning it once more.
+pub const NAME_FAULTS_PER_SQL_MAX: usize = 50;
+
+/// Sub-expressions planned one by one to find the one that a type fault is in; past this the whole query is pointed at.
+pub const FAULT_PROBES_PER_SQL_MAX: usize = 2_000;

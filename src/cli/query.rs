@@ -51,9 +51,7 @@ async fn local(global: &Global, args: &QueryArgs, sql: &str, format: Format, tar
     // Sources have no past that could be honoured: at an instant only tables are there.
     let mut sources = HashMap::new();
     if args.at.is_none() {
-        for (name, relation) in preview::sources(&open, &plan::relations_of(sql), now_us).await? {
-            sources.insert(name, preview::without_hidden(relation, sql)?);
-        }
+        sources = preview::sources(&open, &plan::relations_of(&session, sql), now_us).await?;
     }
     reader.register(&session, &snapshot, true, sources).await?;
     let plan = match plan::query(&session, sql, Some(&reader)).await {

@@ -27,9 +27,8 @@ pub(super) async fn execute(global: &Global, args: &ShowArgs) -> Result<Exit> {
     let is_name = open.model(&args.what).is_some() || open.source(&args.what).is_some();
     let sql = if is_name { format!("SELECT * FROM \"{}\"", args.what) } else { args.what.clone() };
     let main = MemorySchemaProvider::new();
-    for (name, relation) in preview::relations(&open, &plan::relations_of(&sql), now_us).await? {
-        main.register_table(name, preview::without_hidden(relation, &sql)?)
-            .external("a relation can't be registered")?;
+    for (name, relation) in preview::relations(&open, &plan::relations_of(&session, &sql), now_us).await? {
+        main.register_table(name, relation).external("a relation can't be registered")?;
     }
     let catalog = MemoryCatalogProvider::new();
     catalog.register_schema("main", Arc::new(main)).external("a schema can't be registered")?;

@@ -39,6 +39,11 @@ impl Dialect for TidemillDialect {
         true
     }
 
+    // `SELECT a, FROM t` is a slip, not a style.
+    fn supports_projection_trailing_commas(&self) -> bool {
+        false
+    }
+
     as_generic!(
         supports_unicode_string_literal,
         supports_partition_by_after_order_by,
@@ -67,7 +72,6 @@ impl Dialect for TidemillDialect {
         supports_limit_comma,
         supports_update_order_by,
         supports_from_first_select,
-        supports_projection_trailing_commas,
         supports_asc_desc_in_column_definition,
         supports_try_convert,
         supports_bitwise_shift_operators,

@@ -2,19 +2,28 @@
 //!
 //! Knows no connector, no warehouse and no file.
 
-mod check;
+mod canonical;
+mod catalog;
+mod checks;
 mod clock;
 mod dialect;
+mod hidden;
+mod inspect;
+mod keys;
 mod model;
+mod names;
+mod nearest;
+mod order;
 mod params;
 mod project;
 mod query;
 mod relation;
 pub mod select;
 mod session;
-mod sql;
-mod sql_fault;
+mod sql_faults;
+mod sql_text;
 pub mod types;
+mod window_plan;
 mod windows;
 
 use std::sync::Arc;
@@ -23,14 +32,14 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
-use crate::error::Result;
-use crate::spec::fault::Fault;
-use crate::spec::types::{CheckSpec, OnFail, Refresh, SourceSpec};
-
+pub use catalog::hidden_fields;
 pub use project::plan_project;
 pub use query::{At, TimeTravel, query, relations_of};
 pub use relation::{RelationTable, bind, source_relation};
 pub use session::{MAIN_SCHEMA, session};
+
+use crate::spec::fault::Fault;
+use crate::spec::types::{CheckSpec, OnFail, Refresh, SourceSpec};
 
 /// Hidden columns of every source, last in its schema, in this order; `select *` doesn't show them.
 /// `_source_file text, _source_row bigint, _topic text, _partition integer, _offset bigint, _ingested_at timestamptz`.
@@ -69,10 +78,13 @@ pub struct PlannedSource {
     pub pipeline: String,
     /// Contract columns as Arrow types (`timestamptz` in the project's zone), without hidden ones.
     pub schema: SchemaRef,
+    /// The source's rows as models see them (deduplicated), hidden columns last, over the placeholder of its name.
+    /// Models' plans have this in them already: their scans are of the accepted rows as they were read.
+    pub relation_plan: LogicalPlan,
+    /// Relations that the rules look into, sorted.
+    pub check_inputs: Vec<String>,
     /// Rules.
     pub checks: Vec<PlannedCheck>,
-    /// `deduplicate` over a placeholder scan of the raw rows, where the source says so; see [`source_relation`].
-    pub relation_plan: Option<LogicalPlan>,
     /// Hash of contract and rules: rows taken in under another one are taken in again.
     pub fingerprint: String,
 }
@@ -85,7 +97,7 @@ pub struct PlannedModel {
     pub pipeline: String,
     /// Sources and models that the SQL reads, sorted, once each.
     pub inputs: Vec<String>,
-    /// Sources and models that only its checks read.
+    /// Relations that only the rules look into or that they do besides, sorted: the model stands after them too.
     pub check_inputs: Vec<String>,
     /// Bound, unoptimized; scans are [`RelationTable`]s, see [`bind`]. Parameters are in, the clock is not.
     pub plan: LogicalPlan,

@@ -1,409 +1,283 @@
-//! One model's SQL to a bound plan, with every fault of it.
+//! One model from its syntax tree to the plan that is stored: types, keys, contract. Knows no other model.
 
-use std::collections::{BTreeSet, HashMap};
-use std::ops::ControlFlow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, Volatility, cast};
-use datafusion::prelude::{Expr, SessionContext};
-use datafusion::sql::parser::Statement as DfStatement;
-use datafusion::sql::sqlparser::ast::{
-    self, ExcludeSelectItem, Expr as SqlExpr, Ident, ObjectName, Query, SelectItem, Statement, VisitMut, VisitorMut,
-    visit_expressions,
-};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
+use datafusion::sql::sqlparser::ast::{Query, Select, SelectItem, SetExpr, Spanned};
 
-use super::clock::CLOCK_FUNCTIONS;
-use super::relation::RelationTable;
-use super::sql::{self, folded};
-use super::sql_fault::{self, FAULTS_PER_SQL};
-use super::{HIDDEN_COLUMNS, types};
-use crate::spec::fault::Fault;
-use crate::spec::nearest;
-use crate::spec::types::SqlText;
+use super::canonical::canonical;
+use super::catalog::Catalog;
+use super::hidden::{hide, named_hidden};
+use super::inspect::table_reference;
+use super::keys;
+use super::nearest::with_nearest;
+use super::sql_faults::plan_or_faults;
+use super::sql_text::first_word;
+use super::types::{sql_name, stored_type};
+use crate::spec::fault::{Fault, Place};
+use crate::spec::types::{Located, ModelSpec};
 
-/// Relations that SQL may name, with their columns.
-#[derive(Default)]
-pub(super) struct Relations {
-    /// Schema of each relation that could be planned; a source's without hidden columns.
-    pub(super) schemas: HashMap<String, SchemaRef>,
-    /// Sources, which have hidden columns.
-    pub(super) sources: BTreeSet<String>,
-    /// Declared relations, faulty ones included: naming one of those is no fault of its own.
-    pub(super) declared: BTreeSet<String>,
+/// What models are planned with.
+pub struct ModelPlanner<'a> {
+    /// Session of the plan.
+    pub state: &'a SessionState,
+    /// Relations whose schema is known: all inputs of the model are.
+    pub catalog: &'a Catalog,
+    /// The project's zone.
+    pub zone: &'a Arc<str>,
 }
 
-/// A query's bound plan.
-pub(super) struct Bound {
-    pub(super) plan: LogicalPlan,
-    pub(super) reads_clock: bool,
+/// A model's query, bound and typed.
+pub struct BoundModel {
+    /// What is run.
+    pub plan: LogicalPlan,
+    /// What is stored.
+    pub schema: SchemaRef,
+    /// Whether the key can't repeat.
+    pub key_is_derived: bool,
+    /// Columns of the contract that the plan doesn't prove to be without nulls.
+    pub unproven_not_null: Vec<Located<String>>,
+    /// Warnings.
+    pub warnings: Vec<Fault>,
 }
 
-/// Whether `name` is one that a planned query may read, else its fault; none where the fault is told elsewhere.
-fn check_relation(name: &str, place: &crate::spec::fault::Place, relations: &Relations) -> Option<Fault> {
-    if relations.declared.contains(name) {
-        return None;
-    }
-    let mut fault = Fault::error("unknown_relation", place.clone(), format!("there is no source or model `{name}`"));
-    if let Some(near) = nearest(name, relations.declared.iter().map(String::as_str)) {
-        fault = fault.hint(format!("did you mean `{near}`?"));
-    }
-    Some(fault)
-}
-
-/// Plans a model's query in `ctx`, which has the project's functions and no tables.
-///
-/// # Errors
-/// Every fault; none of them, if all are consequences of faults in relations that it reads.
-pub(super) async fn plan_query(
-    ctx: &SessionContext,
-    query: &Query,
-    sql: &SqlText,
-    relations: &Relations,
-    params: &[&str],
-) -> Result<Bound, Vec<Fault>> {
-    let mut query = query.clone();
-    let mut faults = sql::bind_parameters(&mut query, sql, params);
-    faults.extend(unknown_functions(ctx, &query, sql));
-    faults.extend(arrival_order(&query, sql));
-    let mut is_consequence = false;
-    for (name, place) in sql::relations(&query, sql) {
-        faults.extend(check_relation(&name, &place, relations));
-        is_consequence |= !relations.schemas.contains_key(&name);
-    }
-    faults.extend(super::windows::rewrite(&mut query, sql));
-    if is_consequence || !faults.is_empty() {
-        return Err(faults);
-    }
-    expose_hidden_columns(&mut query, relations);
-    register(ctx, &query, sql, relations).map_err(|e| vec![e])?;
-    let plan = plan_statement(ctx, query, sql, &mut faults).await;
-    match plan {
-        Some(plan) if faults.is_empty() => {
-            faults.extend(volatile(&plan, sql));
-            if faults.is_empty() { Ok(Bound { reads_clock: reads_clock(&plan), plan }) } else { Err(faults) }
-        }
-        _ => Err(faults),
-    }
-}
-
-/// Plans a rewritten query, blanking unknown columns one after the other to find all of them.
-async fn plan_statement(
-    ctx: &SessionContext,
-    mut query: Query,
-    sql: &SqlText,
-    faults: &mut Vec<Fault>,
-) -> Option<LogicalPlan> {
-    for _ in 0..FAULTS_PER_SQL {
-        let statement = DfStatement::Statement(Box::new(Statement::Query(Box::new(query.clone()))));
-        let planned = ctx.state().statement_to_plan(statement).await;
-        // Types are only checked when the plan is analyzed.
-        let planned = planned.and_then(|plan| {
-            let state = ctx.state();
-            state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {}).map(|_| plan)
-        });
-        match planned {
-            Ok(plan) => return Some(plan),
-            Err(error) => {
-                let found = sql_fault::fault(&error, &query, sql);
-                let is_known = faults.iter().any(|f| f.place == found.fault.place && f.code == found.fault.code);
-                // What a blanked column leads to is no fault of its own.
-                if !is_known && (faults.is_empty() || found.unknown_column.is_some()) {
-                    faults.push(found.fault);
-                }
-                let blanked = found.unknown_column.is_some_and(|span| sql_fault::blank(&mut query, span));
-                if !blanked {
-                    return None;
-                }
-            }
-        }
-    }
-    None
-}
-
-fn register(ctx: &SessionContext, query: &Query, sql: &SqlText, relations: &Relations) -> Result<(), Fault> {
-    let names_hidden = names_hidden(query);
-    for (name, _) in sql::relations(query, sql) {
-        let Some(schema) = relations.schemas.get(&name) else { continue };
-        let is_source = relations.sources.contains(&name);
-        let schema = if is_source && names_hidden { with_hidden(ctx, schema) } else { Arc::clone(schema) };
-        let table = Arc::new(RelationTable { name: name.clone(), schema });
-        // The same relation twice in one query is one table.
-        let table_ref = datafusion::common::TableReference::bare(name.clone());
-        if !ctx.table_exist(table_ref.clone()).unwrap_or(false)
-            && let Err(error) = ctx.register_table(table_ref, table)
-        {
-            return Err(Fault::error("internal", sql::first_line(sql), error.to_string()));
-        }
-    }
-    Ok(())
-}
-
-/// A source's columns and the hidden ones.
-pub(super) fn with_hidden(ctx: &SessionContext, schema: &SchemaRef) -> SchemaRef {
-    let zone = ctx.state().config_options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
-    let hidden = HIDDEN_COLUMNS.into_iter().map(|name| {
-        let data_type = match name {
-            "_source_row" | "_offset" => DataType::Int64,
-            "_partition" => DataType::Int32,
-            "_ingested_at" => DataType::Timestamp(TimeUnit::Microsecond, Some(zone.as_str().into())),
-            _ => DataType::Utf8View,
+impl ModelPlanner<'_> {
+    /// Plans `query`; with `names_only`, faults other than names are consequences of one already told.
+    pub fn plan(&self, spec: &ModelSpec, mut query: Query, names_only: bool) -> Result<BoundModel, Vec<Fault>> {
+        let engine = |error: datafusion::common::DataFusionError| {
+            vec![Fault::error("invalid_sql", first_word(&spec.sql), error.strip_backtrace())]
         };
-        Arc::new(Field::new(name, data_type, true))
-    });
-    Arc::new(Schema::new(schema.fields().iter().cloned().chain(hidden).collect::<Vec<_>>()))
-}
-
-fn names_hidden(query: &Query) -> bool {
-    let is_hidden = |ident: &Ident| HIDDEN_COLUMNS.contains(&folded(ident).as_str());
-    visit_expressions(query, |expr| {
-        let names = match expr {
-            SqlExpr::Identifier(ident) => is_hidden(ident),
-            SqlExpr::CompoundIdentifier(parts) => parts.last().is_some_and(is_hidden),
-            _ => false,
-        };
-        if names { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    })
-    .is_break()
-}
-
-/// Where hidden columns are named, `*` still doesn't show them.
-fn expose_hidden_columns(query: &mut Query, relations: &Relations) {
-    if !names_hidden(query) {
-        return;
-    }
-    struct Wildcards<'a>(&'a Relations);
-    impl VisitorMut for Wildcards<'_> {
-        type Break = ();
-        fn pre_visit_select(&mut self, select: &mut ast::Select) -> ControlFlow<()> {
-            let mut reads_source = false;
-            let _ = ast::visit_relations(&select.from, |name| {
-                let last = name.0.last().and_then(ast::ObjectNamePart::as_ident);
-                reads_source |= last.is_some_and(|ident| self.0.sources.contains(&folded(ident)));
-                ControlFlow::<()>::Continue(())
-            });
-            for item in &mut select.projection {
-                if let SelectItem::Wildcard(options) | SelectItem::QualifiedWildcard(_, options) = item
-                    && reads_source
-                    && options.opt_exclude.is_none()
-                    && options.opt_except.is_none()
-                {
-                    let hidden = HIDDEN_COLUMNS.into_iter().map(|name| ObjectName::from(Ident::new(name)));
-                    options.opt_exclude = Some(ExcludeSelectItem::Multiple(hidden.collect()));
-                }
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let _ = query.visit(&mut Wildcards(relations));
-}
-
-fn unknown_functions(ctx: &SessionContext, query: &Query, sql: &SqlText) -> Vec<Fault> {
-    let state = ctx.state();
-    let windows = ["tumble", "hop", "session"];
-    let is_known = |name: &str| {
-        state.scalar_functions().contains_key(name)
-            || state.aggregate_functions().contains_key(name)
-            || state.window_functions().contains_key(name)
-            || state.table_functions().contains_key(name)
-            || windows.contains(&name)
-            || name.starts_with('$')
-            || ["unnest", "grouping", "struct"].contains(&name)
-    };
-    let mut faults = Vec::new();
-    for (name, place, _) in sql::functions(query, sql) {
-        if is_known(&name) {
-            continue;
-        }
-        let mut fault = Fault::error("unknown_function", place, format!("there is no function `{name}`"));
-        let all = state
-            .scalar_functions()
-            .keys()
-            .chain(state.aggregate_functions().keys())
-            .chain(state.window_functions().keys());
-        if let Some(near) = nearest(&name, all.map(String::as_str).chain(windows)) {
-            fault = fault.hint(format!("did you mean `{near}`?"));
-        }
-        faults.push(fault);
-    }
-    faults
-}
-
-/// What depends on the order in which rows arrive can be no model: two runs would differ.
-fn arrival_order(query: &Query, sql: &SqlText) -> Vec<Fault> {
-    struct Limits<'a>(&'a SqlText, Vec<Fault>);
-    impl ast::Visitor for Limits<'_> {
-        type Break = ();
-        fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-            let limits = query.limit_clause.is_some() || query.fetch.is_some();
-            if limits && query.order_by.is_none() {
-                let place = query
-                    .limit_clause
-                    .as_ref()
-                    .and_then(|limit| sql::place(self.0, ast::Spanned::span(limit)))
-                    .unwrap_or_else(|| sql::first_line(self.0));
-                self.1.push(
-                    Fault::error("arrival_order", place, "LIMIT without ORDER BY takes whichever rows come first")
-                        .hint("say which rows are meant with ORDER BY"),
-                );
-            }
-            ControlFlow::Continue(())
-        }
-    }
-    let mut limits = Limits(sql, Vec::new());
-    let _ = ast::Visit::visit(query, &mut limits);
-    let mut faults = limits.1;
-    for (name, place, function) in sql::functions(query, sql) {
-        let by_order = ["first_value", "last_value", "nth_value"].contains(&name.as_str());
-        let in_args = match &function.args {
-            ast::FunctionArguments::List(list) => {
-                list.clauses.iter().any(|clause| matches!(clause, ast::FunctionArgumentClause::OrderBy(_)))
-            }
-            _ => false,
-        };
-        let in_window = match &function.over {
-            Some(ast::WindowType::WindowSpec(spec)) => !spec.order_by.is_empty(),
-            Some(ast::WindowType::NamedWindow(_)) => true,
-            None => false,
-        };
-        if by_order && !in_args && !in_window {
-            let message = format!("`{name}` without ORDER BY takes whichever row comes first");
-            faults.push(Fault::error("arrival_order", place, message).hint("order its rows: (value ORDER BY …)"));
-        }
-    }
-    faults
-}
-
-/// Volatile functions can be no part of a model: two runs would differ.
-fn volatile(plan: &LogicalPlan, sql: &SqlText) -> Vec<Fault> {
-    let mut names = BTreeSet::new();
-    visit_functions(plan, &mut |function| {
-        if function.signature().volatility == Volatility::Volatile {
-            names.insert(function.name().to_string());
-        }
-    });
-    let names = names.into_iter().map(|name| {
-        Fault::error(
-            "volatile",
-            sql_fault::whole(sql),
-            format!("`{name}` gives another value each time: no two runs would agree"),
-        )
-        .hint("compute it before the rows come in, or derive it from their columns")
-    });
-    names.collect()
-}
-
-fn reads_clock(plan: &LogicalPlan) -> bool {
-    let mut reads = false;
-    visit_functions(plan, &mut |function| reads |= CLOCK_FUNCTIONS.contains(&function.name()));
-    reads
-}
-
-/// Whether an expression reads the clock.
-pub(super) fn expr_reads_clock(expr: &Expr) -> bool {
-    let reads = |expr: &Expr| matches!(expr, Expr::ScalarFunction(call) if CLOCK_FUNCTIONS.contains(&call.func.name()));
-    expr.exists(|expr| Ok(reads(expr))).unwrap_or(false)
-}
-
-fn visit_functions(plan: &LogicalPlan, visit: &mut dyn FnMut(&datafusion::logical_expr::ScalarUDF)) {
-    // Nothing here fails: the closures always go on.
-    let _ = plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                if let Expr::ScalarFunction(call) = expr {
-                    visit(&call.func);
-                }
-                Ok(TreeNodeRecursion::Continue)
+        let shape = query.clone();
+        let hidden = named_hidden(&query);
+        let names = self.catalog.names(self.state, self.zone, &hidden).map_err(engine)?;
+        let ctes: BTreeSet<String> = query
+            .with
+            .iter()
+            .flat_map(|with| &with.cte_tables)
+            .map(|cte| cte.alias.name.value.to_lowercase())
+            .collect();
+        let is_source = |name: &datafusion::sql::sqlparser::ast::ObjectName| {
+            table_reference(name).is_some_and(|reference| {
+                self.catalog.is_source(reference.table())
+                    && !(reference.schema().is_none() && ctes.contains(reference.table()))
             })
-        })
-    });
-}
-
-/// The plan with its columns cast to what a table can hold, and that schema.
-pub(super) fn stored(plan: LogicalPlan, zone: &str, sql: &SqlText) -> Result<(LogicalPlan, SchemaRef), Vec<Fault>> {
-    let zone: Arc<str> = zone.into();
-    let mut faults = Vec::new();
-    let mut fields: Vec<Field> = Vec::new();
-    let mut exprs = Vec::new();
-    let mut is_same = true;
-    for (qualifier, field) in plan.schema().iter() {
-        if fields.iter().any(|known| known.name() == field.name()) {
-            let message = format!("two columns are named `{}`", field.name());
-            faults.push(
-                Fault::error("duplicate_column", sql::first_line(sql), message)
-                    .hint("give one of them another name with AS"),
-            );
-            continue;
-        }
-        match types::stored_type(field.data_type(), &zone, &DataType::Decimal128(20, 0)) {
-            Err(why) => {
-                let message = format!("the column `{}` {why}", field.name());
-                faults.push(
-                    Fault::error("wrong_type", sql::first_line(sql), message).hint("give it a type with CAST(… AS …)"),
-                );
-            }
-            Ok(data_type) => {
-                let column = Expr::from((qualifier, field));
-                let differs = data_type != *field.data_type();
-                is_same &= !differs && qualifier.is_none();
-                exprs.push(if differs {
-                    cast(column, data_type.clone()).alias(field.name())
-                } else {
-                    column.alias(field.name())
-                });
-                fields.push(Field::new(field.name(), data_type, field.is_nullable()));
-            }
-        }
-    }
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let schema = Arc::new(Schema::new(fields));
-    if is_same {
-        return Ok((plan, schema));
-    }
-    let plan = LogicalPlanBuilder::from(plan).project(exprs).and_then(LogicalPlanBuilder::build);
-    plan.map(|plan| (plan, schema)).map_err(|e| vec![sql_fault::fault(&e, &Vec::<SqlExpr>::new(), sql).fault])
-}
-
-/// Names of the plan's operators, top first.
-pub(super) fn operators(plan: &LogicalPlan) -> Vec<String> {
-    let mut names = Vec::new();
-    let _ = plan.apply(|node| {
-        let name = match node {
-            LogicalPlan::Projection(_) => "project",
-            LogicalPlan::Filter(_) => "filter",
-            LogicalPlan::Window(_) => "window",
-            LogicalPlan::Aggregate(_) => "aggregate",
-            LogicalPlan::Sort(_) => "sort",
-            LogicalPlan::Join(_) => "join",
-            LogicalPlan::Union(_) => "union",
-            LogicalPlan::TableScan(scan) => {
-                names.push(format!("scan {}", scan.table_name.table()));
-                return Ok(TreeNodeRecursion::Continue);
-            }
-            LogicalPlan::Limit(_) => "limit",
-            LogicalPlan::Distinct(_) => "distinct",
-            LogicalPlan::Unnest(_) => "unnest",
-            LogicalPlan::Subquery(_) => "subquery",
-            LogicalPlan::RecursiveQuery(_) => "recursion",
-            LogicalPlan::SubqueryAlias(_) => return Ok(TreeNodeRecursion::Continue),
-            _ => "values",
         };
-        names.push(name.to_string());
+        let faults = hide(&mut query, &spec.sql, &hidden, &is_source);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let plan = plan_or_faults(query, &spec.sql, names_only, &|query| names.plan_query(query))?;
+        if names_only {
+            // Types around what is at fault can't be told.
+            return Err(vec![]);
+        }
+        let plan = canonical(unsorted(plan)).map_err(engine)?;
+        let plan = names.analyze(plan).map_err(engine)?;
+        self.store(spec, plan, &shape)
+    }
+
+    /// Gives the result the types that it is stored in, and checks key, partitioning and contract against it.
+    fn store(&self, spec: &ModelSpec, plan: LogicalPlan, query: &Query) -> Result<BoundModel, Vec<Fault>> {
+        let engine = |error: datafusion::common::DataFusionError| {
+            vec![Fault::error("invalid_sql", first_word(&spec.sql), error.strip_backtrace())]
+        };
+        let unsigned64 = if reads_unsigned(&plan) { DataType::Decimal128(20, 0) } else { DataType::Int64 };
+        let mut faults = Vec::new();
+        let mut fields: Vec<Field> = Vec::new();
+        let mut exprs = Vec::new();
+        let width = plan.schema().fields().len();
+        for (at, (qualifier, field)) in plan.schema().iter().enumerate() {
+            let place = || item_place(spec, query, at, width);
+            if fields.iter().any(|known| known.name() == field.name()) {
+                let message = format!("two columns of the result are named `{}`", field.name());
+                faults.push(Fault::error("duplicate_column", place(), message).hint("name one with AS"));
+                continue;
+            }
+            match stored_type(field.data_type(), self.zone, &unsigned64) {
+                Ok(stored) => {
+                    let column = Expr::Column(datafusion::common::Column::from((qualifier, field)));
+                    let column = if stored == *field.data_type() { column } else { cast(column, stored.clone()) };
+                    exprs.push(column.alias(field.name()));
+                    fields.push(Field::new(field.name(), stored, field.is_nullable()));
+                }
+                Err(why) => {
+                    let fault = Fault::error("unstorable_type", place(), format!("column `{}` {why}", field.name()));
+                    faults.push(fault.hint("cast it: `CAST(… AS type)`, or `… :: type`"));
+                }
+            }
+        }
+        let computed = Schema::new(fields);
+        // With a column missing for a fault of its own, the names below would be consequences.
+        if faults.is_empty() {
+            faults.extend(named_columns("key", &spec.key, &computed));
+            faults.extend(self.partitioning(spec, &computed));
+            faults.extend(self.contract(spec, &computed));
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let (schema, unproven_not_null) = stored_schema(spec, &computed);
+        let warnings = float_warnings(spec, &plan).map_err(engine)?;
+        let plan = LogicalPlanBuilder::from(plan).project(exprs).and_then(|b| b.build()).map_err(engine)?;
+        let key_is_derived = !spec.key.is_empty() && {
+            let key: Vec<String> = spec.key.iter().map(|name| name.value.clone()).collect();
+            keys::is_unique(&plan, &key)
+        };
+        Ok(BoundModel { plan, schema, key_is_derived, unproven_not_null, warnings })
+    }
+
+    fn partitioning(&self, spec: &ModelSpec, schema: &Schema) -> Vec<Fault> {
+        let mut faults = named_columns("partition_by", &spec.partition_by, schema);
+        for column in &spec.partition_by {
+            let Ok(field) = schema.field_with_name(&column.value) else { continue };
+            if field.data_type().is_nested()
+                || field.data_type().is_floating()
+                || *field.data_type() == DataType::Binary
+            {
+                let message = format!(
+                    "a table can't be partitioned by `{}`, which is {}",
+                    column.value,
+                    sql_name(field.data_type())
+                );
+                faults.push(Fault::error("wrong_type", column.place.clone(), message));
+            }
+        }
+        if faults.is_empty() && spec.partition_by.len() == schema.fields().len() {
+            let place = spec.partition_by.last().map(|column| column.place.clone());
+            let message = "a table needs a column that it isn't partitioned by";
+            faults.push(Fault::error("partition_by", place, message));
+        }
+        faults
+    }
+
+    fn contract(&self, spec: &ModelSpec, schema: &Schema) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        for column in &spec.columns {
+            let name = &column.name.value;
+            let Ok(field) = schema.field_with_name(name) else {
+                let message = format!("the result has no column `{name}`, which the contract names");
+                let fault = Fault::error("contract", column.name.place.clone(), message);
+                let known = schema.fields().iter().map(|f| f.name().as_str());
+                faults.push(with_nearest(fault, name, known));
+                continue;
+            };
+            let wanted = column.data_type.value.to_arrow(&self.zone);
+            let wanted = stored_type(&wanted, self.zone, &DataType::Int64).unwrap_or(wanted);
+            if wanted != *field.data_type() {
+                let (wanted, found) = (sql_name(&wanted), sql_name(field.data_type()));
+                let message = format!("column `{name}` is {found}, and the contract says {wanted}");
+                let fault = Fault::error("contract", column.data_type.place.clone(), message);
+                faults.push(fault.hint(format!("in the SQL: `CAST(… AS {wanted}) AS {name}`")));
+            }
+        }
+        if !spec.columns.is_empty() {
+            let extra = schema.fields().iter().filter(|f| !spec.columns.iter().any(|c| c.name.value == *f.name()));
+            for field in extra {
+                let message = format!("the result has a column `{}`, which the contract lacks", field.name());
+                let fault = Fault::error("contract", spec.name.place.clone(), message);
+                faults.push(fault.hint(format!(
+                    "add `{}: {}` to `columns`",
+                    field.name(),
+                    sql_name(field.data_type())
+                )));
+            }
+        }
+        faults
+    }
+}
+
+/// A table is a bag: sorting its rows does nothing but cost.
+fn unsorted(plan: LogicalPlan) -> LogicalPlan {
+    match plan {
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => Arc::unwrap_or_clone(sort.input),
+        other => other,
+    }
+}
+
+/// Whether an input has 64-bit unsigned integers, which may not fit a bigint; those of ranks and counts always do.
+fn reads_unsigned(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let _ = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            found |= scan.projected_schema.fields().iter().any(|field| *field.data_type() == DataType::UInt64);
+        }
         Ok(TreeNodeRecursion::Continue)
     });
-    names
+    found
 }
 
-/// Whether no two rows of the plan can share these columns' values, by its own grouping.
-pub(super) fn is_unique_by_itself(plan: &LogicalPlan, key: &[String]) -> bool {
-    let schema = plan.schema();
-    let indices: Option<BTreeSet<usize>> = key.iter().map(|name| schema.index_of_column_by_name(None, name)).collect();
-    let Some(indices) = indices.filter(|indices| !indices.is_empty()) else { return false };
-    schema.functional_dependencies().iter().any(|dependence| {
-        dependence.mode == datafusion::common::Dependency::Single
-            && dependence.source_indices.iter().all(|index| indices.contains(index))
-    })
+/// Keys and what the contract says have no nulls; the rest may have, whatever this version's planner can prove.
+fn stored_schema(spec: &ModelSpec, computed: &Schema) -> (SchemaRef, Vec<Located<String>>) {
+    let mut unproven = Vec::new();
+    let fields: Vec<Field> = computed
+        .fields()
+        .iter()
+        .map(|field| {
+            let is_key = spec.key.iter().any(|key| key.value == *field.name());
+            let contract = spec.columns.iter().find(|c| c.name.value == *field.name() && !c.nullable);
+            if let Some(column) = contract
+                && field.is_nullable()
+                && !is_key
+            {
+                unproven.push(column.name.clone());
+            }
+            Field::new(field.name(), field.data_type().clone(), !is_key && contract.is_none())
+        })
+        .collect();
+    (Arc::new(Schema::new(fields)), unproven)
+}
+
+fn named_columns(what: &str, columns: &[Located<String>], schema: &Schema) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (at, column) in columns.iter().enumerate() {
+        if columns[..at].iter().any(|before| before.value == column.value) {
+            let message = format!("`{}` stands twice in {what}", column.value);
+            faults.push(Fault::error("duplicate_column", column.place.clone(), message));
+        } else if schema.field_with_name(&column.value).is_err() {
+            let message = format!("the result has no column `{}`, which {what} names", column.value);
+            let fault = Fault::error("unknown_column", column.place.clone(), message);
+            faults.push(with_nearest(fault, &column.value, schema.fields().iter().map(|f| f.name().as_str())));
+        }
+    }
+    faults
+}
+
+fn float_warnings(spec: &ModelSpec, plan: &LogicalPlan) -> datafusion::common::Result<Vec<Fault>> {
+    let functions = keys::float_aggregates(plan)?;
+    Ok(functions
+        .into_iter()
+        .map(|name| {
+            let place = super::sql_faults::find_word(&spec.sql, &name).unwrap_or_else(|| first_word(&spec.sql));
+            let message = format!("{name}() of floats hangs on the order of rows in its last digits (1e-9 of the sum)");
+            Fault::warning("float_order", place, message).hint("use decimal where every digit counts")
+        })
+        .collect())
+}
+
+/// Where column `at` of the result is written: its own item, or the SELECT where `*` hides which one.
+fn item_place(spec: &ModelSpec, query: &Query, at: usize, width: usize) -> Place {
+    let item = first_select(&query.body).and_then(|select| {
+        let plain = |item: &SelectItem| matches!(item, SelectItem::UnnamedExpr(_) | SelectItem::ExprWithAlias { .. });
+        let all_plain = select.projection.len() == width && select.projection.iter().all(plain);
+        if all_plain { select.projection.get(at) } else { None }
+    });
+    match item {
+        Some(item) if item.span() != datafusion::sql::sqlparser::tokenizer::Span::empty() => {
+            spec.sql.place_of(item.span())
+        }
+        _ => first_word(&spec.sql),
+    }
+}
+
+fn first_select(body: &SetExpr) -> Option<&Select> {
+    match body {
+        SetExpr::Select(select) => Some(select),
+        SetExpr::Query(query) => first_select(&query.body),
+        SetExpr::SetOperation { left, .. } => first_select(left),
+        _ => None,
+    }
 }

@@ -1,258 +1,376 @@
-//! Ad-hoc queries: read only, over the tables of a session, with time travel.
+//! Queries that belong to no model: reading only, with tables at a version. Knows the session's tables, no project.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Schema, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
-use datafusion::common::TableReference;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::common::{DFSchema, ScalarValue, TableReference};
+use datafusion::execution::SessionState;
+use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, LogicalPlan, cast};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::prelude::SessionContext;
-use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Statement, TableFactor, TableVersion, Value, VisitMut, VisitorMut,
-    visit_relations,
+    Expr as SqlExpr, ExprWithAlias, Ident, ObjectName, ObjectNamePart, Query, Spanned, Statement as SqlStatement,
+    TableAlias, TableFactor, TableVersion, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
+use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::sql::{self, folded};
-use super::sql_fault::{self, FAULTS_PER_SQL};
-use super::{types, windows};
+use super::HIDDEN_COLUMNS;
+use super::hidden::{hide, named_hidden};
+use super::inspect::{bind_parameters, check_functions, table_reference};
+use super::names::Names;
+use super::nearest::with_nearest;
+use super::relation::{RelationTable, bind};
+use super::sql_faults::{expression_faults, plan_or_faults};
+use super::sql_text::{first_word, parse_statement};
+use super::types::parse_instant;
+use super::windows::rewrite_windows;
 use crate::error::Result;
-use crate::spec::fault::{Fault, SourceText};
-use crate::spec::nearest;
+use crate::spec::fault::Fault;
 use crate::spec::types::SqlText;
 
-/// A moment of a table.
+/// A version of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
-    /// A Delta version.
+    /// The Delta version.
     Version(i64),
-    /// An instant, microseconds since 1970 UTC.
-    TimestampUs(i64),
+    /// The last version at or before so many microseconds since 1970 UTC.
+    Timestamp(i64),
 }
 
-/// Gives tables as they were.
+/// Tables as they were.
 #[async_trait]
 pub trait TimeTravel: Send + Sync {
-    /// The table at a moment.
-    ///
-    /// # Errors
-    /// When there was no such version or it is gone: never the present rows.
+    /// The rows of `table` (a model or quarantine table of the default schema) at `at`. Where that can't be honoured (before
+    /// the first version, after vacuum, not a table) an error, never the present rows.
     async fn table_at(&self, table: &str, at: At) -> Result<Arc<dyn TableProvider>>;
 }
 
-/// Plans one read-only statement over the tables of `ctx`.
-///
-/// # Errors
-/// Faults that point into the query, shown as the file `query`.
+/// Plans one statement that only reads: SELECT, WITH, EXPLAIN, SHOW, DESCRIBE. Time windows, parameters and hidden columns
+/// work as in models. Faults point into a text named `query`.
 pub async fn query(
-    ctx: &SessionContext,
-    text: &str,
-    time_travel: Option<&dyn TimeTravel>,
+    context: &SessionContext,
+    sql: &str,
+    travel: Option<&dyn TimeTravel>,
 ) -> Result<LogicalPlan, Vec<Fault>> {
-    let sql = sql_text(text);
-    let mut statement = sql::parse(&sql).map_err(|fault| vec![fault])?.swap_remove(0);
-    check_read_only(&statement, &sql).map_err(|fault| vec![fault])?;
-    let known = parameters(ctx);
-    let known: Vec<&str> = known.iter().map(String::as_str).collect();
-    // Placeholders such as $1 and ? are a prepared statement's own.
-    let mut faults = if known.is_empty() { Vec::new() } else { sql::bind_parameters(&mut statement, &sql, &known) };
-    if let Statement::Query(query) = &mut statement {
-        faults.extend(windows::rewrite(query, &sql));
+    let text = SqlText::free("query", sql);
+    let state = context.state();
+    let mut statement = parse_statement(&text, state.config_options()).map_err(|fault| vec![fault])?;
+    let Some(inner) = readable(&mut statement) else {
+        let message = "only reading is possible here: SELECT, WITH, EXPLAIN, SHOW, DESCRIBE";
+        return Err(vec![Fault::error("read_only", first_word(&text), message)]);
+    };
+    let mut tables = Tables { text: &text, names: Names::new(&state), sources: HashMap::new() };
+    let mut faults = Vec::new();
+    if let Some(query) = inner {
+        faults.extend(tables.travel(query, travel).await);
+        faults.extend(rewrite_windows(query, &text, &state));
     }
-    faults.extend(travel(ctx, &mut statement, &sql, time_travel).await);
+    // A version that isn't to be had leaves its table unknown, and that would be said again.
+    if faults.is_empty() {
+        faults = tables.resolve(&state, &statement).await;
+    }
     if !faults.is_empty() {
         return Err(faults);
     }
-    plan(ctx, statement, &sql).await
-}
-
-/// Relations that the text of a query names, as far as it can be parsed.
-pub fn relations_of(text: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for statement in sql::parse(&sql_text(text)).unwrap_or_default() {
-        let _ = visit_relations(&statement, |name| {
-            names.extend(name.0.last().and_then(ObjectNamePart::as_ident).map(folded));
-            ControlFlow::<()>::Continue(())
-        });
+    let query = readable(&mut statement).flatten();
+    if let Some(query) = query {
+        tables.check(query)?;
     }
-    names
+    let engine = |error: datafusion::common::DataFusionError| expression_faults(&error, &text);
+    let plan = tables.names.plan(statement).map_err(engine)?;
+    let only_reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    only_reading
+        .verify_plan(&plan)
+        .map_err(|_| vec![Fault::error("read_only", first_word(&text), "only reading is possible here")])?;
+    bind(&plan, &tables.sources)
+        .map_err(|error| vec![Fault::error("invalid_sql", first_word(&text), error.to_string())])
 }
 
-fn sql_text(text: &str) -> SqlText {
-    SqlText::file(Arc::new(SourceText { path: "query".to_string(), text: text.to_string() }))
-}
-
-async fn plan(ctx: &SessionContext, mut statement: Statement, sql: &SqlText) -> Result<LogicalPlan, Vec<Fault>> {
-    let mut faults: Vec<Fault> = Vec::new();
-    if let Statement::Query(query) = &statement {
-        for (name, place) in sql::relations(query, sql) {
-            faults.extend(unknown_relation(ctx, &name, place, query));
-        }
-        if !faults.is_empty() {
-            return Err(faults);
-        }
+/// None if the statement writes; else the query within, if it is about one.
+fn readable(statement: &mut Statement) -> Option<Option<&mut Query>> {
+    match statement {
+        Statement::Statement(statement) => readable_sql(statement),
+        Statement::Explain(explain) => readable(&mut explain.statement),
+        _ => None,
     }
-    for _ in 0..FAULTS_PER_SQL {
-        match ctx.state().statement_to_plan(DfStatement::Statement(Box::new(statement.clone()))).await {
-            Ok(plan) if faults.is_empty() => return Ok(plan),
-            Ok(_) => break,
-            Err(error) => {
-                let found = sql_fault::fault(&error, &statement, sql);
-                if faults.is_empty() || found.unknown_column.is_some() {
-                    faults.push(found.fault);
+}
+
+fn readable_sql(statement: &mut SqlStatement) -> Option<Option<&mut Query>> {
+    match statement {
+        SqlStatement::Query(query) => Some(Some(query)),
+        SqlStatement::Explain { statement, .. } => readable_sql(statement),
+        SqlStatement::ExplainTable { .. }
+        | SqlStatement::ShowTables { .. }
+        | SqlStatement::ShowColumns { .. }
+        | SqlStatement::ShowVariable { .. }
+        | SqlStatement::ShowFunctions { .. }
+        | SqlStatement::ShowSchemas { .. }
+        | SqlStatement::ShowDatabases { .. } => Some(None),
+        _ => None,
+    }
+}
+
+struct Tables<'a> {
+    text: &'a SqlText,
+    names: Names<'a>,
+    /// Tables with hidden columns, which stand in the plan as placeholders of this name first.
+    sources: HashMap<String, Arc<dyn TableProvider>>,
+}
+
+impl<'a> Tables<'a> {
+    /// Puts tables at a version in place of those named so.
+    async fn travel(&mut self, query: &mut Query, travel: Option<&dyn TimeTravel>) -> Vec<Fault> {
+        let mut versions = Versions { found: Vec::new() };
+        let _: ControlFlow<()> = VisitMut::visit(query, &mut versions);
+        let mut faults = Vec::new();
+        for Versioned { name, span, version, placeholder } in versions.found {
+            let place = self.text.place_of(span);
+            let at = match self.at(&version) {
+                Ok(at) => at,
+                Err(fault) => {
+                    faults.push(*fault);
+                    continue;
                 }
-                if !found.unknown_column.is_some_and(|span| sql_fault::blank(&mut statement, span)) {
-                    break;
+            };
+            let ours = table_reference(&name)
+                .map(|reference| self.names.resolve(reference))
+                .filter(|resolved| *resolved == self.names.resolve(TableReference::bare(&*resolved.table)));
+            let (Some(travel), Some(resolved)) = (travel, ours) else {
+                faults.push(Fault::error("time_travel", place, format!("`{name}` has no earlier versions here")));
+                continue;
+            };
+            match travel.table_at(&resolved.table, at).await {
+                Ok(table) => self.names.insert(TableReference::bare(placeholder), table),
+                Err(error) => faults.push(Fault::error("time_travel", place, error.to_string())),
+            }
+        }
+        faults
+    }
+
+    fn at(&self, version: &TableVersion) -> Result<At, Box<Fault>> {
+        let fault =
+            |span: Span, message: &str| Box::new(Fault::error("time_travel", self.text.place_of(span), message));
+        match version {
+            TableVersion::VersionAsOf(SqlExpr::Value(value)) => match &value.value {
+                Value::Number(number, _) => {
+                    number.parse().map(At::Version).map_err(|_| fault(value.span, "a version is a whole number from 0"))
                 }
+                _ => Err(fault(value.span, "a version is a whole number from 0")),
+            },
+            TableVersion::TimestampAsOf(expr) => match self.instant(expr) {
+                Some(us) => Ok(At::Timestamp(us)),
+                None => {
+                    Err(fault(expr.span(), "TIMESTAMP AS OF takes a constant time, such as '2018-09-01T03:00:00Z'"))
+                }
+            },
+            other => {
+                let message = format!("`{other}` isn't supported");
+                let fault = Fault::error("time_travel", first_word(self.text), message);
+                Err(Box::new(fault.hint("write `table VERSION AS OF 12` or `table TIMESTAMP AS OF '…'`")))
             }
         }
     }
-    Err(faults)
-}
 
-fn unknown_relation(
-    ctx: &SessionContext,
-    name: &str,
-    place: crate::spec::fault::Place,
-    query: &datafusion::sql::sqlparser::ast::Query,
-) -> Option<Fault> {
-    let mut is_bare = false;
-    let _ = visit_relations(query, |full| {
-        is_bare |=
-            full.0.len() == 1 && full.0.last().and_then(ObjectNamePart::as_ident).is_some_and(|i| folded(i) == name);
-        ControlFlow::<()>::Continue(())
-    });
-    let is_function = ctx.state().table_functions().contains_key(name);
-    if !is_bare || is_function || ctx.table_exist(TableReference::bare(name)).unwrap_or(true) {
-        return None;
-    }
-    let tables = ctx
-        .catalog(&ctx.state().config_options().catalog.default_catalog)
-        .and_then(|catalog| catalog.schema(super::MAIN_SCHEMA))
-        .map(|schema| schema.table_names())
-        .unwrap_or_default();
-    let mut fault = Fault::error("unknown_relation", place, format!("there is no table `{name}`"));
-    fault = match nearest(name, tables.iter().map(String::as_str)) {
-        Some(near) => fault.hint(format!("did you mean `{near}`?")),
-        None if tables.is_empty() => fault.hint("there are no tables yet: `tidemill run` makes them"),
-        None => fault,
-    };
-    Some(fault)
-}
-
-fn check_read_only(statement: &Statement, sql: &SqlText) -> Result<(), Fault> {
-    match statement {
-        Statement::Query(query) if query.to_string().is_empty() => Ok(()),
-        Statement::Query(_)
-        | Statement::ExplainTable { .. }
-        | Statement::ShowTables { .. }
-        | Statement::ShowColumns { .. }
-        | Statement::ShowVariable { .. } => Ok(()),
-        Statement::Explain { statement, .. } => check_read_only(statement, sql),
-        _ => {
-            let word = sql.text.split_whitespace().next().unwrap_or_default().to_uppercase();
-            Err(Fault::error(
-                "read_only",
-                sql::first_line(sql),
-                format!("{word} changes something, and tables are only changed by their models"),
-            ))
+    /// A constant time; text without an offset stands in the session's zone.
+    fn instant(&self, expr: &SqlExpr) -> Option<i64> {
+        let options = self.names.state().config_options();
+        let zone = options.execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
+        if let SqlExpr::Value(value) = expr
+            && let Value::SingleQuotedString(text) = &value.value
+        {
+            return parse_instant(text.trim(), &zone);
+        }
+        let schema = DFSchema::empty();
+        let expr = self.names.expression(ExprWithAlias { expr: expr.clone(), alias: None }, &schema).ok()?;
+        let context = SimplifyContext::builder().with_config_options(Arc::clone(options)).build();
+        let simplifier = ExprSimplifier::new(context);
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(zone.as_str().into()));
+        let expr = simplifier.coerce(cast(expr, utc), &schema).and_then(|e| simplifier.simplify(e)).ok()?;
+        match expr {
+            Expr::Literal(ScalarValue::TimestampMicrosecond(us, _), _) => us,
+            _ => None,
         }
     }
-}
 
-/// Names of the session's parameters.
-fn parameters(ctx: &SessionContext) -> Vec<String> {
-    ctx.state().scalar_functions().keys().filter_map(|name| name.strip_prefix('$').map(str::to_string)).collect()
-}
-
-/// Puts a table of that moment in the place of each `t VERSION AS OF n` and `t TIMESTAMP AS OF 't'`.
-async fn travel(
-    ctx: &SessionContext,
-    statement: &mut Statement,
-    sql: &SqlText,
-    past: Option<&dyn TimeTravel>,
-) -> Vec<Fault> {
-    let mut versioned = Versioned { found: Vec::new() };
-    let _ = statement.visit(&mut versioned);
-    let mut faults = Vec::new();
-    for (name, alias, version) in versioned.found {
-        let place = name.0.last().and_then(ObjectNamePart::as_ident).and_then(|i| sql::place(sql, i.span));
-        let place = place.unwrap_or_else(|| sql::first_line(sql));
-        let table = name.0.last().and_then(ObjectNamePart::as_ident).map(folded).unwrap_or_default();
-        let at = match moment(&version, &ctx.state().config_options().execution.time_zone.clone().unwrap_or_default()) {
-            Ok(at) => at,
-            Err(why) => {
-                faults.push(
-                    Fault::error("wrong_version", place, why)
-                        .hint("write VERSION AS OF 12 or TIMESTAMP AS OF '2018-09-01T00:00:00Z'"),
-                );
+    /// Finds every table that the statement names.
+    async fn resolve(&mut self, state: &SessionState, statement: &Statement) -> Vec<Fault> {
+        let references = match state.resolve_table_references(statement) {
+            Ok(references) => references,
+            Err(error) => return expression_faults(&error, self.text),
+        };
+        let hidden = match statement {
+            Statement::Statement(statement) => hidden_of(statement),
+            Statement::Explain(explain) => match explain.statement.as_ref() {
+                Statement::Statement(statement) => hidden_of(statement),
+                _ => vec![],
+            },
+            _ => vec![],
+        };
+        let mut unknown = Vec::new();
+        for reference in references {
+            if self.names.has(&reference) {
                 continue;
             }
-        };
-        let Some(past) = past else {
-            faults.push(Fault::error("no_time_travel", place, "tables can't be read at another time here"));
-            continue;
-        };
-        let registered = match past.table_at(&table, at).await {
-            Ok(provider) => {
-                ctx.register_table(TableReference::bare(alias), provider).map(|_| ()).map_err(|e| e.to_string())
+            let resolved = self.names.resolve(reference.clone());
+            let table = match state.schema_for_ref(resolved.clone()) {
+                Ok(schema) => schema.table(&resolved.table).await.unwrap_or(None),
+                Err(_) => None,
+            };
+            match table {
+                Some(table) if has_hidden(&table.schema()) => {
+                    let name = resolved.to_string();
+                    let shown = shown(&table.schema(), &hidden);
+                    self.names.insert(reference, Arc::new(RelationTable::new(name.clone(), shown)));
+                    self.sources.insert(name, table);
+                }
+                Some(table) => self.names.insert(reference, table),
+                None => unknown.push(reference),
             }
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(why) = registered {
-            faults.push(Fault::error("no_such_version", place, why));
         }
+        if unknown.is_empty() { vec![] } else { self.unknown(state, statement, &unknown) }
     }
-    faults
-}
 
-fn moment(version: &TableVersion, zone: &str) -> Result<At, String> {
-    match version {
-        TableVersion::VersionAsOf(Expr::Value(value)) => match &value.value {
-            Value::Number(number, _) => {
-                number.parse().map(At::Version).map_err(|_| format!("`{number}` isn't a version"))
+    fn unknown(&self, state: &SessionState, statement: &Statement, unknown: &[TableReference]) -> Vec<Fault> {
+        let mut places = Places { found: Vec::new() };
+        if let Statement::Statement(statement) = statement {
+            let _: ControlFlow<()> = Visit::visit(statement, &mut places);
+        } else if let Statement::Explain(explain) = statement
+            && let Statement::Statement(statement) = explain.statement.as_ref()
+        {
+            let _: ControlFlow<()> = Visit::visit(statement, &mut places);
+        }
+        let known = match state.schema_for_ref(self.names.resolve(TableReference::bare("any"))) {
+            Ok(schema) => schema.table_names(),
+            Err(_) => vec![],
+        };
+        let mut faults: Vec<Fault> = Vec::new();
+        for reference in unknown {
+            let span = places.found.iter().find(|(found, _)| found == reference).map(|(_, span)| *span);
+            let place = span.map_or_else(|| first_word(self.text), |span| self.text.place_of(span));
+            let fault = Fault::error("unknown_relation", place, format!("no table `{reference}`"));
+            faults.push(with_nearest(fault, reference.table(), known.iter().map(String::as_str)));
+        }
+        faults.sort_by_key(|fault| fault.place.as_ref().map(|place| place.span.start));
+        faults
+    }
+
+    /// Tells the faults of a query, and leaves it ready to be planned.
+    fn check(&self, query: &mut Query) -> Result<(), Vec<Fault>> {
+        let hidden = named_hidden(query);
+        let is_source = |name: &ObjectName| {
+            table_reference(name)
+                .is_some_and(|reference| self.sources.contains_key(&self.names.resolve(reference).to_string()))
+        };
+        let mut faults = hide(query, self.text, &hidden, &is_source);
+        faults.extend(bind_parameters(query, self.text, &self.names, false));
+        let (unknown, replaced) = check_functions(query, self.text, &self.names);
+        faults.extend(unknown);
+        // The type of a client's own parameter is known only once it is bound.
+        let untyped = has_placeholder(query);
+        let plan = |query: Query| {
+            if untyped {
+                let query = SqlStatement::Query(Box::new(query));
+                self.names.plan(Statement::Statement(Box::new(query)))
+            } else {
+                self.names.plan_query(query)
             }
-            other => Err(format!("`{other}` isn't a version")),
-        },
-        TableVersion::TimestampAsOf(Expr::Value(value)) => match &value.value {
-            Value::SingleQuotedString(text) => types::parse_instant(text, zone)
-                .map(At::TimestampUs)
-                .ok_or_else(|| format!("`{text}` isn't an instant")),
-            other => Err(format!("`{other}` isn't an instant")),
-        },
-        other => Err(format!("`{other}` can't be honoured")),
+        };
+        if let Err(more) = plan_or_faults(query.clone(), self.text, replaced, &plan) {
+            faults.extend(more);
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 }
 
-/// Takes versions out of tables, giving each table a name of its own.
-struct Versioned {
-    found: Vec<(ObjectName, String, TableVersion)>,
+fn hidden_of(statement: &SqlStatement) -> Vec<&'static str> {
+    match statement {
+        SqlStatement::Query(query) => named_hidden(query),
+        SqlStatement::Explain { statement, .. } => hidden_of(statement),
+        // DESCRIBE and the like show what there is.
+        _ => vec![],
+    }
 }
 
-impl VisitorMut for Versioned {
+fn has_hidden(schema: &Schema) -> bool {
+    HIDDEN_COLUMNS.iter().all(|name| schema.column_with_name(name).is_some())
+}
+
+fn shown(schema: &Schema, hidden: &[&str]) -> Arc<Schema> {
+    let is_shown = |name: &str| !HIDDEN_COLUMNS.contains(&name) || hidden.contains(&name);
+    let fields: Vec<_> = schema.fields().iter().filter(|field| is_shown(field.name())).cloned().collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn has_placeholder(query: &Query) -> bool {
+    let mut found = false;
+    let _ = datafusion::sql::sqlparser::ast::visit_expressions(query, |expr| {
+        found |= matches!(expr, SqlExpr::Value(value) if matches!(value.value, Value::Placeholder(_)));
+        ControlFlow::<()>::Continue(())
+    });
+    found
+}
+
+/// A table at a version.
+struct Versioned {
+    name: ObjectName,
+    span: Span,
+    version: TableVersion,
+    placeholder: String,
+}
+
+/// Takes versions off tables and gives each its own name, so that one query can read a table at several.
+struct Versions {
+    found: Vec<Versioned>,
+}
+
+impl VisitorMut for Versions {
     type Break = ();
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-        if let TableFactor::Table { name, alias, version, .. } = factor
-            && let Some(version) = version.take()
+        let TableFactor::Table { name, alias, version, .. } = factor else { return ControlFlow::Continue(()) };
+        let Some(version) = version.take() else { return ControlFlow::Continue(()) };
+        let span = name.span();
+        let placeholder = format!("{name} at #{}", self.found.len());
+        let last = name.0.last().and_then(ObjectNamePart::as_ident).cloned();
+        if alias.is_none()
+            && let Some(last) = last
         {
-            let own = format!("_version_{}", self.found.len());
-            let shown = name.0.last().and_then(ObjectNamePart::as_ident).cloned();
-            if alias.is_none()
-                && let Some(shown) = shown
-            {
-                *alias = Some(datafusion::sql::sqlparser::ast::TableAlias {
-                    explicit: true,
-                    name: shown,
-                    columns: Vec::new(),
-                    at: None,
-                });
-            }
-            self.found.push((name.clone(), own.clone(), version));
-            *name = ObjectName::from(Ident::new(own));
+            *alias = Some(TableAlias { explicit: true, name: last, columns: vec![], at: None });
+        }
+        let ident = Ident { value: placeholder.clone(), quote_style: Some('"'), span };
+        let name = std::mem::replace(name, ObjectName::from(vec![ident]));
+        self.found.push(Versioned { name, span, version, placeholder });
+        ControlFlow::Continue(())
+    }
+}
+
+/// Where tables are named.
+struct Places {
+    found: Vec<(TableReference, Span)>,
+}
+
+impl Visitor for Places {
+    type Break = ();
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+        if let Some(reference) = table_reference(relation) {
+            self.found.push((reference, relation.span()));
         }
         ControlFlow::Continue(())
     }
+}
+
+/// Relations that the text of a query names, as far as it can be parsed.
+pub fn relations_of(context: &SessionContext, sql: &str) -> BTreeSet<String> {
+    let state = context.state();
+    let parsed = parse_statement(&SqlText::free("query", sql), state.config_options());
+    let named = parsed.ok().and_then(|statement| state.resolve_table_references(&statement).ok()).unwrap_or_default();
+    named.iter().map(|reference| reference.table().to_string()).collect()
 }

@@ -1,30 +1,39 @@
-//! Placeholder scans of a bound plan, and putting real relations under them.
+//! Placeholders for relations in plans, and what replaces them. Knows no source and no model.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DataFusionError, Result as DataFusionResult};
-use datafusion::datasource::{DefaultTableSource, TableType, ViewTable, provider_as_source};
-use datafusion::logical_expr::logical_plan::TableScanBuilder;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, TableScan, cast};
+use datafusion::common::{Column, DataFusionError, plan_err};
+use datafusion::datasource::ViewTable;
+use datafusion::datasource::{TableType, provider_as_source, source_as_provider};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, cast};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::Expr;
 
 use super::PlannedSource;
+use super::types::sql_name;
 use crate::error::{Error, Result};
 
-/// A relation by name with its schema and no rows: what a plan is bound to before it is known what it will read.
+/// Stands for a source or model in a plan: a name and a schema, no rows.
 #[derive(Debug)]
 pub struct RelationTable {
-    /// Source or model.
-    pub name: String,
-    /// Its columns.
-    pub schema: SchemaRef,
+    name: String,
+    schema: SchemaRef,
+}
+
+impl RelationTable {
+    /// A placeholder.
+    pub fn new(name: impl Into<String>, schema: SchemaRef) -> Self {
+        Self { name: name.into(), schema }
+    }
+
+    /// The relation's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 #[async_trait]
@@ -43,62 +52,120 @@ impl TableProvider for RelationTable {
         _: Option<&Vec<usize>>,
         _: &[Expr],
         _: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        Err(DataFusionError::Internal(format!("the plan reads `{}`, which it isn't bound to", self.name)))
+    ) -> datafusion::common::Result<Arc<dyn ExecutionPlan>> {
+        plan_err!("the relation {} stands in a plan that was never bound", self.name)
     }
 }
 
-/// Replaces each placeholder scan by the relation of its name, columns by name. Every input must be in `relations`.
+/// The placeholder that `scan` reads, if it is one.
+pub fn placeholder(scan: &TableScan) -> Option<Arc<dyn TableProvider>> {
+    source_as_provider(&scan.source).ok().filter(|provider| relation_of(provider.as_ref()).is_some())
+}
+
+/// The placeholder's own type.
+pub fn relation_of(provider: &dyn TableProvider) -> Option<&RelationTable> {
+    (provider as &dyn std::any::Any).downcast_ref::<RelationTable>()
+}
+
+/// Replaces each placeholder scan by the relation of its name. Every input must be in `relations`.
 ///
-/// # Errors
-/// Internal, when a relation is missing, lacks a column, or has one of a type that can't be cast.
+/// Columns are taken by name. A column of the same SQL type in another Arrow form (views, dictionaries, units, zones), or of a
+/// narrower one, is cast; nullability may differ. A missing column or another type is an internal error that names both.
 pub fn bind(plan: &LogicalPlan, relations: &HashMap<String, Arc<dyn TableProvider>>) -> Result<LogicalPlan> {
     let bound = plan.clone().transform_up_with_subqueries(|node| match node {
-        LogicalPlan::TableScan(scan) => match placeholder(&scan) {
-            Some(name) => Ok(Transformed::yes(replace(&scan, &name, relations)?)),
-            None => Ok(Transformed::no(LogicalPlan::TableScan(scan))),
+        LogicalPlan::TableScan(scan) => {
+            let Some(provider) = placeholder(&scan) else { return Ok(Transformed::no(LogicalPlan::TableScan(scan))) };
+            let Some(relation) = relation_of(provider.as_ref()) else {
+                return Ok(Transformed::no(LogicalPlan::TableScan(scan)));
+            };
+            match relations.get(relation.name()) {
+                Some(table) => Ok(Transformed::yes(scan_of(&scan, table)?)),
+                None => Err(external(Error::internal("no relation was given").with("relation", relation.name()))),
+            }
+        }
+        // What a relation says of nulls may differ from its placeholder.
+        other => Ok(Transformed::yes(other.recompute_schema()?)),
+    });
+    bound.map(|bound| bound.data).map_err(own_error)
+}
+
+fn external(error: Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+/// Our own error out of the engine's wrapping, or the engine's.
+fn own_error(error: DataFusionError) -> Error {
+    match error {
+        DataFusionError::External(inner) => match inner.downcast::<Error>() {
+            Ok(own) => *own,
+            Err(other) => Error::internal("a plan can't be bound to its relations").caused_by(other),
         },
-        // Nullability may differ below.
-        other => other.recompute_schema().map(Transformed::yes),
-    });
-    bound.map(|bound| bound.data).map_err(|e| Error::internal("the plan can't be bound to its relations").caused_by(e))
-}
-
-/// A raw relation of a source with what the source itself says of it applied: `deduplicate`.
-pub fn source_relation(source: &PlannedSource, raw: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>> {
-    let Some(plan) = &source.relation_plan else { return Ok(raw) };
-    let relations = HashMap::from([(source.spec.name.value.clone(), raw)]);
-    Ok(Arc::new(ViewTable::new(bind(plan, &relations)?, None)))
-}
-
-fn placeholder(scan: &TableScan) -> Option<String> {
-    let source = (scan.source.as_ref() as &dyn Any).downcast_ref::<DefaultTableSource>()?;
-    let table = (source.table_provider.as_ref() as &dyn Any).downcast_ref::<RelationTable>()?;
-    Some(table.name.clone())
-}
-
-fn replace(
-    scan: &TableScan,
-    name: &str,
-    relations: &HashMap<String, Arc<dyn TableProvider>>,
-) -> DataFusionResult<LogicalPlan> {
-    let provider =
-        relations.get(name).ok_or_else(|| DataFusionError::Internal(format!("`{name}` isn't among the relations")))?;
-    let found = provider.schema();
-    let wanted = scan.projected_schema.fields();
-    let projection = wanted.iter().map(|field| found.index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
-    let is_same =
-        projection.iter().zip(wanted).all(|(index, field)| found.field(*index).data_type() == field.data_type());
-    let bound = TableScanBuilder::new(scan.table_name.clone(), provider_as_source(Arc::clone(provider)))
-        .with_projection(Some(projection))
-        .build()?;
-    let bound = LogicalPlan::TableScan(bound);
-    if is_same {
-        return Ok(bound);
+        other => Error::internal("a plan can't be bound to its relations").caused_by(other),
     }
-    let columns = wanted.iter().map(|field| {
-        let column = Expr::Column(Column::new(Some(scan.table_name.clone()), field.name()));
-        cast(column, field.data_type().clone()).alias_qualified(Some(scan.table_name.clone()), field.name())
-    });
-    LogicalPlanBuilder::from(bound).project(columns.collect::<Vec<_>>())?.build()
+}
+
+fn scan_of(scan: &TableScan, table: &Arc<dyn TableProvider>) -> datafusion::common::Result<LogicalPlan> {
+    let have = table.schema();
+    let mut projection = Vec::new();
+    let mut exprs = Vec::new();
+    let mut casts = false;
+    for wanted in scan.projected_schema.fields() {
+        let found = have.column_with_name(wanted.name());
+        let Some((index, field)) = found.filter(|(_, field)| adapts(field.data_type(), wanted.data_type())) else {
+            return Err(external(mismatch(scan, wanted, found.map(|(_, field)| field))));
+        };
+        projection.push(index);
+        let column = Expr::Column(Column::new(Some(scan.table_name.clone()), wanted.name()));
+        if field.data_type() == wanted.data_type() {
+            exprs.push(column);
+        } else {
+            casts = true;
+            let expr = cast(column, wanted.data_type().clone());
+            exprs.push(expr.alias_qualified(Some(scan.table_name.clone()), wanted.name()));
+        }
+    }
+    let whole = projection.len() == have.fields().len() && projection.iter().enumerate().all(|(i, at)| i == *at);
+    let source = provider_as_source(Arc::clone(table));
+    let builder =
+        LogicalPlanBuilder::scan(scan.table_name.clone(), source, if whole { None } else { Some(projection) })?;
+    if casts { builder.project(exprs)?.build() } else { builder.build() }
+}
+
+/// The accepted rows of a source as queries see them: what the source itself says applied, such as `deduplicate`.
+///
+/// # Errors
+/// As [`bind`].
+pub fn source_relation(source: &PlannedSource, accepted: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>> {
+    if source.spec.deduplicate.is_empty() {
+        return Ok(accepted);
+    }
+    let relations = HashMap::from([(source.spec.name.value.clone(), accepted)]);
+    Ok(Arc::new(ViewTable::new(bind(&source.relation_plan, &relations)?, None)))
+}
+
+fn mismatch(scan: &TableScan, wanted: &Field, have: Option<&Field>) -> Error {
+    let error = Error::internal("a relation isn't what was planned")
+        .with("relation", &scan.table_name)
+        .with("column", wanted.name())
+        .with("planned", sql_name(wanted.data_type()));
+    match have {
+        Some(field) => error.with("found", sql_name(field.data_type())),
+        None => error.with("found", "nothing"),
+    }
+}
+
+/// Whether a cast from `have` to `want` keeps every value.
+fn adapts(have: &DataType, want: &DataType) -> bool {
+    use DataType::{Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Timestamp};
+    match (have, want) {
+        (a, b) if a == b => true,
+        (Timestamp(_, a), Timestamp(_, b)) => a.is_some() == b.is_some(),
+        (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) | (Float32, Float64) => true,
+        (Decimal128(p, s), Decimal128(q, t)) => {
+            t >= s && i16::from(*q) - i16::from(*t) >= i16::from(*p) - i16::from(*s)
+        }
+        (DataType::Dictionary(_, values), want) => adapts(values, want),
+        (a, b) if a.is_nested() || b.is_nested() => arrow::compute::can_cast_types(a, b) && sql_name(a) == sql_name(b),
+        (a, b) => sql_name(a) == sql_name(b) && arrow::compute::can_cast_types(a, b),
+    }
 }

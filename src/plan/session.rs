@@ -11,6 +11,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{DataType as SqlDataType, TimezoneInfo};
 
 use super::clock::{ClockOption, clock_functions};
+use super::window_plan::WindowPlanner;
 use super::{Clock, params};
 use crate::spec::types::Project;
 
@@ -28,6 +29,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
     options.sql_parser.parse_float_as_decimal = true;
     options.sql_parser.enable_ident_normalization = true;
     options.sql_parser.collect_spans = true;
+    options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.time_zone = Some(clock.zone.to_string());
     options.extensions.insert(ClockOption(clock.clone()));
 
@@ -36,6 +38,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         .with_config(config)
         .with_runtime_env(runtime.unwrap_or_default())
         .with_type_planner(Arc::new(Types { zone: Arc::clone(&clock.zone) }))
+        .with_relation_planners(vec![Arc::new(WindowPlanner)])
         .build();
     let context = SessionContext::new_with_state(state);
     for function in clock_functions(&clock.zone) {
@@ -49,8 +52,9 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
 
 /// SQL's time types in microseconds, as tables hold them: the engine's own nanoseconds end in the year 2262.
 #[derive(Debug)]
-struct Types {
-    zone: Arc<str>,
+pub struct Types {
+    /// The project's zone.
+    pub zone: Arc<str>,
 }
 
 impl TypePlanner for Types {

@@ -1,350 +1,353 @@
-//! `tumble`, `hop` and `session` in GROUP BY, rewritten into plain SQL before planning. Windows are half open.
-//!
-//! `tumble(ts, i)` is `date_bin(i, ts)`. `hop(ts, slide, size)` pairs each row with every window that holds it. `session`
-//! numbers runs of rows, per the other keys, whose distance is below the gap. Knows no schemas.
+//! `tumble`, `hop` and `session` in GROUP BY, rewritten in the syntax tree. Knows no schema: [`super::window_plan`] does.
 
 use std::ops::ControlFlow;
 
-use arrow::compute::kernels::cast_utils::{IntervalParseConfig, IntervalUnit, parse_interval_month_day_nano_config};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::Expr;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Interval,
-    ObjectNamePart, Query, Select, SelectItem, SetExpr, Spanned, Statement, TableFactor, Value, VisitMut, VisitorMut,
-    visit_expressions, visit_expressions_mut,
+    Expr as SqlExpr, ExprWithAlias, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident,
+    ObjectName, OrderBy, Query, Select, SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, Value,
+    VisitMut, VisitorMut,
 };
-use datafusion::sql::sqlparser::parser::Parser;
 
-use super::dialect::TidemillDialect;
-use super::sql::{call, first_line, folded, place};
-use crate::limits;
+use super::window_plan::{MARKER, QUALIFIER, WINDOW_END, WINDOW_START};
+use crate::limits::HOP_WINDOWS_PER_ROW_MAX;
 use crate::spec::fault::Fault;
 use crate::spec::types::SqlText;
 
-/// Rewrites the window functions of every SELECT in the query.
-pub(super) fn rewrite(query: &mut Query, sql: &SqlText) -> Vec<Fault> {
-    struct Selects<'a> {
-        sql: &'a SqlText,
-        faults: Vec<Fault>,
-    }
-    impl VisitorMut for Selects<'_> {
-        type Break = ();
-        fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-            rewrite_set(&mut query.body, self.sql, &mut self.faults);
-            ControlFlow::Continue(())
-        }
-    }
-    let mut selects = Selects { sql, faults: Vec::new() };
-    let _ = query.visit(&mut selects);
-    selects.faults
+/// Names of the window functions.
+pub const WINDOW_FUNCTIONS: [&str; 3] = ["tumble", "hop", "session"];
+
+const US_PER_DAY: i64 = 86_400_000_000;
+
+/// Rewrites every `GROUP BY` with a window function: its FROM gets the window's columns, which the call becomes.
+pub fn rewrite_windows(query: &mut Query, sql: &SqlText, state: &SessionState) -> Vec<Fault> {
+    let mut rewriter = Rewriter { sql, state, faults: Vec::new() };
+    let _: ControlFlow<()> = query.visit(&mut rewriter);
+    rewriter.faults
 }
 
-fn rewrite_set(body: &mut SetExpr, sql: &SqlText, faults: &mut Vec<Fault>) {
-    match body {
-        SetExpr::Select(select) => {
-            if let Err(fault) = rewrite_select(select, sql) {
-                faults.push(*fault);
+struct Rewriter<'a> {
+    sql: &'a SqlText,
+    state: &'a SessionState,
+    faults: Vec<Fault>,
+}
+
+impl VisitorMut for Rewriter<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        self.body(&mut query.body, query.order_by.as_mut());
+        ControlFlow::Continue(())
+    }
+}
+
+/// A window call in GROUP BY, its sizes in microseconds.
+struct Call {
+    name: String,
+    time: SqlExpr,
+    sizes_us: Vec<i64>,
+}
+
+impl Rewriter<'_> {
+    fn body(&mut self, body: &mut SetExpr, order_by: Option<&mut OrderBy>) {
+        match body {
+            SetExpr::Select(select) => self.select(select, order_by),
+            SetExpr::SetOperation { left, right, .. } => {
+                self.body(left, None);
+                self.body(right, None);
+            }
+            _ => {}
+        }
+    }
+
+    fn select(&mut self, select: &mut Select, order_by: Option<&mut OrderBy>) {
+        let GroupByExpr::Expressions(groups, _) = &select.group_by else { return };
+        let calls: Vec<usize> = (0..groups.len()).filter(|i| window_call(&groups[*i]).is_some()).collect();
+        let Some(&at) = calls.first() else { return };
+        if let Some(&second) = calls.get(1) {
+            let place = self.sql.place_of(groups[second].span());
+            self.faults.push(
+                Fault::error("window_function", place, "a GROUP BY has one time window, and this is a second one")
+                    .hint("group in two steps: one window in a subquery, the other around it"),
+            );
+            blank(select, order_by, &calls);
+            return;
+        }
+        let Some(function) = window_call(&groups[at]) else { return };
+        let call = match self.call(function) {
+            Ok(call) => call,
+            Err(fault) => {
+                self.faults.push(*fault);
+                blank(select, order_by, &calls);
+                return;
+            }
+        };
+        let uses_end = qualify_windows(select, order_by, false);
+        let (marker, is_session) = mark(select, at, call, uses_end);
+        select.from = vec![marker];
+        if is_session {
+            select.selection = None;
+        }
+        if let GroupByExpr::Expressions(groups, _) = &mut select.group_by {
+            groups[at] = column(WINDOW_START);
+            if uses_end {
+                groups.insert(at + 1, column(WINDOW_END));
             }
         }
-        SetExpr::SetOperation { left, right, .. } => {
-            rewrite_set(left, sql, faults);
-            rewrite_set(right, sql, faults);
-        }
-        _ => {}
     }
-}
 
-/// A window function with its arguments.
-#[expect(clippy::large_enum_variant, reason = "one of them lives for a moment")]
-enum Window {
-    Tumble { time: Expr, size: Expr },
-    Hop { time: Expr, slide: Expr, size: Expr },
-    Session { time: Expr, gap: Expr },
-}
-
-fn rewrite_select(select: &mut Select, sql: &SqlText) -> Result<(), Box<Fault>> {
-    let GroupByExpr::Expressions(keys, _) = &select.group_by else { return Ok(()) };
-    let mut found = Vec::new();
-    for (index, key) in keys.iter().enumerate() {
-        if let Expr::Function(function) = key
-            && let Some(window) = window(function, sql)?
-        {
-            found.push((index, window, key.span()));
-        }
-    }
-    let mut found = found.into_iter();
-    let Some((index, window, _)) = found.next() else { return Ok(()) };
-    if let Some((_, _, span)) = found.next() {
-        let place = place(sql, span).unwrap_or_else(|| first_line(sql));
-        return Err(Box::new(Fault::error(
-            "wrong_window",
-            place,
-            "a SELECT has one window function, found a second one",
-        )));
-    }
-    match window {
-        Window::Tumble { time, size } => {
-            let start = call("date_bin", vec![size.clone(), time]);
-            let end = plus(start.clone(), size);
-            substitute(select, index, start.clone(), start, end);
-            Ok(())
-        }
-        Window::Hop { time, slide, size } => rewrite_hop(select, index, time, slide, size, sql),
-        Window::Session { time, gap } => rewrite_session(select, index, time, gap, sql),
-    }
-}
-
-fn window(function: &Function, sql: &SqlText) -> Result<Option<Window>, Box<Fault>> {
-    let Some(name) = function.name.0.last().and_then(ObjectNamePart::as_ident) else { return Ok(None) };
-    let (name, usage) = match folded(name).as_str() {
-        "tumble" => ("tumble", "tumble(time, INTERVAL '1 minute')"),
-        "hop" => ("hop", "hop(time, INTERVAL '1 minute', INTERVAL '5 minutes'): slide, then size"),
-        "session" => ("session", "session(time, INTERVAL '30 minutes')"),
-        _ => return Ok(None),
-    };
-    let wrong = || {
-        let place = place(sql, function.name.span()).unwrap_or_else(|| first_line(sql));
-        Box::new(
-            Fault::error("wrong_window", place, format!("`{name}` has other arguments")).hint(format!("write {usage}")),
-        )
-    };
-    let FunctionArguments::List(list) = &function.args else { return Err(wrong()) };
-    let mut args = Vec::new();
-    for arg in &list.args {
-        match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => args.push(expr.clone()),
-            _ => return Err(wrong()),
-        }
-    }
-    match (name, args.as_slice()) {
-        ("tumble", [time, size]) => Ok(Some(Window::Tumble { time: time.clone(), size: size.clone() })),
-        ("hop", [time, slide, size]) => {
-            Ok(Some(Window::Hop { time: time.clone(), slide: slide.clone(), size: size.clone() }))
-        }
-        ("session", [time, gap]) => Ok(Some(Window::Session { time: time.clone(), gap: gap.clone() })),
-        _ => Err(wrong()),
-    }
-}
-
-fn plus(left: Expr, right: Expr) -> Expr {
-    binary(left, BinaryOperator::Plus, right)
-}
-
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(left), op, right: Box::new(right) }))
-}
-
-fn is_name(expr: &Expr, name: &str) -> bool {
-    matches!(expr, Expr::Identifier(ident) if folded(ident) == name)
-}
-
-/// Puts expressions in the place of the window's key, of `window_start` and of `window_end`.
-fn substitute(select: &mut Select, index: usize, key: Expr, start: Expr, end: Expr) {
-    name_items(select);
-    let replace = |expr: &mut Expr| {
-        if is_name(expr, "window_start") {
-            *expr = start.clone();
-        } else if is_name(expr, "window_end") {
-            *expr = end.clone();
-        }
-        ControlFlow::<()>::Continue(())
-    };
-    let _ = visit_expressions_mut(&mut select.projection, replace);
-    let _ = visit_expressions_mut(&mut select.having, replace);
-    if let GroupByExpr::Expressions(keys, _) = &mut select.group_by {
-        let _ = visit_expressions_mut(keys, replace);
-        if let Some(slot) = keys.get_mut(index) {
-            *slot = key;
-        }
-    }
-}
-
-/// Gives selected columns their own names as aliases, since rewriting takes the names away.
-fn name_items(select: &mut Select) {
-    for item in &mut select.projection {
-        let alias = match item {
-            SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some(ident.clone()),
-            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => parts.last().cloned(),
+    fn call(&self, function: &Function) -> Result<Call, Box<Fault>> {
+        let name = function.name.to_string().to_lowercase();
+        let place = self.sql.place_of(function.name.span());
+        let usage = match name.as_str() {
+            "tumble" => "tumble(time, INTERVAL '1 minute')",
+            "hop" => "hop(time, INTERVAL '1 minute', INTERVAL '5 minutes'): the slide, then the size",
+            _ => "session(time, INTERVAL '30 minutes')",
+        };
+        let args = match &function.args {
+            FunctionArguments::List(list) => list.args.iter().map(positional).collect::<Option<Vec<_>>>(),
             _ => None,
         };
-        if let (Some(alias), SelectItem::UnnamedExpr(expr)) = (alias, &*item) {
-            *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        let wanted = if name == "hop" { 3 } else { 2 };
+        let Some(args) = args.filter(|args| args.len() == wanted) else {
+            let message = format!("{name}() takes {wanted} arguments");
+            return Err(Box::new(Fault::error("window_function", place, message).hint(format!("write {usage}"))));
+        };
+        let sizes_us = args[1..].iter().map(|arg| self.interval_us(&name, arg)).collect::<Result<Vec<i64>, _>>()?;
+        if let [slide, size] = sizes_us.as_slice()
+            && size / slide > HOP_WINDOWS_PER_ROW_MAX
+        {
+            let message =
+                format!("each row would stand in {} windows, of {HOP_WINDOWS_PER_ROW_MAX} allowed", size / slide);
+            let place = self.sql.place_of(args[1].span());
+            return Err(Box::new(Fault::error("window_interval", place, message).hint("use a longer slide")));
         }
+        Ok(Call { name, time: args[0].clone(), sizes_us })
     }
-}
 
-/// Nanoseconds of a literal interval of fixed length.
-fn nanoseconds(expr: &Expr, sql: &SqlText) -> Result<i128, Box<Fault>> {
-    let wrong = |why: &str| {
-        let place = place(sql, expr.span()).unwrap_or_else(|| first_line(sql));
-        Box::new(Fault::error("wrong_window", place, why).hint("write an interval such as INTERVAL '5 minutes'"))
-    };
-    let Expr::Interval(Interval { value, leading_field, .. }) = expr else {
-        return Err(wrong("expected a literal interval"));
-    };
-    let text = match value.as_ref() {
-        Expr::Value(value) => match &value.value {
-            Value::SingleQuotedString(text) => text.clone(),
-            Value::Number(text, _) => text.clone(),
-            _ => return Err(wrong("expected a literal interval")),
-        },
-        _ => return Err(wrong("expected a literal interval")),
-    };
-    let text = leading_field.as_ref().map_or_else(|| text.clone(), |field| format!("{text} {field}"));
-    let config = IntervalParseConfig::new(IntervalUnit::Second);
-    let parsed = parse_interval_month_day_nano_config(&text, config).map_err(|_| wrong("this isn't an interval"))?;
-    if parsed.months != 0 {
-        return Err(wrong("months differ in length; group by date_trunc('month', …) for calendar months"));
-    }
-    let total = i128::from(parsed.days) * 86_400_000_000_000 + i128::from(parsed.nanoseconds);
-    if total <= 0 { Err(wrong("an interval of a window is longer than nothing")) } else { Ok(total) }
-}
-
-fn rewrite_hop(
-    select: &mut Select,
-    index: usize,
-    time: Expr,
-    slide: Expr,
-    size: Expr,
-    sql: &SqlText,
-) -> Result<(), Box<Fault>> {
-    let (slide_ns, size_ns) = (nanoseconds(&slide, sql)?, nanoseconds(&size, sql)?);
-    let windows = (size_ns + slide_ns - 1) / slide_ns;
-    if windows > limits::HOP_WINDOWS {
-        let place = place(sql, slide.span()).unwrap_or_else(|| first_line(sql));
-        let message = format!("each row would stand in {windows} windows, more than {}", limits::HOP_WINDOWS);
-        return Err(Box::new(
-            Fault::error("wrong_window", place, message).hint("slide further, or make the windows shorter"),
-        ));
-    }
-    let shifts: Vec<String> =
-        (0..windows).map(|n| format!("(INTERVAL '{} microseconds')", n * slide_ns / 1000)).collect();
-    let template = parse_select(&format!("SELECT 1 FROM (VALUES {}) AS _hop(_shift)", shifts.join(", ")), sql)?;
-    select.from.extend(template.from);
-    let start = binary(
-        call("date_bin", vec![slide, time.clone()]),
-        BinaryOperator::Minus,
-        Expr::Identifier(Ident::new("_shift")),
-    );
-    let end = plus(start.clone(), size);
-    // Where the slide doesn't divide the size, the earliest window may end before the row.
-    let holds = binary(end.clone(), BinaryOperator::Gt, time);
-    select.selection = Some(match select.selection.take() {
-        Some(condition) => binary(Expr::Nested(Box::new(condition)), BinaryOperator::And, holds),
-        None => holds,
-    });
-    substitute(select, index, start.clone(), start, end);
-    Ok(())
-}
-
-fn rewrite_session(select: &mut Select, index: usize, time: Expr, gap: Expr, sql: &SqlText) -> Result<(), Box<Fault>> {
-    nanoseconds(&gap, sql)?;
-    name_items(select);
-    // What the SELECT reads, each under a name of our own, so that the rows can be wrapped.
-    let mut columns: Vec<Expr> = Vec::new();
-    let mut collect = |expr: &Expr| {
-        let is_column = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
-        if is_column && !is_name(expr, "window_start") && !is_name(expr, "window_end") && !columns.contains(expr) {
-            columns.push(expr.clone());
-        }
-        ControlFlow::<()>::Continue(())
-    };
-    let _ = visit_expressions(&select.projection, &mut collect);
-    let _ = visit_expressions(&select.having, &mut collect);
-    let _ = visit_expressions(&select.group_by, &mut collect);
-    let mut inner = select.clone();
-    inner.group_by = GroupByExpr::Expressions(Vec::new(), Vec::new());
-    inner.having = None;
-    inner.distinct = None;
-    inner.projection = columns
-        .iter()
-        .enumerate()
-        .map(|(n, expr)| SelectItem::ExprWithAlias { expr: expr.clone(), alias: Ident::new(format!("_c{n}")) })
-        .chain([SelectItem::ExprWithAlias { expr: time, alias: Ident::new("_time") }])
-        .collect();
-    let rename = |expr: &mut Expr| {
-        if let Some(n) = columns.iter().position(|column| column == expr) {
-            *expr = Expr::Identifier(Ident::new(format!("_c{n}")));
-        }
-        ControlFlow::<()>::Continue(())
-    };
-    let _ = visit_expressions_mut(&mut select.projection, rename);
-    let _ = visit_expressions_mut(&mut select.having, rename);
-    let GroupByExpr::Expressions(keys, _) = &mut select.group_by else { return Ok(()) };
-    let _ = visit_expressions_mut(keys, rename);
-    let others: Vec<String> =
-        keys.iter().enumerate().filter(|(n, _)| *n != index).map(|(_, key)| key.to_string()).collect();
-    let partition = if others.is_empty() { String::new() } else { format!("PARTITION BY {}", others.join(", ")) };
-    let mut outer = parse_select(
-        &format!(
-            "SELECT 1 FROM (SELECT *, sum(_starts) OVER ({partition} ORDER BY _time \
-             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS _session FROM (SELECT *, \
-             CASE WHEN _time - lag(_time) OVER ({partition} ORDER BY _time) < {gap} THEN 0 ELSE 1 END AS _starts \
-             FROM _rows) AS _marked) AS _numbered"
-        ),
-        sql,
-    )?;
-    put_rows(&mut outer, inner);
-    select.from = outer.from;
-    select.selection = None;
-    let time = || vec![Expr::Identifier(Ident::new("_time"))];
-    let start = call("min", time());
-    let end = plus(call("max", time()), gap);
-    substitute(select, index, Expr::Identifier(Ident::new("_session")), start, end);
-    Ok(())
-}
-
-/// Puts a SELECT in the place of the table `_rows`.
-fn put_rows(outer: &mut Select, inner: Select) {
-    struct Rows(Option<Select>);
-    impl VisitorMut for Rows {
-        type Break = ();
-        fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<()> {
-            let TableFactor::Table { name, .. } = &*factor else { return ControlFlow::Continue(()) };
-            if name.to_string() != "_rows" {
-                return ControlFlow::Continue(());
+    fn interval_us(&self, name: &str, arg: &SqlExpr) -> Result<i64, Box<Fault>> {
+        let fault = |message: String| Fault::error("window_interval", self.sql.place_of(arg.span()), message);
+        let with_alias = ExprWithAlias { expr: arg.clone(), alias: None };
+        let value = match self.state.create_logical_expr_from_sql_expr(with_alias, &DFSchema::empty()) {
+            Ok(Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(value)), _)) => value,
+            _ => {
+                let hint = "write it as INTERVAL '10 minutes'";
+                return Err(Box::new(fault(format!("{name}() takes a constant interval here")).hint(hint)));
             }
-            let Some(inner) = self.0.take() else { return ControlFlow::Break(()) };
-            let alias = datafusion::sql::sqlparser::ast::TableAlias {
-                explicit: true,
-                name: Ident::new("_rows"),
-                columns: Vec::new(),
-                at: None,
-            };
-            *factor = TableFactor::Derived {
-                lateral: false,
-                subquery: Box::new(query_of(inner)),
-                alias: Some(alias),
-                sample: None,
-            };
-            ControlFlow::Break(())
+        };
+        if value.months != 0 {
+            let hint = "group by `date_trunc('month', time)`, a calendar window in the project's time zone";
+            return Err(Box::new(fault(format!("months have no fixed length, which {name}() needs")).hint(hint)));
+        }
+        let us = i64::from(value.days).checked_mul(US_PER_DAY).and_then(|us| us.checked_add(value.nanoseconds / 1000));
+        match us {
+            Some(us) if us > 0 && value.nanoseconds % 1000 == 0 => Ok(us),
+            _ => Err(Box::new(fault(format!("{name}() takes an interval of at least a microsecond")))),
         }
     }
-    let _ = outer.visit(&mut Rows(Some(inner)));
 }
 
-fn query_of(select: Select) -> Query {
-    Query {
+/// The call, if `expr` is one to a window function.
+fn window_call(expr: &SqlExpr) -> Option<&Function> {
+    match expr {
+        SqlExpr::Function(function) if is_window_function(&function.name) && function.over.is_none() => Some(function),
+        SqlExpr::Nested(inner) => window_call(inner),
+        _ => None,
+    }
+}
+
+/// Whether `name` is `tumble`, `hop` or `session`.
+pub fn is_window_function(name: &ObjectName) -> bool {
+    name.0.len() == 1
+        && name.0[0].as_ident().is_some_and(|ident| {
+            WINDOW_FUNCTIONS.iter().any(|f| ident.quote_style.is_none() && ident.value.eq_ignore_ascii_case(f))
+        })
+}
+
+fn positional(arg: &FunctionArg) -> Option<SqlExpr> {
+    match arg {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
+        _ => None,
+    }
+}
+
+fn column(name: &str) -> SqlExpr {
+    SqlExpr::CompoundIdentifier(vec![Ident::new(QUALIFIER), Ident::new(name)])
+}
+
+/// Takes faulty windows as nulls, so that the rest of the query can still be checked.
+fn blank(select: &mut Select, order_by: Option<&mut OrderBy>, calls: &[usize]) {
+    qualify_windows(select, order_by, true);
+    if let GroupByExpr::Expressions(groups, _) = &mut select.group_by {
+        for at in calls {
+            groups[*at] = SqlExpr::value(Value::Null);
+        }
+    }
+}
+
+/// Qualifies `window_start` and `window_end` wherever this SELECT reads its groups; whether it reads the end.
+fn qualify_windows(select: &mut Select, order_by: Option<&mut OrderBy>, as_null: bool) -> bool {
+    let aliased = |name: &str| {
+        select
+            .projection
+            .iter()
+            .any(|item| matches!(item, SelectItem::ExprWithAlias { alias, .. } if alias.value == name))
+    };
+    let shadowed = aliased(WINDOW_START) || aliased(WINDOW_END);
+    let mut qualifier = Qualifier { depth: 0, uses_end: false, as_null };
+    let _ = select.projection.visit(&mut qualifier);
+    let _ = select.having.visit(&mut qualifier);
+    let _ = select.qualify.visit(&mut qualifier);
+    let _ = select.distinct.visit(&mut qualifier);
+    let _ = select.named_window.visit(&mut qualifier);
+    let _ = select.group_by.visit(&mut qualifier);
+    if let Some(order_by) = order_by.filter(|_| !shadowed) {
+        let _ = order_by.visit(&mut qualifier);
+    }
+    qualifier.uses_end
+}
+
+struct Qualifier {
+    depth: usize,
+    uses_end: bool,
+    as_null: bool,
+}
+
+impl VisitorMut for Qualifier {
+    type Break = ();
+
+    // A subquery has windows of its own.
+    fn pre_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut SqlExpr) -> ControlFlow<()> {
+        if let SqlExpr::Identifier(ident) = expr
+            && self.depth == 0
+        {
+            let name = if ident.quote_style.is_none() { ident.value.to_lowercase() } else { ident.value.clone() };
+            if name == WINDOW_START || name == WINDOW_END {
+                self.uses_end |= name == WINDOW_END;
+                if self.as_null {
+                    *expr = SqlExpr::value(Value::Null);
+                    return ControlFlow::Continue(());
+                }
+                let span = ident.span;
+                let part = |value: &str| Ident { value: value.to_owned(), quote_style: None, span };
+                *expr = SqlExpr::CompoundIdentifier(vec![part(QUALIFIER), part(&name)]);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The FROM clause with the window's columns, and whether it took the WHERE clause along: sessions are of the rows that pass.
+fn mark(select: &Select, at: usize, call: Call, uses_end: bool) -> (TableWithJoins, bool) {
+    let is_session = call.name == "session";
+    let mut args = vec![call.time];
+    args.extend(call.sizes_us.iter().map(|us| number(*us)));
+    let mut projection = Vec::new();
+    if is_session {
+        args.push(number(i64::from(uses_end)));
+    }
+    projection.push(SelectItem::UnnamedExpr(function(&call.name, args)));
+    if is_session && let GroupByExpr::Expressions(groups, _) = &select.group_by {
+        let others = groups.iter().enumerate().filter(|(i, group)| *i != at && !reads_window(group));
+        projection.extend(others.map(|(_, group)| partition_key(select, group)));
+    }
+    let mut inner = select.clone();
+    inner.projection = projection;
+    inner.distinct = None;
+    inner.group_by = GroupByExpr::Expressions(vec![], vec![]);
+    inner.having = None;
+    inner.qualify = None;
+    inner.named_window = vec![];
+    if !is_session {
+        inner.selection = None;
+    }
+    let subquery = Query {
         with: None,
-        body: Box::new(SetExpr::Select(Box::new(select))),
+        body: Box::new(SetExpr::Select(Box::new(inner))),
         order_by: None,
         limit_clause: None,
         fetch: None,
-        locks: Vec::new(),
+        locks: vec![],
         for_clause: None,
         settings: None,
         format_clause: None,
-        pipe_operators: Vec::new(),
+        pipe_operators: vec![],
+    };
+    let alias = TableAlias { explicit: true, name: Ident::new(MARKER), columns: vec![], at: None };
+    let relation =
+        TableFactor::Derived { lateral: false, subquery: Box::new(subquery), alias: Some(alias), sample: None };
+    (TableWithJoins { relation, joins: vec![] }, is_session)
+}
+
+/// A group key as the planner of sessions takes it: positions and names of the SELECT list resolved.
+fn partition_key(select: &Select, group: &SqlExpr) -> SelectItem {
+    let expr_of = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => Some(expr.clone()),
+        _ => None,
+    };
+    match group {
+        SqlExpr::Value(value) => {
+            if let Value::Number(text, _) = &value.value
+                && let Some(item) = text.parse::<usize>().ok().and_then(|n| select.projection.get(n.checked_sub(1)?))
+                && let Some(expr) = expr_of(item)
+            {
+                return SelectItem::UnnamedExpr(expr);
+            }
+            SelectItem::UnnamedExpr(group.clone())
+        }
+        SqlExpr::Identifier(name) => {
+            let aliased = select.projection.iter().find_map(|item| match item {
+                SelectItem::ExprWithAlias { expr, alias } if alias.value.eq_ignore_ascii_case(&name.value) => {
+                    Some(expr.clone())
+                }
+                _ => None,
+            });
+            match aliased {
+                Some(expr) => SelectItem::ExprWithAlias { expr, alias: name.clone() },
+                None => SelectItem::UnnamedExpr(group.clone()),
+            }
+        }
+        _ => SelectItem::UnnamedExpr(group.clone()),
     }
 }
 
-/// Parses SQL of our own making; its spans are those of no user's text, so they are taken away.
-fn parse_select(text: &str, sql: &SqlText) -> Result<Select, Box<Fault>> {
-    let internal = || Box::new(Fault::error("internal", first_line(sql), "the window can't be rewritten"));
-    let statements = Parser::parse_sql(&TidemillDialect, text).map_err(|_| internal())?;
-    match statements.into_iter().next() {
-        Some(Statement::Query(query)) => match *query.body {
-            SetExpr::Select(select) => Ok(*select),
-            _ => Err(internal()),
-        },
-        _ => Err(internal()),
-    }
+fn reads_window(expr: &SqlExpr) -> bool {
+    let mut found = false;
+    let _ = datafusion::sql::sqlparser::ast::visit_expressions(expr, |e| {
+        found |= matches!(e, SqlExpr::CompoundIdentifier(parts) if parts.len() == 2 && parts[0].value == QUALIFIER);
+        ControlFlow::<()>::Continue(())
+    });
+    found
+}
+
+fn number(value: i64) -> SqlExpr {
+    SqlExpr::value(Value::Number(value.to_string(), false))
+}
+
+/// A call of `name` with `args`.
+pub fn function(name: &str, args: Vec<SqlExpr>) -> SqlExpr {
+    use datafusion::sql::sqlparser::ast::FunctionArgumentList;
+    let args = args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect();
+    SqlExpr::Function(Function {
+        name: ObjectName::from(vec![Ident::new(name)]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses: vec![] }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: vec![],
+    })
 }

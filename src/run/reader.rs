@@ -155,7 +155,7 @@ impl TimeTravel for Reader {
     async fn table_at(&self, table: &str, at: At) -> Result<Arc<dyn TableProvider>> {
         let at = match at {
             At::Version(version) => delta::At::Version(version),
-            At::TimestampUs(us) => delta::At::TimestampUs(us),
+            At::Timestamp(us) => delta::At::TimestampUs(us),
         };
         let (files, _) = delta::files_at(&self.warehouse, table, at).await?;
         parquet_table(&self.warehouse, table, files, &self.zone)

@@ -164,13 +164,8 @@ fn relations(
         let Some(schema) = source.map(|s| &s.schema).or_else(|| open.model(&name.value).map(|m| &m.schema)) else {
             continue;
         };
-        let given = read_rows(open, rows, schema).and_then(|batch| {
-            let table = table(open, batch, source.is_some()).map_err(internal)?;
-            match source {
-                Some(source) => plan::source_relation(source, table).map_err(internal),
-                None => Ok(table),
-            }
-        });
+        let given =
+            read_rows(open, rows, schema).and_then(|batch| table(open, batch, source.is_some()).map_err(internal));
         match given {
             Ok(table) => drop(relations.insert(name.value.clone(), table)),
             Err(found) => faults.extend(found),
@@ -189,7 +184,7 @@ fn relations(
         let name = &source.spec.name.value;
         if !relations.contains_key(name) {
             let empty = table(open, RecordBatch::new_empty(nullable(&source.schema)), true).map_err(internal)?;
-            relations.insert(name.clone(), plan::source_relation(source, empty).map_err(internal)?);
+            relations.insert(name.clone(), empty);
         }
     }
     for upstream in open.plan.models.iter().filter(|m| needed.contains(m.name.as_str()) && m.name != model.name) {

@@ -4,6 +4,9 @@
 mod commits;
 mod flight;
 mod generate;
+mod plan_faults;
+mod plan_project;
+mod plan_runs;
 mod shop_clv;
 mod spec_faults;
 mod tables;

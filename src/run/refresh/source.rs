@@ -99,16 +99,16 @@ impl<'a> Refresh<'a> {
         let has_changes = discovery.changes().is_some() || is_stale;
         let landed = files.land(discovery, &landing).await?;
         let raw = files.relation(&source.schema, &landed.position, &self.warehouse, &landed_folder)?;
-        let relation = plan::source_relation(source, raw)?;
         if has_changes {
-            self.check_source(source, &landed.position, Arc::clone(&relation), chain).await?;
+            let relation = plan::source_relation(source, Arc::clone(&raw))?;
+            self.check_source(source, &landed.position, relation, chain).await?;
         }
         if landed.position != prior {
             draft.record.sources.insert(name.to_string(), landed.position.to_json()?);
             draft.is_changed = true;
         }
         self.enter_quarantine(source, &landed.position, draft)?;
-        self.ready(name, relation, landed.position.digest());
+        self.ready(name, raw, landed.position.digest());
         Ok(landed.position)
     }
 
@@ -213,8 +213,7 @@ impl<'a> Refresh<'a> {
             let position = FilesPosition::from_json(Some(json))?;
             let folder = landed_folder(&source.pipeline, name);
             let raw = self.open.files(name)?.relation(&source.schema, &position, &self.warehouse, &folder)?;
-            let provider = plan::source_relation(source, raw)?;
-            self.ready(name, provider, position.digest());
+            self.ready(name, raw, position.digest());
             return Ok(self.relations.get(name).cloned());
         }
         let Some(entry) = record.tables.get(name) else { return Ok(None) };

@@ -1,0 +1,124 @@
+//! Makes a plan a function of bags of rows: where order decides a value, all other columns break ties. Knows no names.
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, Result};
+use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, SortExpr, WindowFrameUnits};
+
+use super::window_plan::{QUALIFIER, SESSION_TIME};
+
+/// Aggregates whose value hangs on the order of their rows.
+const ORDERED_AGGREGATES: [&str; 5] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
+/// Window functions that number or pick rows, so that ties must be broken; ranks give ties one value and need none.
+const ORDERED_WINDOWS: [&str; 7] = ["row_number", "ntile", "lag", "lead", "first_value", "last_value", "nth_value"];
+
+/// The plan with every tie broken, so that equal bags of rows give equal results however they are split and ordered.
+pub fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::Limit(mut limit) => {
+            let Some(input) = with_ties_broken(&limit.input) else {
+                return Ok(Transformed::no(LogicalPlan::Limit(limit)));
+            };
+            limit.input = input.into();
+            Ok(Transformed::yes(LogicalPlan::Limit(limit)))
+        }
+        LogicalPlan::Distinct(Distinct::On(mut on)) => {
+            let Some(order) = on.sort_expr.as_mut() else {
+                return Ok(Transformed::no(LogicalPlan::Distinct(Distinct::On(on))));
+            };
+            extend(order, on.input.schema().columns());
+            Ok(Transformed::yes(LogicalPlan::Distinct(Distinct::On(on))))
+        }
+        LogicalPlan::Aggregate(_) => aggregate_ties(node),
+        LogicalPlan::Window(_) => window_ties(node),
+        other => Ok(Transformed::no(other)),
+    })
+    .map(|transformed| transformed.data)
+}
+
+/// The sorted input of a limit, also under the projection that takes away columns that were only sorted by.
+fn with_ties_broken(input: &LogicalPlan) -> Option<LogicalPlan> {
+    match input {
+        LogicalPlan::Sort(sort) => {
+            let mut sort = sort.clone();
+            extend(&mut sort.expr, sort.input.schema().columns());
+            Some(LogicalPlan::Sort(sort))
+        }
+        LogicalPlan::Projection(projection) => {
+            let mut projection = projection.clone();
+            projection.input = with_ties_broken(&projection.input)?.into();
+            Some(LogicalPlan::Projection(projection))
+        }
+        _ => None,
+    }
+}
+
+fn extend(order: &mut Vec<SortExpr>, columns: impl IntoIterator<Item = Column>) {
+    extend_by(order, columns.into_iter().map(Expr::Column));
+}
+
+fn extend_by(order: &mut Vec<SortExpr>, exprs: impl IntoIterator<Item = Expr>) {
+    for expr in exprs {
+        if !order.iter().any(|sort| sort.expr == expr) {
+            order.push(expr.sort(true, false));
+        }
+    }
+}
+
+/// Ties of an aggregate's order are broken by its arguments: rows alike in both give the same value.
+fn aggregate_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&node);
+    node.map_expressions(|expr| {
+        let saved = names.save(&expr);
+        let transformed = expr.transform_up(|expr| match expr {
+            Expr::AggregateFunction(AggregateFunction { func, mut params })
+                if ORDERED_AGGREGATES.contains(&func.name()) =>
+            {
+                // The separator of string_agg is a constant, and nth_value's n too: they order nothing.
+                let arguments = params.args.iter().filter(|arg| !matches!(arg, Expr::Literal(..))).cloned();
+                extend_by(&mut params.order_by, arguments.collect::<Vec<_>>());
+                Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params })))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(transformed.update_data(|expr| saved.restore(expr)))
+    })
+}
+
+/// Ties of a window's order are broken by all columns of its input, since equal rows are interchangeable.
+fn window_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let names = NamePreserver::new(&node);
+    let LogicalPlan::Window(window) = &node else { return Ok(Transformed::no(node)) };
+    let columns = window.input.schema().columns();
+    node.map_expressions(|expr| {
+        let saved = names.save(&expr);
+        let transformed = expr.transform_up(|expr| match expr {
+            Expr::WindowFunction(function) if needs_ties(&function) => {
+                let WindowFunction { fun, mut params } = *function;
+                let partition = params.partition_by.clone();
+                let others = columns.iter().cloned().map(Expr::Column).filter(|c| !partition.contains(c));
+                extend_by(&mut params.order_by, others.collect::<Vec<_>>());
+                Ok(Transformed::yes(Expr::WindowFunction(Box::new(WindowFunction { fun, params }))))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(transformed.update_data(|expr| saved.restore(expr)))
+    })
+}
+
+fn needs_ties(function: &WindowFunction) -> bool {
+    let params = &function.params;
+    // Sessions look at neighbours' times only, and hand on what they find over all peers.
+    let is_session_time = |sort: &SortExpr| {
+        matches!(&sort.expr, Expr::Column(c)
+            if c.name == SESSION_TIME && c.relation.as_ref().is_some_and(|r| r.table() == QUALIFIER))
+    };
+    if params.order_by.first().is_some_and(is_session_time) {
+        return false;
+    }
+    let by_rows = params.window_frame.units == WindowFrameUnits::Rows && !params.order_by.is_empty();
+    // In a RANGE frame these pick among peers by order; the others see all peers at once.
+    let picks = ORDERED_WINDOWS.contains(&function.fun.name()) && !params.order_by.is_empty();
+    by_rows || picks
+}
