@@ -18,7 +18,8 @@ mod yaml;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use datafusion::sql::parser::DFParser;
+use datafusion::sql::sqlparser::keywords;
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
@@ -91,7 +92,9 @@ fn infer_one(path: PathBuf) -> Result<InferredSource> {
         "csv" | "tsv" | "txt" => texts::infer_csv(&mut source)?,
         "json" | "jsonl" | "ndjson" => texts::infer_json(&mut source)?,
         "parquet" if is_compressed => {
-            return Err(Error::usage("Parquet is compressed inside, and isn't read through .gz or .zst; decompress the file"));
+            return Err(Error::usage(
+                "Parquet is compressed inside, and isn't read through .gz or .zst; decompress the file",
+            ));
         }
         "parquet" => parquet_schema::infer(&mut source)?,
         _ => return Err(Error::usage(format!("the ending doesn't say how to read it; files are {ENDINGS}"))),
@@ -110,30 +113,30 @@ fn check_width(columns: usize) -> Result<()> {
     Err(Error::usage(format!("{columns} columns are more than the {} that are proposed", limits::SAMPLE_COLUMNS)))
 }
 
-/// Columns that no contract can have, each with a note why.
+/// Takes away names that no contract can have, noting why.
 fn leave_out(names: Vec<String>, notes: &mut Vec<String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let repeated: BTreeSet<String> = names.iter().filter(|name| !seen.insert(name.as_str())).cloned().collect();
-    let is_usable = |index: usize, name: &str| {
-        let reason = match name {
-            "" => Some(format!("column {} has no name", index + 1)),
+    let mut kept = Vec::with_capacity(names.len());
+    for (index, name) in names.into_iter().enumerate() {
+        let reason = match name.as_str() {
+            _ if name.trim().is_empty() => format!("column {} has no name", index + 1),
             // YAML merges mappings under this key.
-            "<<" => Some("YAML can't have a column named <<".to_string()),
-            _ if !yaml::is_key(name) => Some(format!("column {} has too long a name", index + 1)),
-            _ if repeated.contains(name) => Some(format!("more than one column is named {}", yaml::shown(name))),
-            _ if column::is_reserved(name) => Some(format!("Tidemill adds a column {name} by itself")),
-            _ => None,
-        };
-        if let Some(reason) = &reason {
-            let note = format!("left out: {reason}");
-            if !notes.contains(&note) {
-                notes.push(note);
+            "<<" => "YAML can't have a column named <<".to_string(),
+            _ if !yaml::is_key(&name) => format!("the name of column {} is too long", index + 1),
+            _ if repeated.contains(&name) => format!("more than one column is named {}", yaml::shown(&name)),
+            _ if column::is_reserved(&name) => format!("Tidemill adds a column {name} by itself"),
+            _ => {
+                kept.push(name);
+                continue;
             }
+        };
+        let note = format!("left out: {reason}");
+        if !notes.contains(&note) {
+            notes.push(note);
         }
-        reason.is_none()
-    };
-    let mut is_usable = is_usable;
-    names.into_iter().enumerate().filter(|(index, name)| is_usable(*index, name)).map(|(_, name)| name).collect()
+    }
+    kept
 }
 
 /// The file's ending in lower case, without that of a compression, and whether there was one.
@@ -158,10 +161,14 @@ fn name_of(path: &Path) -> String {
     }
 }
 
-/// Whether a query can name it without quotes: words of SQL can't all be.
+/// Whether a query can name it without quotes wherever a table can stand: words of SQL can't all be.
 fn stands_in_sql(name: &str) -> bool {
-    let query = format!("select {name}.a, b from {name} where {name}.a = 1");
-    DFParser::parse_sql(&query).is_ok_and(|statements| statements.len() == 1)
+    let reserved =
+        [keywords::RESERVED_FOR_TABLE_ALIAS, keywords::RESERVED_FOR_COLUMN_ALIAS, keywords::RESERVED_FOR_IDENTIFIER];
+    match Token::make_keyword(name) {
+        Token::Word(word) => !reserved.concat().contains(&word.keyword),
+        _ => false,
+    }
 }
 
 /// Gives a number to names that are taken; the name of another source's quarantine table is taken too.
@@ -189,6 +196,9 @@ fn make_unique(sources: &mut [InferredSource]) {
 
 /// An absolute path without `.` and `..`. Links are kept: what they point to may change on purpose.
 fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.to_str().is_none() {
+        return Err(Error::usage("the path isn't UTF-8, so no project can name it").with("file", path.display()));
+    }
     let absolute = std::path::absolute(path).external("the current folder can't be read")?;
     let climbs = absolute.components().any(|part| part == std::path::Component::ParentDir);
     if !climbs {

@@ -6,13 +6,11 @@ use super::super::decode::{ColumnReader, parse_column};
 use super::numbers::{self, Numbers};
 use super::times::{self, Order, Times};
 use super::yaml::shown;
+use crate::connect::quarantine::META_COLUMNS;
 use crate::error::Result;
+use crate::plan::HIDDEN_COLUMNS;
 use crate::spec::sql_type::SqlType;
 
-/// Columns that Tidemill adds by itself to sources and quarantine tables.
-const RESERVED: [&str; 10] = [
-    "_source_file", "_source_row", "_topic", "_partition", "_offset", "_ingested_at", "_rule", "_reason", "_raw", "_run",
-];
 /// Endings in `id` of words that identify nothing.
 const NO_IDENTIFIERS: [&str; 8] = ["paid", "valid", "void", "bid", "grid", "liquid", "solid", "hybrid"];
 
@@ -96,10 +94,13 @@ fn guess_number(cells: &[Option<&str>], separator: char, any_exponent: bool) -> 
         return Ok(Some(Guess::text("commas may stand before decimals or between thousands".to_string())));
     }
     // Nearly all are numbers: say what the others are, so that it can be mended.
-    let Some(misfit) = numbers.misfit.as_ref().filter(|_| numbers.fitting * 10 >= numbers.values * 9) else { return Ok(None) };
+    let Some(misfit) = numbers.misfit.as_ref().filter(|_| numbers.fitting * 10 >= numbers.values * 9) else {
+        return Ok(None);
+    };
     let misfits = numbers.values - numbers.fitting;
     let hint = if numbers.has_one_misfit { "; if it means null, name it in `null_values`" } else { "" };
-    let note = format!("{misfits} of {} sampled values aren't numbers, such as {}{hint}", numbers.values, shown(misfit));
+    let note =
+        format!("{misfits} of {} sampled values aren't numbers, such as {}{hint}", numbers.values, shown(misfit));
     Ok(Some(Guess::text(note)))
 }
 
@@ -158,9 +159,9 @@ pub(super) fn is_identifier(name: &str) -> bool {
     last.ends_with("id") && !NO_IDENTIFIERS.iter().any(|word| last.ends_with(word))
 }
 
-/// Whether Tidemill has a column of this name by itself.
+/// Whether Tidemill adds a column of this name to sources or quarantine tables by itself.
 pub(super) fn is_reserved(name: &str) -> bool {
-    RESERVED.contains(&name)
+    META_COLUMNS.contains(&name) || HIDDEN_COLUMNS.contains(&name)
 }
 
 fn are_booleans(cells: &[Option<&str>]) -> bool {

@@ -121,8 +121,11 @@ fn has_header(first: &[String], rest: &[Record]) -> Result<bool> {
     let (mut is_name, mut is_value) = (0, 0);
     let mut looks_like_data = false;
     for (index, name) in first.iter().enumerate() {
-        let cells: Vec<Option<&str>> =
-            rest.iter().filter_map(|record| record.get(index)).map(|cell| Some(cell.as_str()).filter(|c| !c.is_empty())).collect();
+        let cells: Vec<Option<&str>> = rest
+            .iter()
+            .filter_map(|record| record.get(index))
+            .map(|cell| Some(cell.as_str()).filter(|c| !c.is_empty()))
+            .collect();
         let first = [Some(name.as_str()).filter(|name| !name.is_empty())];
         if rest.is_empty() {
             is_value += usize::from(column::is_typed(&first)?);
@@ -148,6 +151,7 @@ fn has_header(first: &[String], rest: &[Record]) -> Result<bool> {
 fn are_codes(first: &str, cells: &[Option<&str>]) -> bool {
     let length = first.chars().count();
     let has_digits = first.contains(|c: char| c.is_ascii_digit());
-    length >= CODE_CHARACTERS && has_digits && cells.iter().flatten().all(|cell| cell.chars().count() == length)
+    let mut values = cells.iter().flatten().peekable();
+    let has_values = values.peek().is_some();
+    length >= CODE_CHARACTERS && has_digits && has_values && values.all(|cell| cell.chars().count() == length)
 }
-

@@ -140,7 +140,10 @@ fn number(text: &str, separator: char, any_exponent: bool) -> Option<Number> {
         None => (mantissa, None),
     };
     let are_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if !are_digits(whole) || !are_digits(fraction.unwrap_or_default()) || whole.len() + fraction.map_or(0, str::len) == 0 {
+    if !are_digits(whole)
+        || !are_digits(fraction.unwrap_or_default())
+        || whole.len() + fraction.map_or(0, str::len) == 0
+    {
         return None;
     }
     if let Some(exponent) = exponent {

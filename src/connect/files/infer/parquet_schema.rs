@@ -18,7 +18,8 @@ use crate::spec::sql_type::SqlType;
 /// External, for a file that isn't whole Parquet; usage, for too many columns.
 pub(super) fn infer(source: &mut InferredSource) -> Result<()> {
     let file = File::open(&source.path).external("the file can't be read")?;
-    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).external("the file isn't whole Parquet")?;
+    let metadata =
+        ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).external("the file isn't whole Parquet")?;
     let schema = metadata.schema();
     check_width(schema.fields().len())?;
     let names = schema.fields().iter().map(|field| field.name().clone()).collect();
@@ -48,11 +49,13 @@ fn sql_type(data_type: &DataType) -> Option<SqlType> {
         DataType::UInt64 => SqlType::Decimal(20, 0),
         DataType::Float16 | DataType::Float32 => SqlType::Real,
         DataType::Float64 => SqlType::Double,
-        DataType::Decimal32(precision, scale) | DataType::Decimal64(precision, scale) | DataType::Decimal128(precision, scale) => {
-            decimal(*precision, *scale)?
-        }
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale) => decimal(*precision, *scale)?,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => SqlType::Text,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => SqlType::Bytea,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            SqlType::Bytea
+        }
         DataType::Date32 | DataType::Date64 => SqlType::Date,
         DataType::Time32(_) | DataType::Time64(_) => SqlType::Time,
         DataType::Timestamp(_, None) => SqlType::Timestamp,

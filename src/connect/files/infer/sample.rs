@@ -50,7 +50,13 @@ pub(super) fn read(path: &Path) -> Result<Sample> {
     }
     let text = encoding.decode_without_bom_handling(&raw).0.into_owned();
     // `utf-16` and the like are told in lower case, as people write them.
-    let label = if encoding == UTF_16LE { "utf-16le" } else if encoding == UTF_16BE { "utf-16be" } else { "windows-1252" };
+    let label = if encoding == UTF_16LE {
+        "utf-16le"
+    } else if encoding == UTF_16BE {
+        "utf-16be"
+    } else {
+        "windows-1252"
+    };
     Ok(Sample { text: text.into_bytes().into(), encoding: Some(label), is_cut })
 }
 

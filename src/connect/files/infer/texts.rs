@@ -135,7 +135,8 @@ impl Rows {
 
     /// Texts of a column.
     fn cells(&self, index: usize) -> Vec<Option<&str>> {
-        let arrays = self.batches.iter().filter_map(|batch| batch.column(index).as_any().downcast_ref::<StringViewArray>());
+        let arrays =
+            self.batches.iter().filter_map(|batch| batch.column(index).as_any().downcast_ref::<StringViewArray>());
         arrays.flat_map(|array| (0..array.len()).map(|row| array.is_valid(row).then(|| array.value(row)))).collect()
     }
 

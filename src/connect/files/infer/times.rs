@@ -1,6 +1,6 @@
 //! How a column's dates and times are written. Day or month first is decided by values, never by custom.
 
-use super::column::{fits, first_fault};
+use super::column::{first_fault, fits};
 use crate::error::Result;
 use crate::spec::sql_type::SqlType;
 
@@ -134,7 +134,10 @@ fn iso(values: &[Option<&str>], first: &str) -> Result<Option<Times>> {
             zoneless += usize::from(fits(&[*value], &SqlType::Timestamp, None, '.')?);
         }
         let note = (zoneless > 0).then(|| {
-            format!("{zoneless} of {} sampled values have no zone: they are read in the project's, or `timestamp_zone`", values.len())
+            format!(
+                "{zoneless} of {} sampled values have no zone: they are read in the project's, or `timestamp_zone`",
+                values.len()
+            )
         });
         return found(SqlType::TimestampTz, note);
     };
@@ -182,7 +185,7 @@ fn type_of(clock: &str) -> SqlType {
 /// Whether each value has a year of so many digits: the formats themselves would take 17 for the year 17.
 fn has_years(values: &[Option<&str>], digits: usize) -> bool {
     values.iter().flatten().all(|text| {
-        let date = text.split(['T', ':']).next().unwrap_or_default();
+        let date = text.split(':').next().unwrap_or_default();
         let longest = date.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap_or(0);
         longest == digits || digits == 2 && longest == 1
     })

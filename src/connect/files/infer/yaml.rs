@@ -10,7 +10,7 @@ const SHOWN_CHARACTERS: usize = 80;
 /// Bytes that a key of YAML may have on its line.
 const KEY_BYTES: usize = 1000;
 /// Words that YAML, or some reader of it, takes for something else than a text.
-const WORDS: [&str; 9] = ["null", "true", "false", "yes", "no", "on", "off", "y", "n"];
+const WORDS: [&str; 7] = ["null", "true", "false", "yes", "no", "on", "off"];
 
 impl InferredSource {
     /// One entry under `sources:` of a pipeline, two spaces in, which loads without faults in a project at `project_root`.
@@ -66,9 +66,8 @@ impl InferredSource {
 
     /// The format of all dates and times, if they have one.
     fn common_format(&self) -> Option<&str> {
-        let is_time = |column: &&Column| {
-            matches!(column.data_type, SqlType::Date | SqlType::Timestamp | SqlType::TimestampTz)
-        };
+        let is_time =
+            |column: &&Column| matches!(column.data_type, SqlType::Date | SqlType::Timestamp | SqlType::TimestampTz);
         let mut formats = self.columns.iter().filter(is_time).map(|column| column.timestamp_format.as_deref());
         let first = formats.next()??;
         formats.all(|format| format == Some(first)).then_some(first)
