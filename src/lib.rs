@@ -2,8 +2,8 @@
 //!
 //! A module may use what stands below it, never what stands above; `tests/it/layers.rs` checks it.
 
-//X pub mod cli; //       one file a command: reads arguments, prints, never decides
-//X pub mod serve; //     Arrow Flight SQL over the tables
+pub mod cli; //       one file a command: reads arguments, prints, never decides
+pub mod serve; //     Arrow Flight SQL over the tables
 pub mod run; //       a project at work: leases, commits, followers, refreshes, history
 pub mod connect; //   sources by name; files: find, decode, land
 pub mod table; //     the warehouse: object store, data files, Delta tables, time travel

@@ -3,11 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::output::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Keeps SQL tables fresh: a SELECT and a few lines of YAML become a table that any BI tool queries.
 #[derive(Debug, Parser)]
-#[command(name = "tidemill", version, disable_help_subcommand = true, after_help = "\
+#[command(
+    name = "tidemill",
+    version,
+    disable_help_subcommand = true,
+    after_help = "\
 Examples:
   tidemill init shop && cd shop && tidemill run     a first project
   tidemill run                                      bring every table up to date; made for cron
@@ -16,7 +21,8 @@ Examples:
 
 Exit codes:
   0 done or nothing to do    1 a check or test failed    2 usage or an invalid project
-  3 runtime failure          75 another process is at work on these tables")]
+  3 runtime failure          75 another process is at work on these tables"
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -66,16 +72,6 @@ pub enum ListFormat {
     Text,
     /// One JSON object a line
     Json,
-}
-
-/// How rows are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum RowFormat {
-    Table,
-    Csv,
-    Json,
-    Parquet,
-    Arrow,
 }
 
 #[derive(Debug, Subcommand)]
@@ -185,7 +181,7 @@ pub struct ShowArgs {
     #[arg(long, default_value_t = 20, value_name = "N")]
     pub limit: usize,
     #[arg(long, value_enum, default_value = "table")]
-    pub format: RowFormat,
+    pub format: Format,
     /// The instant of now(), RFC 3339
     #[arg(long, value_name = "T")]
     pub now: Option<String>,
@@ -251,7 +247,7 @@ pub struct QueryArgs {
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
     #[arg(long, value_enum)]
-    pub format: Option<RowFormat>,
+    pub format: Option<Format>,
     /// Write rows to a file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

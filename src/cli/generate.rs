@@ -11,9 +11,10 @@ pub(super) fn execute(args: &GenerateArgs) -> Result<Exit> {
             return Err(Error::usage(format!("--{name} is a share from 0 to 1, found {share}")));
         }
     }
-    let start = args.start.parse().map_err(|_| {
-        Error::usage(format!("--start is a date such as 2018-01-01, found `{}`", args.start))
-    })?;
+    let start = args
+        .start
+        .parse()
+        .map_err(|_| Error::usage(format!("--start is a date such as 2018-01-01, found `{}`", args.start)))?;
     let format = match args.format {
         DataFormat::Parquet => generate::Format::Parquet,
         DataFormat::Csv => generate::Format::Csv,
@@ -31,6 +32,9 @@ pub(super) fn execute(args: &GenerateArgs) -> Result<Exit> {
         duplicates: args.duplicates,
         malformed: args.malformed,
     })?;
-    println!("{summary}");
+    for table in &summary.tables {
+        let malformed = if table.malformed > 0 { format!(", {} malformed", table.malformed) } else { String::new() };
+        println!("{:<20} {:>10} rows in {:>4} files{malformed}", table.table, table.rows, table.files);
+    }
     Ok(0)
 }

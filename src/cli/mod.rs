@@ -5,6 +5,7 @@ mod generate;
 mod init;
 mod interrupt;
 mod open;
+mod selection;
 pub mod output;
 mod plan;
 mod query;
@@ -40,10 +41,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     crate::telemetry::init(cli.global.log_format.into(), cli.global.verbose);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_stack_size(limits::THREAD_STACK_BYTES)
-        .build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(limits::THREAD_STACK_BYTES).build();
     let code = match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(execute(cli));

@@ -1,12 +1,14 @@
 //! `tidemill query`: one query over the tables, here or on a server.
 
+use std::collections::HashMap;
 use std::io::Read;
 
-use super::args::{Global, QueryArgs, RowFormat};
+use super::Exit;
+use super::args::{Global, QueryArgs};
 use super::interrupt::or_interrupted;
 use super::open::{self, Opened};
 use super::output::{self, Format, Target};
-use super::Exit;
+use crate::engine;
 use crate::error::{Error, Result, ResultExt};
 use crate::plan;
 use crate::run::reader::Reader;
@@ -16,17 +18,14 @@ use crate::serve::flight::client;
 pub(super) async fn execute(global: &Global, args: &QueryArgs) -> Result<Exit> {
     let sql = sql(args)?;
     let format = match args.format {
-        Some(chosen) => format(chosen),
+        Some(chosen) => chosen,
         None => default_format(args)?,
     };
-    if args.output.is_none() && format == Format::Parquet {
-        return Err(Error::usage("parquet goes to a file").with("hint", "name it with -o FILE"));
-    }
     let target = args.output.clone().map_or(Target::Stdout, Target::File);
     if let Some(url) = &args.url {
         let work = async {
-            let (schema, stream) = client::query(url, &sql).await?;
-            output::write(schema, stream, format, target).await
+            let (schema, rows) = client::query(url, &sql).await?;
+            output::write(schema, rows, format, &target).await
         };
         return Ok(or_interrupted(work).await?.map_or_else(|exit| exit, |_| 0));
     }
@@ -50,17 +49,20 @@ async fn local(global: &Global, args: &QueryArgs, sql: &str, format: Format, tar
         None => reader.snapshot().await?,
     };
     // Sources have no past that could be honoured: at an instant only tables are there.
-    let sources = if args.at.is_none() { preview::sources(&open).await? } else { Default::default() };
+    let mut sources = HashMap::new();
+    if args.at.is_none() {
+        for (name, relation) in preview::sources(&open, &plan::relations_of(sql), now_us).await? {
+            sources.insert(name, preview::without_hidden(relation, sql)?);
+        }
+    }
     reader.register(&session, &snapshot, true, sources).await?;
     let plan = match plan::query(&session, sql, Some(&reader)).await {
         Ok(plan) => plan,
         Err(faults) => return Ok(open::report(&faults)),
     };
     let work = async {
-        let frame = session.execute_logical_plan(plan).await.external("can't plan the query")?;
-        let schema = std::sync::Arc::new(frame.schema().as_arrow().clone());
-        let stream = frame.execute_stream().await.map_err(crate::engine::error)?;
-        output::write(schema, stream, format, target).await
+        let (schema, rows) = engine::rows(&session, plan, None).await?;
+        output::write(schema, rows, format, &target).await
     };
     Ok(or_interrupted(work).await?.map_or_else(|exit| exit, |_| 0))
 }
@@ -91,16 +93,5 @@ fn default_format(args: &QueryArgs) -> Result<Format> {
         Some("txt") => Ok(Format::Table),
         _ => Err(Error::usage(format!("can't tell a format from the name {}", path.display()))
             .with("hint", "choose one with --format")),
-    }
-}
-
-/// The writer's format for the option's.
-pub(super) fn format(format: RowFormat) -> Format {
-    match format {
-        RowFormat::Table => Format::Table,
-        RowFormat::Csv => Format::Csv,
-        RowFormat::Json => Format::Json,
-        RowFormat::Parquet => Format::Parquet,
-        RowFormat::Arrow => Format::Arrow,
     }
 }

@@ -118,7 +118,13 @@ fn outcome_text(outcome: &ModelOutcome, width: usize) -> String {
     let version = outcome.version.map(|v| format!("v{v}")).unwrap_or_else(|| "-".into());
     let mut line = format!(
         "{:width$}  {:<7}  {:<10}  +{} ~{} -{}  {version}  {:.1}s",
-        outcome.model, outcome.status, outcome.strategy, outcome.inserted, outcome.updated, outcome.deleted, outcome.seconds,
+        outcome.model,
+        outcome.status,
+        outcome.strategy,
+        outcome.inserted,
+        outcome.updated,
+        outcome.deleted,
+        outcome.seconds,
     );
     if outcome.quarantined > 0 {
         line.push_str(&format!("  {} quarantined", outcome.quarantined));

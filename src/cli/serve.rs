@@ -6,11 +6,10 @@ use super::Exit;
 use super::args::{Global, ServeArgs};
 use super::interrupt::asked_to_end;
 use super::open;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Result, ResultExt};
 use crate::run::project::open_warehouse;
 use crate::run::reader::Reader;
-use crate::run::serving::Serving;
-use crate::serve::flight;
+use crate::serve::{WarehouseTables, flight};
 
 pub(super) async fn execute(global: &Global, args: &ServeArgs) -> Result<Exit> {
     let (project, faults) = open::load(global)?;
@@ -32,6 +31,6 @@ pub(super) async fn execute(global: &Global, args: &ServeArgs) -> Result<Exit> {
             std::future::pending::<()>().await;
         }
     };
-    flight::serve(listener, Arc::new(Serving::new(project, reader)?), shutdown).await.map_err(Error::from)?;
+    flight::serve(listener, Arc::new(WarehouseTables::new(project, reader)?), shutdown).await?;
     Ok(0)
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider};
 
+use super::Exit;
 use super::args::{Global, ShowArgs};
 use super::interrupt::or_interrupted;
 use super::open::{self, Opened};
 use super::output::{self, Target};
-use super::{Exit, query};
+use crate::engine;
 use crate::error::{Result, ResultExt};
 use crate::plan;
 use crate::run::{preview, schedule};
@@ -23,29 +24,23 @@ pub(super) async fn execute(global: &Global, args: &ShowArgs) -> Result<Exit> {
         None => schedule::wall_clock_us(),
     };
     let session = open.session(now_us);
-    let main = MemorySchemaProvider::new();
-    for (name, relation) in preview::relations(&open).await? {
-        main.register_table(name, relation).external("can't register a relation")?;
-    }
-    let catalog = MemoryCatalogProvider::new();
-    catalog.register_schema("main", Arc::new(main)).external("can't register a schema")?;
-    session.register_catalog(open.project.name.value.clone(), Arc::new(catalog));
-
     let is_name = open.model(&args.what).is_some() || open.source(&args.what).is_some();
     let sql = if is_name { format!("SELECT * FROM \"{}\"", args.what) } else { args.what.clone() };
+    let main = MemorySchemaProvider::new();
+    for (name, relation) in preview::relations(&open, &plan::relations_of(&sql), now_us).await? {
+        main.register_table(name, preview::without_hidden(relation, &sql)?)
+            .external("a relation can't be registered")?;
+    }
+    let catalog = MemoryCatalogProvider::new();
+    catalog.register_schema("main", Arc::new(main)).external("a schema can't be registered")?;
+    session.register_catalog(open.project.name.value.clone(), Arc::new(catalog));
     let plan = match plan::query(&session, &sql, None).await {
         Ok(plan) => plan,
         Err(faults) => return Ok(open::report(&faults)),
     };
-    let rows = or_interrupted(async {
-        let frame = session.execute_logical_plan(plan).await.external("can't plan the query")?;
-        let frame = frame.limit(0, Some(args.limit)).external("can't plan the query")?;
-        let schema = Arc::new(frame.schema().as_arrow().clone());
-        let stream = frame.execute_stream().await.map_err(crate::engine::error)?;
-        output::write(schema, stream, query::format(args.format), Target::Stdout).await
-    });
-    Ok(match rows.await? {
-        Ok(_) => 0,
-        Err(exit) => exit,
-    })
+    let work = async {
+        let (schema, rows) = engine::rows(&session, plan, Some(args.limit)).await?;
+        output::write(schema, rows, args.format, &Target::Stdout).await
+    };
+    Ok(or_interrupted(work).await?.map_or_else(|exit| exit, |_| 0))
 }

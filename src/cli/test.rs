@@ -23,14 +23,18 @@ pub(super) async fn execute(global: &Global, args: &TestArgs) -> Result<Exit> {
         if !chosen.models.contains(&test.model.value) {
             continue;
         }
-        let (ok, detail) = match unit_test::run(&open, test).await? {
+        let (ok, detail) = match unit_test::run(&open, test).await {
             Ok(outcome) => (outcome.passed, outcome.detail),
             Err(found) => {
                 faults.extend(found);
                 continue;
             }
         };
-        if ok { passed += 1 } else { failed += 1 }
+        if ok {
+            passed += 1
+        } else {
+            failed += 1
+        }
         let status = if ok { "ok" } else { "failed" };
         match args.format {
             ListFormat::Json => println!(

@@ -10,7 +10,7 @@ use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::{Operator, binary_expr, lit, when};
 use datafusion::prelude::{DataFrame, Expr, SessionContext, col, ident};
 
-use crate::engine::error;
+use crate::engine::failure;
 use crate::error::{Error, Result};
 
 /// Rows that came, changed and went.
@@ -50,7 +50,7 @@ pub async fn diff(
 /// The columns, each named `<side>_<name>`.
 fn read(ctx: &SessionContext, table: Arc<dyn TableProvider>, columns: &[String], side: &str) -> Result<DataFrame> {
     let renamed = columns.iter().map(|name| ident(name).alias(format!("{side}_{name}")));
-    ctx.read_table(table).and_then(|frame| frame.select(renamed.collect::<Vec<_>>())).map_err(error)
+    ctx.read_table(table).and_then(|frame| frame.select(renamed.collect::<Vec<_>>())).map_err(failure)
 }
 
 fn side(side: &str, name: &str) -> Expr {
@@ -68,13 +68,11 @@ async fn keyed(old: DataFrame, new: DataFrame, columns: &[String], key: &[String
         .unwrap_or(lit(false));
     let (is_old, is_new) = (col("is_old").is_not_null(), col("is_new").is_not_null());
     let one = |condition: Expr| when(condition, lit(1_i64)).otherwise(lit(0_i64));
-    let joined = marked(old, "is_old").and_then(|old| old.join_on(marked(new, "is_new")?, JoinType::Full, on)).map_err(error)?;
-    let counts = [
-        one(!is_old.clone()),
-        one(is_old.clone().and(is_new.clone()).and(differs)),
-        one(!is_new),
-    ];
-    let counts = counts.into_iter().map(|c| c.map(sum)).collect::<Result<Vec<_>, _>>().map_err(error)?;
+    let joined = marked(old, "is_old")
+        .and_then(|old| old.join_on(marked(new, "is_new")?, JoinType::Full, on))
+        .map_err(failure)?;
+    let counts = [one(!is_old.clone()), one(is_old.clone().and(is_new.clone()).and(differs)), one(!is_new)];
+    let counts = counts.into_iter().map(|c| c.map(sum)).collect::<Result<Vec<_>, _>>().map_err(failure)?;
     let [inserted, updated, deleted] = totals(joined, counts).await?;
     Ok(Changes { inserted, updated, deleted })
 }
@@ -85,13 +83,13 @@ async fn bags(old: DataFrame, new: DataFrame, columns: &[String]) -> Result<Chan
         all.push(lit(weight).alias("_weight"));
         frame.select(all)
     };
-    let both = weighted(new, "new", 1).and_then(|new| new.union(weighted(old, "old", -1)?)).map_err(error)?;
+    let both = weighted(new, "new", 1).and_then(|new| new.union(weighted(old, "old", -1)?)).map_err(failure)?;
     let groups = columns.iter().map(ident).collect();
-    let net = both.aggregate(groups, vec![sum(ident("_weight")).alias("_net")]).map_err(error)?;
+    let net = both.aggregate(groups, vec![sum(ident("_weight")).alias("_net")]).map_err(failure)?;
     let part = |condition: Expr, value: Expr| when(condition, value).otherwise(lit(0_i64)).map(sum);
     let counts = vec![
-        part(ident("_net").gt(lit(0_i64)), ident("_net")).map_err(error)?,
-        part(ident("_net").lt(lit(0_i64)), lit(0_i64) - ident("_net")).map_err(error)?,
+        part(ident("_net").gt(lit(0_i64)), ident("_net")).map_err(failure)?,
+        part(ident("_net").lt(lit(0_i64)), lit(0_i64) - ident("_net")).map_err(failure)?,
         count(lit(1)),
     ];
     let [inserted, deleted, _] = totals(net, counts).await?;
@@ -100,7 +98,7 @@ async fn bags(old: DataFrame, new: DataFrame, columns: &[String]) -> Result<Chan
 
 /// One row of sums; none of no rows is 0.
 async fn totals(frame: DataFrame, sums: Vec<Expr>) -> Result<[u64; 3]> {
-    let batches = frame.aggregate(vec![], sums).map_err(error)?.collect().await.map_err(error)?;
+    let batches = frame.aggregate(vec![], sums).map_err(failure)?.collect().await.map_err(failure)?;
     let batch = batches.iter().find(|b| b.num_rows() > 0).ok_or_else(|| Error::internal("a count gave no row"))?;
     let mut totals = [0; 3];
     for (total, column) in totals.iter_mut().zip(batch.columns()) {
@@ -128,7 +126,11 @@ mod tests {
         Arc::new(MemTable::try_new(schema, vec![vec![batch]]).unwrap())
     }
 
-    async fn compare(old: &[(Option<i64>, Option<f64>)], new: &[(Option<i64>, Option<f64>)], key: &[&str]) -> (u64, u64, u64) {
+    async fn compare(
+        old: &[(Option<i64>, Option<f64>)],
+        new: &[(Option<i64>, Option<f64>)],
+        key: &[&str],
+    ) -> (u64, u64, u64) {
         let columns = ["K".to_string(), "v".to_string()];
         let key: Vec<String> = key.iter().map(|k| (*k).to_string()).collect();
         let changes = diff(&SessionContext::new(), table(old), table(new), &columns, &key).await.unwrap();

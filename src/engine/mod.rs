@@ -1,10 +1,13 @@
 //! Runs canonical plans and compares relations. Knows no connector and no warehouse.
 
 mod diff;
+mod failure;
 
 use std::sync::Arc;
 
-use datafusion::common::DataFusionError;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -12,22 +15,63 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlanProperties, execute_stream_partitioned};
 use datafusion::prelude::SessionContext;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 
 pub use diff::{Changes, diff};
+pub use failure::failure;
 
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Result, ResultExt};
 use crate::limits;
+
+/// Rows of a result, in batches. Dropping it stops the work behind it.
+pub type RowStream = BoxStream<'static, Result<RecordBatch>>;
+
+/// The rows of a plan as one stream, a sort's order kept; at most `limit` of them.
+///
+/// # Errors
+/// When the plan can't be made physical. Errors of rows come in the stream.
+pub async fn rows(ctx: &SessionContext, plan: LogicalPlan, limit: Option<usize>) -> Result<(SchemaRef, RowStream)> {
+    let mut frame = ctx.execute_logical_plan(plan).await.map_err(failure)?;
+    if limit.is_some() {
+        frame = frame.limit(0, limit).map_err(failure)?;
+    }
+    let stream = frame.execute_stream().await.map_err(failure)?;
+    let schema = stream.schema();
+    Ok((schema, stream.map(|batch| batch.map_err(failure)).boxed()))
+}
 
 /// The rows of a plan, one stream a partition; to be read at the same time, or the slowest holds the others.
 ///
 /// # Errors
 /// External, when the plan can't be made physical. Errors of rows come in the streams.
 pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<Vec<SendableRecordBatchStream>> {
-    let frame = ctx.execute_logical_plan(plan).await.map_err(error)?;
+    let frame = ctx.execute_logical_plan(plan).await.map_err(failure)?;
     let task = Arc::new(frame.task_ctx());
-    let plan = frame.create_physical_plan().await.map_err(error)?;
+    let plan = frame.create_physical_plan().await.map_err(failure)?;
     tracing::debug!(partitions = plan.output_partitioning().partition_count(), "executing a plan");
-    execute_stream_partitioned(plan, task).map_err(error)
+    execute_stream_partitioned(plan, task).map_err(failure)
+}
+
+/// The batch under the schema that its plan was bound to. Columns go by position.
+///
+/// An optimized plan may give a wider type than the bound one said: a sum that is split in two widens its decimals twice.
+///
+/// # Errors
+/// External, when a value doesn't fit the type that was promised.
+pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for (column, field) in batch.columns().iter().zip(schema.fields()) {
+        columns.push(match column.data_type() == field.data_type() {
+            true => Arc::clone(column),
+            false => cast_with_options(column, field.data_type(), &strict)
+                .external("a value doesn't fit its column")
+                .map_err(|e| e.with("column", field.name()))?,
+        });
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).external("a row doesn't fit its table")
 }
 
 /// A runtime whose plans share `memory_bytes` and spill to disk beyond.
@@ -46,24 +90,4 @@ pub fn default_memory_bytes() -> usize {
     system.refresh_memory();
     let total = system.cgroup_limits().map_or(system.total_memory(), |limits| limits.total_memory);
     usize::try_from(total / 100 * limits::MEMORY_PERCENT).unwrap_or(usize::MAX)
-}
-
-/// Words what went wrong while a plan ran: an error of ours as it is, everything else by its root.
-pub fn error(error: DataFusionError) -> Error {
-    match error {
-        DataFusionError::External(inner) => match inner.downcast::<Error>() {
-            Ok(ours) => *ours,
-            Err(other) => Error::external("the rows can't be computed").caused_by(other),
-        },
-        DataFusionError::ArrowError(inner, at) => match *inner {
-            arrow::error::ArrowError::ExternalError(inner) => self::error(DataFusionError::External(inner)),
-            other => Error::external("the rows can't be computed").caused_by(DataFusionError::ArrowError(Box::new(other), at)),
-        },
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => self::error(*inner),
-        DataFusionError::Shared(inner) => Error::external("the rows can't be computed").caused_by(inner.to_string()),
-        DataFusionError::ResourcesExhausted(text) => Error::external("there isn't memory enough")
-            .with("used", text.lines().next().unwrap_or_default())
-            .with("hint", "run on a larger machine, or with less at the same time"),
-        other => Error::external("the rows can't be computed").caused_by(other.strip_backtrace()),
-    }
 }

@@ -25,7 +25,13 @@ pub(super) struct Binder<'a> {
 
 impl Binder<'_> {
     /// Binds the checks of a relation; faulty ones are left out.
-    pub(super) fn bind(&self, of: &str, schema: &SchemaRef, checks: &[CheckSpec], faults: &mut Vec<Fault>) -> Vec<PlannedCheck> {
+    pub(super) fn bind(
+        &self,
+        of: &str,
+        schema: &SchemaRef,
+        checks: &[CheckSpec],
+        faults: &mut Vec<Fault>,
+    ) -> Vec<PlannedCheck> {
         let mut bound = Vec::new();
         for spec in checks {
             match self.test(of, schema, &spec.kind) {
@@ -63,7 +69,11 @@ impl Binder<'_> {
                     match types::parse_value(value, &data_type, &zone) {
                         Ok(value) => list.push(lit(value)),
                         Err(why) => {
-                            return Err(vec![Fault::error("wrong_value", name.place.clone(), format!("`{}` can't have the value: {why}", name.value))]);
+                            return Err(vec![Fault::error(
+                                "wrong_value",
+                                name.place.clone(),
+                                format!("`{}` can't have the value: {why}", name.value),
+                            )]);
                         }
                     }
                 }
@@ -75,7 +85,14 @@ impl Binder<'_> {
                 if let Some(there) = there
                     && datafusion::logical_expr::type_coercion::binary::comparison_coercion(&here, &there).is_none()
                 {
-                    let message = format!("`{}` is {}, and {}.{} is {}", name.value, types::sql_name(&here), to_relation.value, to_column.value, types::sql_name(&there));
+                    let message = format!(
+                        "`{}` is {}, and {}.{} is {}",
+                        name.value,
+                        types::sql_name(&here),
+                        to_relation.value,
+                        to_column.value,
+                        types::sql_name(&there)
+                    );
                     return Err(vec![Fault::error("wrong_type", to_column.place.clone(), message)]);
                 }
                 Ok(CheckTest::Relationship {
@@ -87,7 +104,8 @@ impl Binder<'_> {
             CheckKind::Freshness { column: name, within } => {
                 let data_type = column(name)?;
                 if !matches!(data_type, DataType::Timestamp(_, _) | DataType::Date32) {
-                    let message = format!("`{}` is {}, and freshness goes by a time", name.value, types::sql_name(&data_type));
+                    let message =
+                        format!("`{}` is {}, and freshness goes by a time", name.value, types::sql_name(&data_type));
                     return Err(vec![Fault::error("wrong_type", name.place.clone(), message)]);
                 }
                 let within_us = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
@@ -135,7 +153,8 @@ impl Binder<'_> {
     }
 
     fn plan_expression(&self, parsed: SqlExpr, schema: &DFSchema) -> datafusion::error::Result<Expr> {
-        let expr = self.ctx.state().create_logical_expr_from_sql_expr(ExprWithAlias { expr: parsed, alias: None }, schema)?;
+        let expr =
+            self.ctx.state().create_logical_expr_from_sql_expr(ExprWithAlias { expr: parsed, alias: None }, schema)?;
         // Types are checked as for a physical expression.
         self.ctx.create_physical_expr(expr.clone(), schema)?;
         Ok(expr)
@@ -146,7 +165,11 @@ fn checked(expr: Expr, schema: &DFSchema, sql: &SqlText) -> Result<Expr, Fault> 
     let place = sql_fault::whole(sql);
     match expr.get_type(schema) {
         Ok(DataType::Boolean) => Ok(expr),
-        Ok(other) => Err(Fault::error("wrong_type", place, format!("a rule is true or false, and this is {}", types::sql_name(&other)))),
+        Ok(other) => Err(Fault::error(
+            "wrong_type",
+            place,
+            format!("a rule is true or false, and this is {}", types::sql_name(&other)),
+        )),
         Err(error) => Err(Fault::error("wrong_type", place, error.strip_backtrace())),
     }
 }
@@ -157,7 +180,8 @@ pub(super) fn column_type(of: &str, schema: &SchemaRef, column: &Located<String>
         return Ok(field.data_type().clone());
     }
     let names = schema.fields().iter().map(|f| f.name().as_str());
-    let mut fault = Fault::error("unknown_column", column.place.clone(), format!("`{of}` has no column `{}`", column.value));
+    let mut fault =
+        Fault::error("unknown_column", column.place.clone(), format!("`{of}` has no column `{}`", column.value));
     fault = match nearest(&column.value, names.clone()) {
         Some(near) => fault.hint(format!("did you mean `{near}`?")),
         None => fault.hint(format!("its columns are {}", names.collect::<Vec<_>>().join(", "))),

@@ -10,6 +10,7 @@ mod params;
 mod project;
 mod query;
 mod relation;
+pub mod select;
 mod session;
 mod sql;
 mod sql_fault;

@@ -10,7 +10,8 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder, Volatility, cast
 use datafusion::prelude::{Expr, SessionContext};
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
-    self, ExcludeSelectItem, Expr as SqlExpr, Ident, ObjectName, Query, SelectItem, Statement, VisitMut, VisitorMut, visit_expressions,
+    self, ExcludeSelectItem, Expr as SqlExpr, Ident, ObjectName, Query, SelectItem, Statement, VisitMut, VisitorMut,
+    visit_expressions,
 };
 
 use super::clock::CLOCK_FUNCTIONS;
@@ -88,7 +89,12 @@ pub(super) async fn plan_query(
 }
 
 /// Plans a rewritten query, blanking unknown columns one after the other to find all of them.
-async fn plan_statement(ctx: &SessionContext, mut query: Query, sql: &SqlText, faults: &mut Vec<Fault>) -> Option<LogicalPlan> {
+async fn plan_statement(
+    ctx: &SessionContext,
+    mut query: Query,
+    sql: &SqlText,
+    faults: &mut Vec<Fault>,
+) -> Option<LogicalPlan> {
     for _ in 0..FAULTS_PER_SQL {
         let statement = DfStatement::Statement(Box::new(Statement::Query(Box::new(query.clone()))));
         let planned = ctx.state().statement_to_plan(statement).await;
@@ -211,7 +217,11 @@ fn unknown_functions(ctx: &SessionContext, query: &Query, sql: &SqlText) -> Vec<
             continue;
         }
         let mut fault = Fault::error("unknown_function", place, format!("there is no function `{name}`"));
-        let all = state.scalar_functions().keys().chain(state.aggregate_functions().keys()).chain(state.window_functions().keys());
+        let all = state
+            .scalar_functions()
+            .keys()
+            .chain(state.aggregate_functions().keys())
+            .chain(state.window_functions().keys());
         if let Some(near) = nearest(&name, all.map(String::as_str).chain(windows)) {
             fault = fault.hint(format!("did you mean `{near}`?"));
         }
@@ -274,8 +284,12 @@ fn volatile(plan: &LogicalPlan, sql: &SqlText) -> Vec<Fault> {
         }
     });
     let names = names.into_iter().map(|name| {
-        Fault::error("volatile", sql_fault::whole(sql), format!("`{name}` gives another value each time: no two runs would agree"))
-            .hint("compute it before the rows come in, or derive it from their columns")
+        Fault::error(
+            "volatile",
+            sql_fault::whole(sql),
+            format!("`{name}` gives another value each time: no two runs would agree"),
+        )
+        .hint("compute it before the rows come in, or derive it from their columns")
     });
     names.collect()
 }
@@ -316,19 +330,28 @@ pub(super) fn stored(plan: LogicalPlan, zone: &str, sql: &SqlText) -> Result<(Lo
     for (qualifier, field) in plan.schema().iter() {
         if fields.iter().any(|known| known.name() == field.name()) {
             let message = format!("two columns are named `{}`", field.name());
-            faults.push(Fault::error("duplicate_column", sql::first_line(sql), message).hint("give one of them another name with AS"));
+            faults.push(
+                Fault::error("duplicate_column", sql::first_line(sql), message)
+                    .hint("give one of them another name with AS"),
+            );
             continue;
         }
         match types::stored_type(field.data_type(), &zone, &DataType::Decimal128(20, 0)) {
             Err(why) => {
                 let message = format!("the column `{}` {why}", field.name());
-                faults.push(Fault::error("wrong_type", sql::first_line(sql), message).hint("give it a type with CAST(… AS …)"));
+                faults.push(
+                    Fault::error("wrong_type", sql::first_line(sql), message).hint("give it a type with CAST(… AS …)"),
+                );
             }
             Ok(data_type) => {
                 let column = Expr::from((qualifier, field));
                 let differs = data_type != *field.data_type();
                 is_same &= !differs && qualifier.is_none();
-                exprs.push(if differs { cast(column, data_type.clone()).alias(field.name()) } else { column.alias(field.name()) });
+                exprs.push(if differs {
+                    cast(column, data_type.clone()).alias(field.name())
+                } else {
+                    column.alias(field.name())
+                });
                 fields.push(Field::new(field.name(), data_type, field.is_nullable()));
             }
         }

@@ -91,8 +91,10 @@ impl<'a> Planner<'a> {
             Ok(plan) => plan,
             Err(fault) => return self.faults.push(fault),
         };
-        let text = format!("{FUNCTIONS_VERSION} {schema:?} {:?} {:?} {}", spec.connector_text(), spec.on_invalid, self.zone());
-        let rules = spec.checks.iter().map(|check| format!("{} {:?} {:?}\n", check.name, check.on_fail, check.kind.text()));
+        let text =
+            format!("{FUNCTIONS_VERSION} {schema:?} {:?} {:?} {}", spec.connector_text(), spec.on_invalid, self.zone());
+        let rules =
+            spec.checks.iter().map(|check| format!("{} {:?} {:?}\n", check.name, check.on_fail, check.kind.text()));
         let text = text + &rules.collect::<String>() + &self.param_values();
         self.relations.schemas.insert(spec.name.value.clone(), Arc::clone(&schema));
         self.plan.sources.push(PlannedSource {
@@ -111,7 +113,11 @@ impl<'a> Planner<'a> {
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let by: Vec<String> = spec.deduplicate.iter().map(|c| quoted(&c.value)).collect();
         let others = schema.fields().iter().map(|f| f.name().as_str()).filter(|name| *name != time.value);
-        let order: Vec<String> = [time.value.as_str()].into_iter().chain(others).map(|name| format!("{} NULLS LAST", quoted(name))).collect();
+        let order: Vec<String> = [time.value.as_str()]
+            .into_iter()
+            .chain(others)
+            .map(|name| format!("{} NULLS LAST", quoted(name)))
+            .collect();
         let all: Vec<String> =
             schema.fields().iter().map(|f| f.name().as_str()).chain(super::HIDDEN_COLUMNS).map(quoted).collect();
         // Rows that agree in every column differ in where they stand: that decides which position is told.
@@ -123,11 +129,14 @@ impl<'a> Planner<'a> {
             columns = all.join(", "),
             table = quoted(&spec.name.value),
         );
-        let internal = |e: &dyn std::fmt::Display| Fault::error("internal", spec.name.place.clone(), format!("`deduplicate` can't be planned: {e}"));
+        let internal = |e: &dyn std::fmt::Display| {
+            Fault::error("internal", spec.name.place.clone(), format!("`deduplicate` can't be planned: {e}"))
+        };
         let ctx = self.session();
         let full = model::with_hidden(&ctx, schema);
         let table = Arc::new(RelationTable { name: spec.name.value.clone(), schema: full });
-        ctx.register_table(datafusion::common::TableReference::bare(spec.name.value.clone()), table).map_err(|e| internal(&e))?;
+        ctx.register_table(datafusion::common::TableReference::bare(spec.name.value.clone()), table)
+            .map_err(|e| internal(&e))?;
         let mut statements = Parser::parse_sql(&TidemillDialect, &text).map_err(|e| internal(&e))?;
         let statement = statements.pop().ok_or_else(|| internal(&"nothing to plan"))?;
         let plan = ctx.state().statement_to_plan(DfStatement::Statement(Box::new(statement))).await;
@@ -135,7 +144,11 @@ impl<'a> Planner<'a> {
     }
 
     fn param_values(&self) -> String {
-        self.project.params.iter().map(|p| format!("{}={:?} ", p.name.value, p.value.as_ref().map(|v| &v.value))).collect()
+        self.project
+            .params
+            .iter()
+            .map(|p| format!("{}={:?} ", p.name.value, p.value.as_ref().map(|v| &v.value)))
+            .collect()
     }
 
     fn parse(&mut self) -> Queries<'a> {
@@ -177,7 +190,8 @@ impl<'a> Planner<'a> {
             let done: BTreeSet<&str> = order.iter().map(|(_, m)| m.name.value.as_str()).collect();
             let next = models.iter().find(|(_, m)| {
                 let name = m.name.value.as_str();
-                !done.contains(name) && waits.get(name).is_some_and(|reads| reads.iter().all(|read| done.contains(read)))
+                !done.contains(name)
+                    && waits.get(name).is_some_and(|reads| reads.iter().all(|read| done.contains(read)))
             });
             match next {
                 Some(next) => order.push(*next),
@@ -199,7 +213,11 @@ impl<'a> Planner<'a> {
             let Some(path) = path_back(start, waits, done) else { continue };
             told.extend(path.iter().copied());
             let shown = path.join(" → ");
-            let message = if path.len() == 2 { format!("`{start}` reads itself") } else { format!("models read each other in a circle: {shown}") };
+            let message = if path.len() == 2 {
+                format!("`{start}` reads itself")
+            } else {
+                format!("models read each other in a circle: {shown}")
+            };
             self.faults.push(Fault::error("cycle", spec.name.place.clone(), message));
         }
     }
@@ -224,14 +242,20 @@ impl<'a> Planner<'a> {
         self.check_partitions(spec, &schema);
         let has_relation_faults = self.faults.len() > before;
         self.relations.schemas.insert(name.clone(), Arc::clone(&schema));
-        let binder = Binder { ctx: &ctx, relations: &self.relations, params: &self.params, zone: self.project.timezone.value.as_str() };
+        let binder = Binder {
+            ctx: &ctx,
+            relations: &self.relations,
+            params: &self.params,
+            zone: self.project.timezone.value.as_str(),
+        };
         let checks = binder.bind(name, &schema, &spec.checks, &mut self.faults);
         if has_relation_faults {
             return;
         }
         let key: Vec<String> = spec.key.iter().map(|c| c.value.clone()).collect();
         let key_is_derived = model::is_unique_by_itself(&plan, &key);
-        let reads_clock = bound.reads_clock || checks.iter().any(|c| matches!(&c.test, super::CheckTest::Row(e) if model::expr_reads_clock(e)));
+        let reads_clock = bound.reads_clock
+            || checks.iter().any(|c| matches!(&c.test, super::CheckTest::Row(e) if model::expr_reads_clock(e)));
         let fingerprint = self.fingerprint(spec, &plan, &schema);
         let reason = if reads_clock {
             "it reads the clock: computed whole by each run that finds it due"
@@ -261,7 +285,8 @@ impl<'a> Planner<'a> {
 
     fn fingerprint(&self, spec: &ModelSpec, plan: &LogicalPlan, schema: &SchemaRef) -> String {
         let mut text = format!("{FUNCTIONS_VERSION} {} {schema:?} {}", plan.display_indent_schema(), self.zone());
-        let names = |list: &[crate::spec::types::Located<String>]| list.iter().map(|n| n.value.clone()).collect::<Vec<_>>();
+        let names =
+            |list: &[crate::spec::types::Located<String>]| list.iter().map(|n| n.value.clone()).collect::<Vec<_>>();
         text.push_str(&format!("{:?} {:?} {}", names(&spec.key), names(&spec.partition_by), spec.serve));
         for check in &spec.checks {
             text.push_str(&format!("{} {:?} {}", check.name, check.on_fail, check.kind.text()));
@@ -285,9 +310,15 @@ impl<'a> Planner<'a> {
             };
             let wanted = column.data_type.value.to_arrow(self.zone());
             if wanted != *field.data_type() {
-                let message = format!("`{name}` is {}, and its contract says {}", types::sql_name(field.data_type()), column.data_type.value);
+                let message = format!(
+                    "`{name}` is {}, and its contract says {}",
+                    types::sql_name(field.data_type()),
+                    column.data_type.value
+                );
                 let fault = Fault::error("wrong_type", column.data_type.place.clone(), message);
-                self.faults.push(fault.hint(format!("CAST(… AS {}) in the SQL, or change the contract", column.data_type.value)));
+                self.faults.push(
+                    fault.hint(format!("CAST(… AS {}) in the SQL, or change the contract", column.data_type.value)),
+                );
             }
         }
         if !spec.columns.is_empty() {
@@ -304,7 +335,11 @@ impl<'a> Planner<'a> {
         for column in &spec.partition_by {
             let Ok(field) = schema.field_with_name(&column.value) else { continue };
             if field.data_type().is_nested() || field.data_type().is_floating() {
-                let message = format!("a table can't be partitioned by `{}`, which is {}", column.value, types::sql_name(field.data_type()));
+                let message = format!(
+                    "a table can't be partitioned by `{}`, which is {}",
+                    column.value,
+                    types::sql_name(field.data_type())
+                );
                 self.faults.push(Fault::error("wrong_type", column.place.clone(), message));
             }
         }
@@ -317,7 +352,12 @@ impl<'a> Planner<'a> {
     /// Checks of sources come last: they may be about models.
     fn source_checks(&mut self) {
         let ctx = self.session();
-        let binder = Binder { ctx: &ctx, relations: &self.relations, params: &self.params, zone: self.project.timezone.value.as_str() };
+        let binder = Binder {
+            ctx: &ctx,
+            relations: &self.relations,
+            params: &self.params,
+            zone: self.project.timezone.value.as_str(),
+        };
         let mut faults = Vec::new();
         for source in &mut self.plan.sources {
             let name = source.spec.name.value.clone();
@@ -369,7 +409,11 @@ fn related(checks: &[CheckSpec]) -> impl Iterator<Item = &str> {
 }
 
 /// A way from `start` along `waits` back to it, both ends included; depth first, none of `done` entered.
-fn path_back<'a>(start: &'a str, waits: &BTreeMap<&'a str, BTreeSet<&'a str>>, done: &BTreeSet<&str>) -> Option<Vec<&'a str>> {
+fn path_back<'a>(
+    start: &'a str,
+    waits: &BTreeMap<&'a str, BTreeSet<&'a str>>,
+    done: &BTreeSet<&str>,
+) -> Option<Vec<&'a str>> {
     let mut seen = BTreeSet::new();
     let mut stack = vec![vec![start]];
     while let Some(path) = stack.pop() {

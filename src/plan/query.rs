@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
-use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, ObjectName, ObjectNamePart, Statement, TableFactor, TableVersion, Value, VisitMut, VisitorMut, visit_relations,
+    Expr, Ident, ObjectName, ObjectNamePart, Statement, TableFactor, TableVersion, Value, VisitMut, VisitorMut,
+    visit_relations,
 };
 
 use super::sql::{self, folded};
@@ -45,7 +46,11 @@ pub trait TimeTravel: Send + Sync {
 ///
 /// # Errors
 /// Faults that point into the query, shown as the file `query`.
-pub async fn query(ctx: &SessionContext, text: &str, time_travel: Option<&dyn TimeTravel>) -> Result<LogicalPlan, Vec<Fault>> {
+pub async fn query(
+    ctx: &SessionContext,
+    text: &str,
+    time_travel: Option<&dyn TimeTravel>,
+) -> Result<LogicalPlan, Vec<Fault>> {
     let sql = sql_text(text);
     let mut statement = sql::parse(&sql).map_err(|fault| vec![fault])?.swap_remove(0);
     check_read_only(&statement, &sql).map_err(|fault| vec![fault])?;
@@ -115,7 +120,8 @@ fn unknown_relation(
 ) -> Option<Fault> {
     let mut is_bare = false;
     let _ = visit_relations(query, |full| {
-        is_bare |= full.0.len() == 1 && full.0.last().and_then(ObjectNamePart::as_ident).is_some_and(|i| folded(i) == name);
+        is_bare |=
+            full.0.len() == 1 && full.0.last().and_then(ObjectNamePart::as_ident).is_some_and(|i| folded(i) == name);
         ControlFlow::<()>::Continue(())
     });
     let is_function = ctx.state().table_functions().contains_key(name);
@@ -147,7 +153,11 @@ fn check_read_only(statement: &Statement, sql: &SqlText) -> Result<(), Fault> {
         Statement::Explain { statement, .. } => check_read_only(statement, sql),
         _ => {
             let word = sql.text.split_whitespace().next().unwrap_or_default().to_uppercase();
-            Err(Fault::error("read_only", sql::first_line(sql), format!("{word} changes something, and tables are only changed by their models")))
+            Err(Fault::error(
+                "read_only",
+                sql::first_line(sql),
+                format!("{word} changes something, and tables are only changed by their models"),
+            ))
         }
     }
 }
@@ -158,7 +168,12 @@ fn parameters(ctx: &SessionContext) -> Vec<String> {
 }
 
 /// Puts a table of that moment in the place of each `t VERSION AS OF n` and `t TIMESTAMP AS OF 't'`.
-async fn travel(ctx: &SessionContext, statement: &mut Statement, sql: &SqlText, past: Option<&dyn TimeTravel>) -> Vec<Fault> {
+async fn travel(
+    ctx: &SessionContext,
+    statement: &mut Statement,
+    sql: &SqlText,
+    past: Option<&dyn TimeTravel>,
+) -> Vec<Fault> {
     let mut versioned = Versioned { found: Vec::new() };
     let _ = statement.visit(&mut versioned);
     let mut faults = Vec::new();
@@ -169,7 +184,10 @@ async fn travel(ctx: &SessionContext, statement: &mut Statement, sql: &SqlText, 
         let at = match moment(&version, &ctx.state().config_options().execution.time_zone.clone().unwrap_or_default()) {
             Ok(at) => at,
             Err(why) => {
-                faults.push(Fault::error("wrong_version", place, why).hint("write VERSION AS OF 12 or TIMESTAMP AS OF '2018-09-01T00:00:00Z'"));
+                faults.push(
+                    Fault::error("wrong_version", place, why)
+                        .hint("write VERSION AS OF 12 or TIMESTAMP AS OF '2018-09-01T00:00:00Z'"),
+                );
                 continue;
             }
         };
@@ -178,7 +196,9 @@ async fn travel(ctx: &SessionContext, statement: &mut Statement, sql: &SqlText, 
             continue;
         };
         let registered = match past.table_at(&table, at).await {
-            Ok(provider) => ctx.register_table(TableReference::bare(alias), provider).map(|_| ()).map_err(|e| e.to_string()),
+            Ok(provider) => {
+                ctx.register_table(TableReference::bare(alias), provider).map(|_| ()).map_err(|e| e.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         if let Err(why) = registered {
@@ -191,13 +211,15 @@ async fn travel(ctx: &SessionContext, statement: &mut Statement, sql: &SqlText, 
 fn moment(version: &TableVersion, zone: &str) -> Result<At, String> {
     match version {
         TableVersion::VersionAsOf(Expr::Value(value)) => match &value.value {
-            Value::Number(number, _) => number.parse().map(At::Version).map_err(|_| format!("`{number}` isn't a version")),
+            Value::Number(number, _) => {
+                number.parse().map(At::Version).map_err(|_| format!("`{number}` isn't a version"))
+            }
             other => Err(format!("`{other}` isn't a version")),
         },
         TableVersion::TimestampAsOf(Expr::Value(value)) => match &value.value {
-            Value::SingleQuotedString(text) => {
-                types::parse_instant(text, zone).map(At::TimestampUs).ok_or_else(|| format!("`{text}` isn't an instant"))
-            }
+            Value::SingleQuotedString(text) => types::parse_instant(text, zone)
+                .map(At::TimestampUs)
+                .ok_or_else(|| format!("`{text}` isn't an instant")),
             other => Err(format!("`{other}` isn't an instant")),
         },
         other => Err(format!("`{other}` can't be honoured")),
@@ -221,7 +243,12 @@ impl VisitorMut for Versioned {
             if alias.is_none()
                 && let Some(shown) = shown
             {
-                *alias = Some(datafusion::sql::sqlparser::ast::TableAlias { explicit: true, name: shown, columns: Vec::new(), at: None });
+                *alias = Some(datafusion::sql::sqlparser::ast::TableAlias {
+                    explicit: true,
+                    name: shown,
+                    columns: Vec::new(),
+                    at: None,
+                });
             }
             self.found.push((name.clone(), own.clone(), version));
             *name = ObjectName::from(Ident::new(own));

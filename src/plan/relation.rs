@@ -87,7 +87,8 @@ fn replace(
     let found = provider.schema();
     let wanted = scan.projected_schema.fields();
     let projection = wanted.iter().map(|field| found.index_of(field.name())).collect::<Result<Vec<_>, _>>()?;
-    let is_same = projection.iter().zip(wanted).all(|(index, field)| found.field(*index).data_type() == field.data_type());
+    let is_same =
+        projection.iter().zip(wanted).all(|(index, field)| found.field(*index).data_type() == field.data_type());
     let bound = TableScanBuilder::new(scan.table_name.clone(), provider_as_source(Arc::clone(provider)))
         .with_projection(Some(projection))
         .build()?;

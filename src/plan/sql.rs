@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart,
-    Query, Spanned, Statement, Value, visit_expressions, visit_expressions_mut, visit_relations,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
+    ObjectNamePart, Query, Spanned, Statement, Value, visit_expressions, visit_expressions_mut, visit_relations,
 };
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Span;
@@ -69,7 +69,8 @@ fn syntax_fault(sql: &SqlText, error: &ParserError) -> Fault {
         None => (text, None),
     };
     let message = message.strip_prefix("sql parser error: ").unwrap_or(message);
-    let numbers = at.and_then(|(line, column)| Some((line.parse::<usize>().ok()?, column.trim().parse::<usize>().ok()?)));
+    let numbers =
+        at.and_then(|(line, column)| Some((line.parse::<usize>().ok()?, column.trim().parse::<usize>().ok()?)));
     let mut lower = message.to_string();
     if let Some(first) = lower.get_mut(..1) {
         first.make_ascii_lowercase();
@@ -112,7 +113,11 @@ pub(super) fn folded(ident: &Ident) -> String {
 }
 
 /// Replaces `$name` by a call of its function; unknown ones are faults.
-pub(super) fn bind_parameters(node: &mut impl datafusion::sql::sqlparser::ast::VisitMut, sql: &SqlText, known: &[&str]) -> Vec<Fault> {
+pub(super) fn bind_parameters(
+    node: &mut impl datafusion::sql::sqlparser::ast::VisitMut,
+    sql: &SqlText,
+    known: &[&str],
+) -> Vec<Fault> {
     let mut faults = Vec::new();
     let _ = visit_expressions_mut(node, |expr| {
         if let Expr::Value(value) = expr
@@ -184,7 +189,10 @@ fn collect_with(query: &Query, names: &mut HashSet<String>) {
 }
 
 /// Functions that the query calls, each with its place.
-pub(super) fn functions(node: &impl datafusion::sql::sqlparser::ast::Visit, sql: &SqlText) -> Vec<(String, Place, Function)> {
+pub(super) fn functions(
+    node: &impl datafusion::sql::sqlparser::ast::Visit,
+    sql: &SqlText,
+) -> Vec<(String, Place, Function)> {
     let mut found = Vec::new();
     let _ = visit_expressions(node, |expr| {
         if let Expr::Function(function) = expr

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use datafusion::common::{DataFusionError, SchemaError};
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Spanned, Value, Visit, VisitMut, visit_expressions, visit_expressions_mut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, Spanned, Value, Visit, VisitMut, visit_expressions, visit_expressions_mut,
+};
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::sql::{first_line, folded, place};
@@ -32,7 +34,11 @@ pub(super) fn fault(error: &DataFusionError, node: &impl Visit, sql: &SqlText) -
             SchemaError::AmbiguousReference { field } => {
                 let found = span.or_else(|| find(node, &field.name, None));
                 let at = found.and_then(|span| place(sql, span)).unwrap_or_else(|| first_line(sql));
-                let fault = Fault::error("ambiguous_column", at, format!("`{}` stands in more than one relation here", field.name));
+                let fault = Fault::error(
+                    "ambiguous_column",
+                    at,
+                    format!("`{}` stands in more than one relation here", field.name),
+                );
                 return plain(fault.hint(format!("write the relation before it: `RELATION.{}`", field.name)));
             }
             SchemaError::DuplicateUnqualifiedField { name } | SchemaError::DuplicateQualifiedField { name, .. } => {
@@ -49,7 +55,8 @@ pub(super) fn fault(error: &DataFusionError, node: &impl Visit, sql: &SqlText) -
     };
     let code = code_of(&message);
     let mut fault = Fault::error(code, at, tidy(&message));
-    let helps = error.diagnostic().map(|d| d.helps.iter().map(|h| h.message.clone()).collect::<Vec<_>>()).unwrap_or_default();
+    let helps =
+        error.diagnostic().map(|d| d.helps.iter().map(|h| h.message.clone()).collect::<Vec<_>>()).unwrap_or_default();
     if let Some(help) = helps.first() {
         fault = fault.hint(help.clone());
     }
@@ -88,7 +95,8 @@ fn code_of(message: &str) -> &'static str {
     let lower = message.to_lowercase();
     if lower.contains("group by") || lower.contains("aggregate") {
         "not_grouped"
-    } else if lower.contains("coerc") || lower.contains("signature") || lower.contains("type") || lower.contains("cast") {
+    } else if lower.contains("coerc") || lower.contains("signature") || lower.contains("type") || lower.contains("cast")
+    {
         "wrong_type"
     } else if lower.contains("not supported") || lower.contains("not implemented") || lower.contains("unsupported") {
         "unsupported_sql"
@@ -100,19 +108,30 @@ fn code_of(message: &str) -> &'static str {
 /// The engine's text without its prefixes and lists of candidates, in our style.
 fn tidy(message: &str) -> String {
     let mut text = message.lines().next().unwrap_or_default().trim();
-    for prefix in ["Error during planning: ", "This feature is not implemented: ", "Schema error: ", "SQL error: ", "Execution error: "] {
+    for prefix in [
+        "Error during planning: ",
+        "This feature is not implemented: ",
+        "Schema error: ",
+        "SQL error: ",
+        "Execution error: ",
+    ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
     let text = text.trim_end_matches('.');
     let mut characters = text.chars();
     match characters.next() {
-        Some(first) if characters.clone().next().is_some_and(char::is_lowercase) => first.to_lowercase().chain(characters).collect(),
+        Some(first) if characters.clone().next().is_some_and(char::is_lowercase) => {
+            first.to_lowercase().chain(characters).collect()
+        }
         _ => text.to_string(),
     }
 }
 
 fn to_span(span: datafusion::common::Span) -> Span {
-    let location = |l: datafusion::common::Location| datafusion::sql::sqlparser::tokenizer::Location { line: l.line, column: l.column };
+    let location = |l: datafusion::common::Location| datafusion::sql::sqlparser::tokenizer::Location {
+        line: l.line,
+        column: l.column,
+    };
     Span { start: location(span.start), end: location(span.end) }
 }
 
@@ -145,7 +164,9 @@ pub(super) fn blank(node: &mut impl VisitMut, span: Span) -> bool {
     let mut done = false;
     let _ = visit_expressions_mut(node, |expr| {
         let is_column = matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_));
-        if is_column && (expr.span() == span || expr.span().end == span.end && expr.span().start.line == span.start.line) {
+        if is_column
+            && (expr.span() == span || expr.span().end == span.end && expr.span().start.line == span.start.line)
+        {
             *expr = Expr::Value(Value::Null.into());
             done = true;
             return ControlFlow::Break(());

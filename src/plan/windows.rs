@@ -53,6 +53,7 @@ fn rewrite_set(body: &mut SetExpr, sql: &SqlText, faults: &mut Vec<Fault>) {
 }
 
 /// A window function with its arguments.
+#[expect(clippy::large_enum_variant, reason = "one of them lives for a moment")]
 enum Window {
     Tumble { time: Expr, size: Expr },
     Hop { time: Expr, slide: Expr, size: Expr },
@@ -73,7 +74,11 @@ fn rewrite_select(select: &mut Select, sql: &SqlText) -> Result<(), Box<Fault>> 
     let Some((index, window, _)) = found.next() else { return Ok(()) };
     if let Some((_, _, span)) = found.next() {
         let place = place(sql, span).unwrap_or_else(|| first_line(sql));
-        return Err(Box::new(Fault::error("wrong_window", place, "a SELECT has one window function, found a second one")));
+        return Err(Box::new(Fault::error(
+            "wrong_window",
+            place,
+            "a SELECT has one window function, found a second one",
+        )));
     }
     match window {
         Window::Tumble { time, size } => {
@@ -97,7 +102,9 @@ fn window(function: &Function, sql: &SqlText) -> Result<Option<Window>, Box<Faul
     };
     let wrong = || {
         let place = place(sql, function.name.span()).unwrap_or_else(|| first_line(sql));
-        Box::new(Fault::error("wrong_window", place, format!("`{name}` has other arguments")).hint(format!("write {usage}")))
+        Box::new(
+            Fault::error("wrong_window", place, format!("`{name}` has other arguments")).hint(format!("write {usage}")),
+        )
     };
     let FunctionArguments::List(list) = &function.args else { return Err(wrong()) };
     let mut args = Vec::new();
@@ -191,19 +198,32 @@ fn nanoseconds(expr: &Expr, sql: &SqlText) -> Result<i128, Box<Fault>> {
     if total <= 0 { Err(wrong("an interval of a window is longer than nothing")) } else { Ok(total) }
 }
 
-fn rewrite_hop(select: &mut Select, index: usize, time: Expr, slide: Expr, size: Expr, sql: &SqlText) -> Result<(), Box<Fault>> {
+fn rewrite_hop(
+    select: &mut Select,
+    index: usize,
+    time: Expr,
+    slide: Expr,
+    size: Expr,
+    sql: &SqlText,
+) -> Result<(), Box<Fault>> {
     let (slide_ns, size_ns) = (nanoseconds(&slide, sql)?, nanoseconds(&size, sql)?);
     let windows = (size_ns + slide_ns - 1) / slide_ns;
     if windows > limits::HOP_WINDOWS {
         let place = place(sql, slide.span()).unwrap_or_else(|| first_line(sql));
         let message = format!("each row would stand in {windows} windows, more than {}", limits::HOP_WINDOWS);
-        return Err(Box::new(Fault::error("wrong_window", place, message).hint("slide further, or make the windows shorter")));
+        return Err(Box::new(
+            Fault::error("wrong_window", place, message).hint("slide further, or make the windows shorter"),
+        ));
     }
     let shifts: Vec<String> =
         (0..windows).map(|n| format!("(INTERVAL '{} microseconds')", n * slide_ns / 1000)).collect();
     let template = parse_select(&format!("SELECT 1 FROM (VALUES {}) AS _hop(_shift)", shifts.join(", ")), sql)?;
     select.from.extend(template.from);
-    let start = binary(call("date_bin", vec![slide, time.clone()]), BinaryOperator::Minus, Expr::Identifier(Ident::new("_shift")));
+    let start = binary(
+        call("date_bin", vec![slide, time.clone()]),
+        BinaryOperator::Minus,
+        Expr::Identifier(Ident::new("_shift")),
+    );
     let end = plus(start.clone(), size);
     // Where the slide doesn't divide the size, the earliest window may end before the row.
     let holds = binary(end.clone(), BinaryOperator::Gt, time);

@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
+use super::failpoint;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::table::{BOOKKEEPING, DataFile, Put, TableFiles, Warehouse, types};
 
@@ -194,15 +195,21 @@ impl CommitChain {
         serde_json::from_slice(&bytes).map_err(unreadable)
     }
 
-    /// Commits `record`. That one put commits everything that the record names; its files must be synced before.
+    /// Commits `record`. That one put commits everything that the record names. Data files of its tables are written through
+    /// to the disk first; whatever else it names (landed rows) must be so already.
     ///
     /// # Errors
     /// Lease: the number was taken by another writer, so this one is fenced and has touched nothing. External: the store.
     pub async fn put(&self, record: &CommitRecord) -> Result<()> {
+        let changed = record.tables.iter().filter(|(_, entry)| entry.changed_in == record.n);
+        let files = changed
+            .flat_map(|(table, entry)| entry.files.iter().flatten().map(move |file| format!("{table}/{}", file.path)));
+        self.warehouse.sync_files(&files.collect::<Vec<_>>()).await?;
         let path = self.record_path(record.n);
         let bytes = serde_json::to_vec(record).external("a commit record can't be written as JSON")?;
+        failpoint::hit("before_record");
         match self.warehouse.put_new(&path, bytes.into()).await? {
-            Put::Created => {}
+            Put::Created => failpoint::hit("after_record"),
             Put::Exists => {
                 let by = self.load(record.n).await.map(|there| format!("{} in run {}", there.writer, there.run));
                 return Err(Error::new(

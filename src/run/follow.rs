@@ -36,7 +36,7 @@ pub async fn catch_up(
 ) -> Result<BTreeMap<String, i64>> {
     let wanted = record.tables.iter().filter(|(_, entry)| which == Which::All || entry.changed_in == record.n);
     let work = wanted.map(|(table, entry)| async move {
-        let version = follow(warehouse, project, chain, record, table, entry).await?;
+        let version = follow(warehouse, project, chain, record, which, table, entry).await?;
         Ok((table.clone(), version))
     });
     // All are tried before an error is told: one table that can't be written must not hold back the others.
@@ -50,20 +50,22 @@ async fn follow(
     project: &str,
     chain: &CommitChain,
     record: &CommitRecord,
+    which: Which,
     table: &str,
     entry: &TableEntry,
 ) -> Result<i64> {
-    let (run, committed_at_us) = if entry.files.is_some() {
-        (record.run.clone(), record.committed_at_us)
-    } else {
-        let done = delta::applied_commit(warehouse, project, table).await?;
-        if done.is_some_and(|n| n >= entry.changed_in)
-            && let Some(version) = delta::version_of(warehouse, table).await?
-        {
-            return Ok(version);
+    if which == Which::All
+        && let Some((version, Some(n))) = delta::position(warehouse, project, table).await?
+        && n >= entry.changed_in
+    {
+        return Ok(version);
+    }
+    let (run, committed_at_us) = match entry.changed_in == record.n {
+        true => (record.run.clone(), record.committed_at_us),
+        false => {
+            let holding = chain.load(entry.changed_in).await?;
+            (holding.run, holding.committed_at_us)
         }
-        let holding = chain.load(entry.changed_in).await?;
-        (holding.run, holding.committed_at_us)
     };
     let files = chain.table_files(table, entry).await?;
     let info = json!({ "run": run });

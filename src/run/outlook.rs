@@ -102,10 +102,18 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
 fn definition(model: &PlannedModel, published: Option<&str>) -> ModelOutlook {
     let (change, reason) = match published {
         None => ("new", "no version is published yet"),
-        Some(fingerprint) if fingerprint != model.fingerprint => ("changed", "its SQL, parameters, key or checks changed"),
+        Some(fingerprint) if fingerprint != model.fingerprint => {
+            ("changed", "its SQL, parameters, key or checks changed")
+        }
         Some(_) => ("unchanged", ""),
     };
-    ModelOutlook { model: model.name.clone(), change, computes: change != "unchanged", reason: reason.into(), rebuild: None }
+    ModelOutlook {
+        model: model.name.clone(),
+        change,
+        computes: change != "unchanged",
+        reason: reason.into(),
+        rebuild: None,
+    }
 }
 
 async fn source_outlook(open: &OpenProject, name: &str, position: Option<&serde_json::Value>) -> Result<SourceOutlook> {
@@ -125,7 +133,8 @@ async fn source_outlook(open: &OpenProject, name: &str, position: Option<&serde_
 pub async fn modified_models(open: &OpenProject) -> Result<BTreeSet<String>> {
     let records = records(open, &open.warehouse().await?).await?;
     let published = |m: &PlannedModel| records.get(&m.pipeline).and_then(|r| r.tables.get(&m.name));
-    let modified = open.plan.models.iter().filter(|m| published(m).is_none_or(|entry| entry.fingerprint != m.fingerprint));
+    let modified =
+        open.plan.models.iter().filter(|m| published(m).is_none_or(|entry| entry.fingerprint != m.fingerprint));
     Ok(modified.map(|m| m.name.clone()).collect())
 }
 
@@ -162,7 +171,8 @@ pub async fn status(open: &OpenProject) -> Result<Vec<ModelStatus>> {
             _ if entry.is_some() => ("ok".to_string(), String::new()),
             _ => ("never".to_string(), "no run has built it yet".to_string()),
         };
-        let confirmed = last.filter(|(_, o)| matches!(o.status.as_str(), "ok" | "nothing")).map(|(run, _)| run.started_at_us);
+        let confirmed =
+            last.filter(|(_, o)| matches!(o.status.as_str(), "ok" | "nothing")).map(|(run, _)| run.started_at_us);
         models.push(ModelStatus {
             model: model.name.clone(),
             status,

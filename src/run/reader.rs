@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider};
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider,
+};
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 
@@ -111,7 +113,8 @@ impl Reader {
         beside: HashMap<String, Arc<dyn TableProvider>>,
     ) -> Result<()> {
         let main = MemorySchemaProvider::new();
-        let served = snapshot.tables.iter().filter(|(name, _)| all || snapshot.entry(name).is_some_and(|entry| entry.serve));
+        let served =
+            snapshot.tables.iter().filter(|(name, _)| all || snapshot.entry(name).is_some_and(|entry| entry.serve));
         let tables = served.map(|(name, (_, provider))| (name.clone(), Arc::clone(provider)));
         for (name, provider) in tables.chain(beside) {
             main.register_table(name, provider).external("a table can't be registered")?;
@@ -123,7 +126,8 @@ impl Reader {
             ("check_results", history::checks_batch(&runs, &self.zone)?),
         ];
         for (name, batch) in batches {
-            let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).external("a system table can't be made")?;
+            let table =
+                MemTable::try_new(batch.schema(), vec![vec![batch]]).external("a system table can't be made")?;
             system.register_table(name.into(), Arc::new(table)).external("a system table can't be registered")?;
         }
         let catalog = MemoryCatalogProvider::new();

@@ -33,7 +33,8 @@ pub fn is_due(refresh: &Refresh, last_us: Option<i64>, now_us: i64, zone: &str) 
 
 /// The first instant after `after_us` that the cron line names in `zone`.
 fn next_after(line: &str, after_us: i64, zone: &str) -> Result<Option<i64>> {
-    let internal = |e: &dyn std::fmt::Display| Error::internal(format!("can't read a schedule: {e}")).with("cron", line);
+    let internal =
+        |e: &dyn std::fmt::Display| Error::internal(format!("can't read a schedule: {e}")).with("cron", line);
     let cron = croner::Cron::from_str(line).map_err(|e| internal(&e))?;
     let zone = chrono_tz::Tz::from_str(zone).map_err(|e| internal(&e))?;
     let after = chrono::DateTime::from_timestamp_micros(after_us)

@@ -204,6 +204,18 @@ pub struct CsvOptions {
     pub text: TextOptions,
 }
 
+impl Default for TextOptions {
+    fn default() -> Self {
+        Self { timestamp_format: None, timestamp_zone: None, encoding: None, null_values: None, decimal_separator: '.' }
+    }
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self { delimiter: b',', header: true, quote: b'"', escape: None, text: TextOptions::default() }
+    }
+}
+
 /// A named `SELECT` and its table.
 #[derive(Debug, Clone)]
 pub struct ModelSpec {
@@ -308,7 +320,8 @@ pub enum CheckKind {
 impl CheckKind {
     /// The rule without its place: changes exactly when what it demands does.
     pub fn text(&self) -> String {
-        let names = |columns: &[Located<String>]| columns.iter().map(|c| c.value.as_str()).collect::<Vec<_>>().join(", ");
+        let names =
+            |columns: &[Located<String>]| columns.iter().map(|c| c.value.as_str()).collect::<Vec<_>>().join(", ");
         match self {
             Self::Expression(sql) => sql.text.clone(),
             Self::Unique(columns) => format!("unique({})", names(columns)),

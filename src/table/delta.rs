@@ -253,14 +253,15 @@ pub async fn version_of(warehouse: &Warehouse, table: &str) -> Result<Option<i64
     }
 }
 
-/// The commit of `project` that a table is brought to; none if it has none.
+/// Where a table's log stands: its latest version, and the commit of `project` that this holds; none if there is no table.
 ///
 /// # Errors
 /// External: a log that can't be read.
-pub async fn applied_commit(warehouse: &Warehouse, project: &str, table: &str) -> Result<Option<u64>> {
+pub async fn position(warehouse: &Warehouse, project: &str, table: &str) -> Result<Option<(i64, Option<u64>)>> {
     let log = log_store(warehouse, table)?;
     let Some(state) = load(&log, table).await? else { return Ok(None) };
-    Ok(transaction(&log, &state, &app_id(project, table)).await?.and_then(|n| u64::try_from(n).ok()))
+    let n = transaction(&log, &state, &app_id(project, table)).await?.and_then(|n| u64::try_from(n).ok());
+    Ok(Some((version_number(state.version())?, n)))
 }
 
 /// The files of a table at a moment, and the version that this is.
@@ -421,18 +422,14 @@ async fn transaction(log: &LogStoreRef, state: &DeltaTableState, app_id: &str) -
 }
 
 /// The log of a table, over the warehouse's own store: so that local log files are durable, and one credential serves all.
+///
+/// The store is rooted at the table, and so is the URL: no odd name of a folder above (`%` and the like) gets into one.
 pub(super) fn log_store(warehouse: &Warehouse, table: &str) -> Result<LogStoreRef> {
-    let folder = warehouse.path(table);
-    let location = if warehouse.is_local {
-        Url::from_directory_path(warehouse.folder(&table.into())?)
-            .map_err(|()| Error::external("a table's folder can't be named").with("table", table))?
-    } else {
-        let mut url = Url::parse(&warehouse.url).external("the warehouse's URL can't be used")?;
-        url.set_path(&format!("/{folder}/"));
-        url
-    };
-    let prefixed = Arc::new(PrefixStore::new(Arc::clone(&warehouse.store), folder));
-    Ok(default_logstore(prefixed, Arc::clone(&warehouse.store), &location, &StorageConfig::default()))
+    let location = if warehouse.is_local { "file:///" } else { &warehouse.url };
+    let mut location = Url::parse(location).external("the warehouse's URL can't be used")?;
+    location.set_path("/");
+    let rooted = Arc::new(PrefixStore::new(Arc::clone(&warehouse.store), warehouse.path(table)));
+    Ok(default_logstore(rooted.clone(), rooted, &location, &StorageConfig::default()))
 }
 
 /// Whether a version beyond `version` is in the log: cheap, for readers that watch.

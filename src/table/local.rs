@@ -122,7 +122,8 @@ impl fmt::Display for LocalStore {
 impl ObjectStore for LocalStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let create_only = matches!(opts.mode, PutMode::Create);
-        if !create_only && !(must_last(location) && matches!(opts.mode, PutMode::Overwrite)) {
+        let lasting = create_only || (must_last(location) && matches!(opts.mode, PutMode::Overwrite));
+        if !lasting {
             return self.inner.put_opts(location, payload, opts).await;
         }
         let file = self.file(location)?;

@@ -13,12 +13,11 @@ use crate::error::{Error, Result, ResultExt};
 /// External: a type that can't partition a table, or an empty text, which Delta can't tell from null.
 pub(crate) fn to_texts(name: &str, column: &ArrayRef) -> Result<Vec<Option<String>>> {
     let texts: Vec<Option<String>> = match column.data_type() {
-        DataType::Timestamp(_, zone) => {
-            let suffix = if zone.is_some() { "Z" } else { "" };
-            let separator = if zone.is_some() { 'T' } else { ' ' };
+        DataType::Timestamp(..) => {
             let values = column.as_primitive::<TimestampMicrosecondType>();
+            // Instants in UTC, without saying so: as all engines write them.
             let text = |us: i64| match chrono::DateTime::from_timestamp_micros(us) {
-                Some(at) => Ok(format!("{}{separator}{}{suffix}", at.format("%Y-%m-%d"), at.format("%H:%M:%S%.6f"))),
+                Some(at) => Ok(at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
                 None => Err(Error::external("an instant is out of range").with("column", name)),
             };
             values.iter().map(|us| us.map(text).transpose()).collect::<Result<_>>()?
@@ -45,6 +44,27 @@ pub(crate) fn to_texts(name: &str, column: &ArrayRef) -> Result<Vec<Option<Strin
             .with("hint", "partition by another column, or use nullif(column, '')"));
     }
     Ok(texts)
+}
+
+/// The folder of the files of one partition value, as Hive wrote it; some engines (Polars) read the value from there.
+pub(crate) fn folder(names: &[&str], texts: &[Option<String>]) -> String {
+    let part = |(name, text): (&&str, &Option<String>)| match text {
+        Some(text) => format!("{}={}/", encoded(name), encoded(text)),
+        None => format!("{}=__HIVE_DEFAULT_PARTITION__/", encoded(name)),
+    };
+    names.iter().zip(texts).map(part).collect()
+}
+
+/// All but letters, digits and a few harmless signs as `%` and two digits, so that any text is a file name anywhere.
+fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' | b'.' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// The value that a text of the log stands for, as `target`.

@@ -24,11 +24,10 @@ pub(crate) fn to_json(metadata: &ParquetMetaData, schema: &Schema, null_counts: 
         }
         let name = Value::from(field.name().as_str());
         nulls.push(format!("{name}:{null_count}"));
-        if let Some((low, high)) = bounds(metadata, schema, field.name()) {
-            if let (Some(low), Some(high)) = (to_text(&low), to_text(&high)) {
-                lows.push(format!("{name}:{low}"));
-                highs.push(format!("{name}:{high}"));
-            }
+        let bounds = bounds(metadata, schema, field.name());
+        if let Some((low, high)) = bounds.and_then(|(low, high)| to_text(&low).zip(to_text(&high))) {
+            lows.push(format!("{name}:{low}"));
+            highs.push(format!("{name}:{high}"));
         }
     }
     let rows = metadata.file_metadata().num_rows();

@@ -47,7 +47,7 @@ impl Warehouse {
     pub async fn open(location: &str, project_root: &FsPath, options: &BTreeMap<String, String>) -> Result<Self> {
         let warehouse = Self::locate(location, project_root, options)?;
         if warehouse.is_local {
-            let folder = warehouse.folder(&Path::default())?;
+            let folder = warehouse.file("")?;
             blocking(move || local::create_folder(&folder).map_err(|e| write_error(&folder.display(), e))).await?;
         }
         warehouse.check_format().await?;
@@ -93,7 +93,8 @@ impl Warehouse {
 
     /// A path of the warehouse as the store knows it.
     pub fn path(&self, relative: &str) -> Path {
-        let relative = Path::from(relative);
+        // As written: partition folders have `%` in their names.
+        let relative = Path::parse(relative).unwrap_or_else(|_| Path::from(relative));
         self.root.parts().chain(relative.parts()).collect()
     }
 
@@ -102,24 +103,15 @@ impl Warehouse {
         format!("{}/{relative}", self.url.trim_end_matches('/'))
     }
 
-    /// The folder or file on local disk that `path` (of the store) stands for.
-    ///
-    /// # Errors
-    /// Internal if the warehouse isn't local.
-    pub(crate) fn folder(&self, below: &Path) -> Result<PathBuf> {
-        if !self.is_local {
-            return Err(Error::internal("a file path of a warehouse that isn't on local disk"));
-        }
-        let path: Path = self.root.parts().chain(below.parts()).collect();
-        LocalStore::default().file(&path).external("the path can't be used")
-    }
-
-    /// The file on local disk that a path of the warehouse stands for.
+    /// The file or folder on local disk that a path of the warehouse stands for.
     ///
     /// # Errors
     /// Internal if the warehouse isn't local.
     pub fn file(&self, relative: &str) -> Result<PathBuf> {
-        self.folder(&Path::from(relative))
+        if !self.is_local {
+            return Err(Error::internal("a file path of a warehouse that isn't on local disk"));
+        }
+        LocalStore::default().file(&self.path(relative)).external("the path can't be used")
     }
 
     /// Writes an object that must not be there yet. Atomic; on local disk also durable.
@@ -191,7 +183,7 @@ impl Warehouse {
         if !self.is_local || paths.is_empty() {
             return Ok(());
         }
-        let files = paths.iter().map(|p| self.folder(&Path::from(p.as_str()))).collect::<Result<Vec<_>>>()?;
+        let files = paths.iter().map(|path| self.file(path)).collect::<Result<Vec<_>>>()?;
         let url = self.url.clone();
         blocking(move || local::sync_files(&files).map_err(|e| write_error(&url, e))).await
     }
@@ -268,8 +260,10 @@ fn remote(url: &Url, options: &BTreeMap<String, String>) -> Result<Warehouse> {
     // Credentials and signatures never show.
     let _ = shown.set_password(None);
     shown.set_query(None);
-    let (store, root) = object_store::parse_url_opts(url, environment.chain(given))
-        .map_err(|e| Error::usage("the warehouse's URL can't be used").with("warehouse", &shown).caused_by(e))?;
+    let (store, root) = object_store::parse_url_opts(url, environment.chain(given)).map_err(|e| {
+        let reason = e.to_string().replace(url.as_str(), shown.as_str());
+        Error::usage("the warehouse's URL can't be used").with("warehouse", &shown).with("reason", reason)
+    })?;
     Ok(Warehouse { store: Arc::from(store), root, url: shown.to_string(), is_local: false })
 }
 

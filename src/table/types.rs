@@ -54,10 +54,10 @@ fn table_type(data_type: &DataType, top: bool) -> Result<DataType> {
         Dictionary(_, values) => table_type(values, top)?,
         RunEndEncoded(_, values) => table_type(values.data_type(), top)?,
         List(item) | LargeList(item) | ListView(item) | LargeListView(item) | FixedSizeList(item, _) => {
-            List(nested(item)?)
+            List(renamed(&nested(item)?, "element"))
         }
         Struct(fields) => Struct(fields.iter().map(nested).collect::<Result<_>>()?),
-        Map(entries, sorted) => Map(nested(entries)?, *sorted),
+        Map(entries, _) => Map(map_entries(entries)?, false),
         other => return Err(Error::external(format!("a table can't hold values of type {other}"))),
     })
 }
@@ -70,6 +70,23 @@ fn decimal(precision: u8, scale: i8) -> Result<DataType> {
         return Err(Error::external(format!("a table can't hold decimal({precision}, {scale}): 38 digits at most")));
     }
     Ok(DataType::Decimal128(precision, scale))
+}
+
+/// Delta doesn't keep the names of what is inside lists and maps; these are its own.
+fn map_entries(entries: &FieldRef) -> Result<FieldRef> {
+    match entries.data_type() {
+        DataType::Struct(fields) if fields.len() == 2 => {
+            let names = ["key", "value"];
+            let fields = fields.iter().zip(names).map(|(field, name)| Ok(renamed(&nested(field)?, name)));
+            let fields = DataType::Struct(fields.collect::<Result<_>>()?);
+            Ok(Arc::new(Field::new("key_value", fields, false)))
+        }
+        other => Err(Error::internal(format!("a map of {other}"))),
+    }
+}
+
+fn renamed(field: &FieldRef, name: &str) -> FieldRef {
+    Arc::new(field.as_ref().clone().with_name(name))
 }
 
 fn nested(field: &FieldRef) -> Result<FieldRef> {
@@ -215,6 +232,14 @@ mod tests {
             Field::new("wall", DataType::Timestamp(TimeUnit::Microsecond, None), true),
             Field::new("d", DataType::Decimal128(12, 2), true),
             Field::new("l", DataType::List(item), true),
+            Field::new_map(
+                "m",
+                "entries",
+                Field::new("keys", DataType::Utf8, false),
+                Field::new("values", DataType::Int64, true),
+                true,
+                true,
+            ),
         ]);
         let table = table_schema(&schema).unwrap();
         let back = schema_from_json(&schema_to_json(&schema).unwrap()).unwrap();

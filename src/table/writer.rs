@@ -177,7 +177,10 @@ impl Target {
     }
 
     fn open(&self, partition_values: Vec<Option<String>>) -> Result<OpenFile> {
-        let name = format!("{}-{}.parquet", self.prefix, ulid::Ulid::r#gen().to_string().to_ascii_lowercase());
+        let columns: Vec<&str> = self.partitions.iter().map(|i| self.table.field(*i).name().as_str()).collect();
+        let folder = partition::folder(&columns, &partition_values);
+        let id = ulid::Ulid::r#gen().to_string().to_ascii_lowercase();
+        let name = format!("{folder}{}-{id}.parquet", self.prefix);
         let path = self.warehouse.path(&format!("{}/{name}", self.folder));
         self.started.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
         let out = BufWriter::new(Arc::clone(&self.warehouse.store), path);

@@ -16,7 +16,8 @@ use serde_json::json;
 use tidemill::error::ErrorKind;
 use tidemill::run::commit::{CommitChain, CommitRecord, TableEntry, TableKind};
 use tidemill::run::follow::{Which, catch_up};
-use tidemill::table::{TableFiles, Warehouse, delta, types};
+use tidemill::run::lease::Lease;
+use tidemill::table::{TableFiles, Warehouse, delta, garbage, types};
 
 use crate::tables::{files_of, ids, read_by_others, warehouse};
 
@@ -159,6 +160,89 @@ async fn a_record_of_a_newer_format_is_refused() {
     warehouse.put_new(&format!("_tidemill/p/commits/{:020}.json", 1), r#"{"format":2,"new":[]}"#.into()).await.unwrap();
     let error = chain.latest().await.unwrap_err();
     assert!(error.to_string().contains("written by a newer Tidemill"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs an S3 server: S3_WAREHOUSE=s3://bucket/path and AWS_* in the environment"]
+async fn the_protocol_holds_on_s3() {
+    let url = std::env::var("S3_WAREHOUSE").expect("S3_WAREHOUSE names an empty place");
+    let warehouse = Warehouse::open(&url, std::path::Path::new("/"), &BTreeMap::new()).await.unwrap();
+    Warehouse::open(&url, std::path::Path::new("/"), &BTreeMap::new()).await.unwrap();
+    let lease = Lease::acquire(&warehouse, "p", Duration::from_secs(30), None).await.unwrap();
+    let held = Lease::acquire(&warehouse, "p", Duration::from_secs(30), None).await.unwrap_err();
+    assert_eq!(held.kind(), ErrorKind::Lease);
+    lease.release().await.unwrap();
+    run_once(&warehouse, &[1]).await;
+    run_once(&warehouse, &[2, 3]).await;
+    let chain = CommitChain::open(&warehouse, "p");
+    let (a, b) = (record(&warehouse, 3, "a", &[4]).await, record(&warehouse, 3, "b", &[5]).await);
+    let (first, second) = tokio::join!(chain.put(&a), chain.put(&b));
+    assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    let latest = chain.latest().await.unwrap().unwrap();
+    let follow = || async { catch_up(&warehouse, "shop", &chain, &latest, Which::Changed).await.unwrap()["t"] };
+    assert_eq!(tokio::join!(follow(), follow(), follow()), (2, 2, 2));
+    let (files, _) = delta::files_at(&warehouse, "t", delta::At::Version(1)).await.unwrap();
+    let session = datafusion::prelude::SessionContext::new();
+    session.register_table("t", tidemill::table::parquet_table(&warehouse, "t", files, "UTC").unwrap()).unwrap();
+    let rows = session.sql("select sum(id) s from t").await.unwrap().collect().await.unwrap();
+    assert!(arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string().contains("| 5 |"));
+}
+
+/// What a run does, in a process of its own that dies at the fail point that the environment names.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a part of `a_kill_anywhere_leaves_whole_tables`"]
+async fn dying_run() {
+    let Ok(folder) = std::env::var("DYING_RUN_WAREHOUSE") else { return };
+    let warehouse = Warehouse::open(&folder, std::path::Path::new("/"), &BTreeMap::new()).await.unwrap();
+    run_once(&warehouse, &[2, 3]).await;
+}
+
+async fn run_once(warehouse: &Warehouse, rows: &[i64]) {
+    let lease = Lease::acquire(warehouse, "p", Duration::from_secs(3600), None).await.unwrap();
+    let chain = CommitChain::open(warehouse, "p");
+    let latest = chain.latest().await.unwrap();
+    if let Some(latest) = &latest {
+        catch_up(warehouse, "shop", &chain, latest, Which::All).await.unwrap();
+    }
+    let n = latest.map_or(1, |latest| latest.n + 1);
+    let record = record(warehouse, n, lease.writer(), rows).await;
+    chain.put(&record).await.unwrap();
+    catch_up(warehouse, "shop", &chain, &record, Which::Changed).await.unwrap();
+    let keep = record.tables["t"].files.iter().flatten().map(|file| file.path.clone()).collect();
+    garbage::collect(warehouse, "t", &keep, Duration::ZERO).await.unwrap();
+    lease.release().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_anywhere_leaves_whole_tables() {
+    for (place, committed) in
+        [("before_record", false), ("after_record", true), ("before_delta", true), ("after_delta", true)]
+    {
+        let (dir, warehouse) = warehouse().await;
+        run_once(&warehouse, &[1]).await;
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "commits::dying_run", "--ignored"]);
+        child.env("DYING_RUN_WAREHOUSE", &warehouse.url).env("TIDEMILL_FAILPOINT", place);
+        let output = child.output().unwrap();
+        assert_eq!(output.status.code(), None, "{place}: ended by a signal");
+
+        let chain = CommitChain::open(&warehouse, "p");
+        assert_eq!(chain.latest_n().await.unwrap(), Some(if committed { 2 } else { 1 }), "{place}");
+        let read = read_by_others(&warehouse, "t", None)["polars"].clone();
+        let (old, new) = (json!([{ "id": 1 }]), json!([{ "id": 2 }, { "id": 3 }]));
+        assert_eq!(read, if place == "after_delta" { new } else { old }, "{place}");
+        // The next run takes the dead one's lease at once, brings its tables up, and takes away what it left behind.
+        run_once(&warehouse, &[4]).await;
+        let runs = if committed { 3 } else { 2 };
+        assert_eq!(versions(&warehouse).await, runs, "{place}");
+        let files = walk(&dir.path().join("warehouse/t"));
+        assert_eq!(files, runs, "{place}: one file a committed run, none of the uncommitted one");
+    }
+}
+
+fn walk(folder: &std::path::Path) -> usize {
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter(|name| name.to_string_lossy().ends_with(".parquet")).count()
 }
 
 /// A store whose puts of some paths succeed, while the answer is lost.

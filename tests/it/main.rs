@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod commits;
+mod flight;
 mod generate;
 mod shop_clv;
 mod spec_faults;

@@ -20,7 +20,7 @@ pub(crate) const ZONE: &str = "America/Sao_Paulo";
 
 pub(crate) async fn warehouse() -> (TempDir, Warehouse) {
     let dir = tempfile::tempdir().unwrap();
-    let warehouse = Warehouse::open("my warehouse", dir.path(), &Default::default()).await.unwrap();
+    let warehouse = Warehouse::open("warehouse", dir.path(), &Default::default()).await.unwrap();
     (dir, warehouse)
 }
 
@@ -132,7 +132,7 @@ async fn counting_reads_no_file_and_filters_skip_files() {
     assert!(rows.contains("| 5        | 1         | 20        |"), "{rows}");
     assert!(!plan.contains("DataSourceExec"), "{plan}");
     // The second file can't hold the row, so that it isn't missed.
-    let second = dir.path().join("my warehouse/t").join(&files.files[1].path);
+    let second = dir.path().join("warehouse/t").join(&files.files[1].path);
     std::fs::remove_file(second).unwrap();
     let (rows, _) = query(&warehouse, "t", files.clone(), "select id from t where id = 2").await;
     assert!(rows.contains("| 2  |"), "{rows}");
@@ -250,7 +250,7 @@ async fn versions_are_read_as_they_were_or_refused() {
     assert!(at(At::Version(-1)).await.is_err());
     assert!(delta::files_at(&warehouse, "u", At::Latest).await.unwrap_err().to_string().contains("no table u"));
     // As after vacuum: the present rows never come instead.
-    std::fs::remove_file(dir.path().join("my warehouse/t").join(&all[0][0].path)).unwrap();
+    std::fs::remove_file(dir.path().join("warehouse/t").join(&all[0][0].path)).unwrap();
     assert!(at(At::Version(0)).await.unwrap_err().to_string().contains("no longer kept"));
     let history = delta::history(&warehouse, "t", 2).await.unwrap();
     assert_eq!(
@@ -276,17 +276,17 @@ async fn changed_columns_and_partitions_are_changed_in_the_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_versions_make_checkpoints_and_stay_readable() {
     let (dir, warehouse) = warehouse().await;
-    for n in 1..=205_u64 {
+    for n in 1..=103_u64 {
         let files = TableFiles { schema: ids(&[]).schema(), partition_by: vec![], files: file_per_commit(n) };
         apply(&warehouse, "t", n, &files).await;
     }
-    let log: Vec<String> = std::fs::read_dir(dir.path().join("my warehouse/t/_delta_log"))
+    let log: Vec<String> = std::fs::read_dir(dir.path().join("warehouse/t/_delta_log"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
     assert!(log.iter().any(|name| name.contains("checkpoint") && name.ends_with("parquet")), "{log:?}");
-    assert_eq!(delta::applied_commit(&warehouse, "shop", "t").await.unwrap(), Some(205));
-    assert_eq!(delta::files_at(&warehouse, "t", At::Latest).await.unwrap().0.files, file_per_commit(205));
+    assert_eq!(delta::position(&warehouse, "shop", "t").await.unwrap(), Some((102, Some(103))));
+    assert_eq!(delta::files_at(&warehouse, "t", At::Latest).await.unwrap().0.files, file_per_commit(103));
 }
 
 fn file_per_commit(n: u64) -> Vec<tidemill::table::DataFile> {
@@ -316,6 +316,43 @@ async fn cleaning_takes_only_what_nothing_names() {
     let exists = |files: &TableFiles| Path::new(&warehouse.url).join("t").join(&files.files[0].path).exists();
     assert!(exists(&old), "removed from the log a moment ago: version 0 is still readable");
     assert!(exists(&new) && exists(&recorded) && !exists(&orphan));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a file system of about 300 KiB: FULL_DISK=FOLDER"]
+async fn a_full_disk_is_said_and_leaves_tables_as_they_were() {
+    let folder = std::env::var("FULL_DISK").expect("FULL_DISK names a folder on a small file system");
+    let warehouse = Warehouse::open("w", Path::new(&folder), &Default::default()).await.unwrap();
+    apply(&warehouse, "t", 1, &files_of(&warehouse, "t", &ids(&[1]), &[]).await).await;
+    let used = || warehouse.list("t");
+    let before = used().await.unwrap().len();
+    let many = ids(&(0..500_000_i64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)).collect::<Vec<_>>());
+    let stream = Box::pin(RecordBatchStreamAdapter::new(many.schema(), futures::stream::iter([Ok(many.clone())])));
+    let error = write_files(&warehouse, "t", &many.schema(), &[], "part", vec![stream]).await.unwrap_err();
+    assert!(error.to_string().contains("the disk is full; nothing was published"), "{error}");
+    assert_eq!(used().await.unwrap().len(), before);
+    assert_eq!(read_by_others(&warehouse, "t", None)["polars"], json!([{ "id": 1 }]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_folder_names_are_only_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("São #1 100%20 'x' [y]");
+    let warehouse = Warehouse::open("w w", &folder, &Default::default()).await.unwrap();
+    let text: ArrayRef = Arc::new(StringArray::from(vec!["a/b %"]));
+    let batch = RecordBatch::try_from_iter([("id", ids(&[1]).column(0).clone()), ("c", text)]).unwrap();
+    let files = files_of(&warehouse, "t", &batch, &["c"]).await;
+    let synced: Vec<String> = files.files.iter().map(|file| format!("t/{}", file.path)).collect();
+    warehouse.sync_files(&synced).await.unwrap();
+    apply(&warehouse, "t", 1, &files).await;
+    apply(&warehouse, "t", 1, &files).await;
+    assert!(folder.join("w w/t/_delta_log/00000000000000000000.json").exists());
+    assert!(folder.join("w w/t").join(&files.files[0].path).exists());
+    let (from_log, version) = delta::files_at(&warehouse, "t", At::Latest).await.unwrap();
+    assert_eq!((version, &from_log.files), (0, &files.files));
+    let (rows, _) = query(&warehouse, "t", from_log, "select * from t").await;
+    assert!(rows.contains("a/b %"), "{rows}");
+    assert_eq!(garbage::collect(&warehouse, "t", &HashSet::new(), Duration::ZERO).await.unwrap().files, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,19 +17,26 @@ use crate::spec::types::FileFormat;
 pub(super) async fn schema(source: &FilesSource) -> Result<SchemaRef, Vec<Fault>> {
     let place = source.source.name.place.clone();
     let path_place = source.spec.path.place.clone();
-    let unreadable = |e: &crate::error::Error| vec![Fault::error("unreadable_source", path_place.clone(), e.to_string())];
+    let unreadable =
+        |e: &crate::error::Error| vec![Fault::error("unreadable_source", path_place.clone(), e.to_string())];
     let files = source.store.list().await.map_err(|e| unreadable(&e))?;
     let Some(first) = files.first() else {
         if source.source.columns.is_empty() {
-            let message = format!("no file matches `{}`, and without `columns` only a file tells the schema", source.store.pattern);
-            return Err(vec![Fault::error("unknown_schema", path_place, message).hint("write `columns`, or put a file there")]);
+            let message = format!(
+                "no file matches `{}`, and without `columns` only a file tells the schema",
+                source.store.pattern
+            );
+            return Err(vec![
+                Fault::error("unknown_schema", path_place, message).hint("write `columns`, or put a file there"),
+            ]);
         }
         return source.declared_schema();
     };
     if source.source.columns.is_empty() {
         let file = parquet_file::schema(&source.store, first).await.map_err(|e| unreadable(&e))?;
         return inferred(&file, &source.zone).map_err(|column| {
-            let message = format!("`{column}` of {} has a type that no column can have", source.store.shown(&first.location));
+            let message =
+                format!("`{column}` of {} has a type that no column can have", source.store.shown(&first.location));
             vec![Fault::error("unknown_type", place, message).hint("write `columns` without it")]
         });
     }
@@ -60,7 +67,9 @@ async fn columns_of(source: &FilesSource, file: &ObjectMeta) -> Result<Option<Ve
                 let encoding = options.text.encoding.as_ref().map(|e| e.value.as_str());
                 decode::csv_header(&options, decode::open_text(&name, encoding, bytes)?)
             });
-            let header = header.await.map_err(|e| crate::error::Error::internal("reading a header ended early").caused_by(e))??;
+            let header = header
+                .await
+                .map_err(|e| crate::error::Error::internal("reading a header ended early").caused_by(e))??;
             Ok(header.map(|names| names.into_iter().map(|name| (name, None)).collect()))
         }
     }
@@ -81,7 +90,8 @@ fn compare(source: &FilesSource, declared: &Schema, found: &[(String, Option<Dat
                 faults.push(fault);
             }
             Some((_, Some(data_type))) if !parquet_file::is_convertible(data_type, field.data_type()) => {
-                let message = format!("{file} has `{name}` as {data_type}, which can't be read as {}", column.data_type.value);
+                let message =
+                    format!("{file} has `{name}` as {data_type}, which can't be read as {}", column.data_type.value);
                 faults.push(Fault::error("wrong_type", column.data_type.place.clone(), message));
             }
             _ => {}
@@ -103,7 +113,9 @@ fn inferred(file: &Schema, zone: &str) -> Result<SchemaRef, String> {
             DataType::UInt32 => DataType::Int64,
             DataType::UInt64 => DataType::Decimal128(20, 0),
             DataType::Float16 => DataType::Float32,
-            DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => DataType::Decimal128(*p, *s),
+            DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => {
+                DataType::Decimal128(*p, *s)
+            }
             DataType::Date32 | DataType::Date64 => DataType::Date32,
             DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
             DataType::Timestamp(_, Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into())),

@@ -6,9 +6,9 @@ use std::time::Duration;
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
+use super::FilesSource;
 use super::position::{FileEntry, FilesPosition};
 use super::store::FileStore;
-use super::FilesSource;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 use crate::spec::types::AfterTaken;
@@ -56,9 +56,12 @@ impl Discovery {
     /// Worth a look.
     pub fn notes(&self) -> Vec<String> {
         let twins = self.twins.iter().map(|(a, b)| format!("{a} and {b} have the same bytes; both count"));
-        let growing = self.growing.iter().map(|path| format!("{path} is still being written; it is left for the next run"));
-        let rewritten =
-            self.rewritten.iter().map(|path| format!("{path} was taken already and has other bytes now; its first rows stay"));
+        let growing =
+            self.growing.iter().map(|path| format!("{path} is still being written; it is left for the next run"));
+        let rewritten = self
+            .rewritten
+            .iter()
+            .map(|path| format!("{path} was taken already and has other bytes now; its first rows stay"));
         twins.chain(growing).chain(rewritten).collect()
     }
 }
@@ -71,7 +74,8 @@ impl FilesSource {
     /// External, when the glob matches nothing and may not, or the store can't be listed.
     pub async fn discover(&self, prior: &FilesPosition, patient: bool) -> Result<Discovery> {
         let mut files = self.store.list().await?;
-        if files.is_empty() && !self.spec.allow_empty && !(self.is_append() && !prior.files.is_empty()) {
+        let is_known_landing = self.is_append() && !prior.files.is_empty();
+        if files.is_empty() && !self.spec.allow_empty && !is_known_landing {
             return Err(Error::external("no file matches")
                 .with("source", &self.name)
                 .with("path", &self.store.pattern)
@@ -92,7 +96,12 @@ impl FilesSource {
     }
 
     /// The source is the files that are there: others' rows go.
-    async fn compare_snapshot(&self, prior: &FilesPosition, files: Vec<ObjectMeta>, found: &mut Discovery) -> Result<()> {
+    async fn compare_snapshot(
+        &self,
+        prior: &FilesPosition,
+        files: Vec<ObjectMeta>,
+        found: &mut Discovery,
+    ) -> Result<()> {
         for meta in files {
             let path = self.store.shown(&meta.location);
             let known = prior.file(&path);
@@ -110,7 +119,9 @@ impl FilesSource {
         for entry in &prior.files {
             if found.growing.contains(&entry.path) {
                 found.kept.push(entry.clone());
-            } else if !found.kept.iter().any(|k| k.path == entry.path) && !found.fresh.iter().any(|f| f.path == entry.path) {
+            } else if !found.kept.iter().any(|k| k.path == entry.path)
+                && !found.fresh.iter().any(|f| f.path == entry.path)
+            {
                 found.removed.push(entry.path.clone());
             }
         }
@@ -118,7 +129,12 @@ impl FilesSource {
     }
 
     /// The source is every file that ever was there. Where taken files are moved away, a known name is a new file.
-    async fn compare_landing(&self, prior: &FilesPosition, files: Vec<ObjectMeta>, found: &mut Discovery) -> Result<()> {
+    async fn compare_landing(
+        &self,
+        prior: &FilesPosition,
+        files: Vec<ObjectMeta>,
+        found: &mut Discovery,
+    ) -> Result<()> {
         found.kept.clone_from(&prior.files);
         for meta in files {
             let path = self.store.shown(&meta.location);
@@ -144,7 +160,9 @@ impl FilesSource {
         let settle = chrono::Duration::from_std(self.spec.settle).unwrap_or_default();
         let now = chrono::Utc::now();
         let age = |meta: &ObjectMeta| now - meta.last_modified;
-        let is_new = |meta: &ObjectMeta| !prior.files.iter().any(|e| is_same(e, meta) && e.path == self.store.shown(&meta.location));
+        let is_new = |meta: &ObjectMeta| {
+            !prior.files.iter().any(|e| is_same(e, meta) && e.path == self.store.shown(&meta.location))
+        };
         // A time in the future is a clock's fault, not a sign of growth.
         let is_young = |meta: &&ObjectMeta| is_new(meta) && age(meta) < settle && age(meta) > -settle;
         let young: Vec<ObjectMeta> = files.iter().filter(is_young).cloned().collect();
@@ -153,7 +171,8 @@ impl FilesSource {
         let mut growing = Vec::new();
         for before in young {
             let after = self.store.head(&before.location).await?;
-            let still = after.is_some_and(|after| after.size == before.size && after.last_modified == before.last_modified);
+            let still =
+                after.is_some_and(|after| after.size == before.size && after.last_modified == before.last_modified);
             if !still {
                 growing.push(self.store.shown(&before.location));
                 files.retain(|file| file.location != before.location);
@@ -179,7 +198,11 @@ impl FilesSource {
                 };
             }
         });
-        hashed.await.external("hashing ended early")?.external("the file can't be read").map_err(|e| e.with("file", path))
+        hashed
+            .await
+            .external("hashing ended early")?
+            .external("the file can't be read")
+            .map_err(|e| e.with("file", path))
     }
 
     /// Moves kept files that are still there, in the same version, to the files to read; those that are gone keep their rows
@@ -224,7 +247,10 @@ pub(super) async fn verify_pin(store: &FileStore, entry: &FileEntry) -> Result<P
 
 /// The error of a file that changed under the reader.
 pub(super) fn changed(path: &str) -> Error {
-    Error::external("a file changed while it was read").with("file", path).with("hint", "run again, once it is whole").retryable()
+    Error::external("a file changed while it was read")
+        .with("file", path)
+        .with("hint", "run again, once it is whole")
+        .retryable()
 }
 
 /// Whether a file is the version of an entry, as far as the store can tell without reading it.

@@ -133,7 +133,8 @@ impl FilesSource {
 
     /// Decodes the file in a thread of its own while its rows are written.
     async fn decode_into(&self, found: &Found, landing: &Landing<'_>, entry: &mut FileEntry) -> Result<()> {
-        let quarantine_schema = quarantine::quarantine_schema(landing.contract.fields().iter().map(|f| f.name().as_str()));
+        let quarantine_schema =
+            quarantine::quarantine_schema(landing.contract.fields().iter().map(|f| f.name().as_str()));
         let landed_schema = with_row_number(&landing.contract);
         let (accepted_tx, accepted) = mpsc::channel(limits::LANDING_BATCHES);
         let (refused_tx, refused) = mpsc::channel(limits::LANDING_BATCHES);
@@ -151,7 +152,14 @@ impl FilesSource {
             warned: BTreeMap::new(),
         };
         let decoding = self.start_decoding(found, &landing.contract, sink).await?;
-        let rows = write_files(landing.warehouse, &landing.landed, &landed_schema, &[], &landing.prefix, vec![stream(&landed_schema, accepted)]);
+        let rows = write_files(
+            landing.warehouse,
+            &landing.landed,
+            &landed_schema,
+            &[],
+            &landing.prefix,
+            vec![stream(&landed_schema, accepted)],
+        );
         let quarantined = write_files(
             landing.warehouse,
             &landing.quarantine,
@@ -172,7 +180,11 @@ impl FilesSource {
             (outcome, rows, quarantined) => {
                 discard(landing, std::slice::from_ref(entry)).await;
                 // A writer's failure ends the decoder too: it is the cause.
-                Err(rows.err().or(quarantined.err()).or(outcome.err()).unwrap_or_else(|| Error::internal("landing failed")))
+                Err(rows
+                    .err()
+                    .or(quarantined.err())
+                    .or(outcome.err())
+                    .unwrap_or_else(|| Error::internal("landing failed")))
             }
         }
     }
@@ -319,7 +331,8 @@ impl Sink {
             }
         }
         let mask = arrow::array::BooleanArray::from_iter(reasons.iter().map(|reason| Some(reason.is_none())));
-        let accepted = arrow::compute::filter_record_batch(&converted, &mask).external("can't leave refused rows out")?;
+        let accepted =
+            arrow::compute::filter_record_batch(&converted, &mask).external("can't leave refused rows out")?;
         let numbers = (0..batch.num_rows()).filter(|row| reasons[*row].is_none()).map(|row| before + row as u64 + 1);
         for batch in self.batches(Ruled { accepted, numbers: numbers.collect(), refused })? {
             batch.send().await?;

@@ -159,7 +159,8 @@ impl Reading {
             }
             let numbers: Vec<i64> = (before + 1..).zip(&keep).filter(|(_, keep)| **keep).map(|(n, _)| n).collect();
             before += i64::try_from(batch.num_rows()).unwrap_or(0);
-            let accepted = arrow::compute::filter_record_batch(&converted, &keep.into()).external("can't filter rows")?;
+            let accepted =
+                arrow::compute::filter_record_batch(&converted, &keep.into()).external("can't filter rows")?;
             if out.send(Ok(self.with_hidden(&accepted, entry, numbers.into_iter())?)).await.is_err() {
                 break;
             }
@@ -167,7 +168,12 @@ impl Reading {
         Ok(())
     }
 
-    fn with_hidden(&self, batch: &RecordBatch, entry: &FileEntry, numbers: impl Iterator<Item = i64>) -> Result<RecordBatch> {
+    fn with_hidden(
+        &self,
+        batch: &RecordBatch,
+        entry: &FileEntry,
+        numbers: impl Iterator<Item = i64>,
+    ) -> Result<RecordBatch> {
         let mut columns = batch.columns().to_vec();
         columns.extend(hidden(&self.schema, columns.len(), entry, numbers)?);
         RecordBatch::try_new(Arc::clone(&self.schema), columns).external("can't number rows")

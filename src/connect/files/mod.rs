@@ -62,13 +62,18 @@ impl FilesSource {
         if self.source.columns.is_empty() {
             let place = self.source.name.place.clone();
             return Err(vec![
-                Fault::error("unknown_schema", place, "without `columns` the schema is only known by reading the files")
-                    .hint("validate without --offline, or write `columns`"),
+                Fault::error(
+                    "unknown_schema",
+                    place,
+                    "without `columns` the schema is only known by reading the files",
+                )
+                .hint("validate without --offline, or write `columns`"),
             ]);
         }
-        let fields = self.source.columns.iter().map(|column| {
-            Field::new(&column.name.value, column.data_type.value.to_arrow(&self.zone), column.nullable)
-        });
+        let fields =
+            self.source.columns.iter().map(|column| {
+                Field::new(&column.name.value, column.data_type.value.to_arrow(&self.zone), column.nullable)
+            });
         Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
     }
 

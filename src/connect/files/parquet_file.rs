@@ -55,14 +55,19 @@ fn has_no_nulls(metadata: &ParquetMetaData, column: &str) -> bool {
 
 /// Whether every value of `from` is one of `to`, read by a scan's own cast.
 fn is_widening(from: &DataType, to: &DataType) -> bool {
-    use DataType::{Boolean, Date32, Decimal128, Dictionary, Float32, Float64, Int8, Int16, Int32, Int64, Timestamp, UInt8, UInt16, UInt32};
+    use DataType::{
+        Boolean, Date32, Decimal128, Dictionary, Float32, Float64, Int8, Int16, Int32, Int64, Timestamp, UInt8, UInt16,
+        UInt32,
+    };
     let is_micros = |unit: &TimeUnit| matches!(unit, TimeUnit::Microsecond | TimeUnit::Millisecond | TimeUnit::Second);
     match (from, to) {
         (Boolean, Boolean) | (Date32, Date32) | (Float32, Float32 | Float64) | (Float64, Float64) => true,
         (Int8 | UInt8, Int16 | Int32 | Int64) | (Int16, Int16 | Int32 | Int64) | (UInt16, Int32 | Int64) => true,
         (Int32, Int32 | Int64) | (UInt32 | Int64, Int64) => true,
         (Decimal128(p, s), Decimal128(wide, scale)) => s == scale && p <= wide,
-        (Timestamp(unit, None), Timestamp(_, None)) | (Timestamp(unit, Some(_)), Timestamp(_, Some(_))) => is_micros(unit),
+        (Timestamp(unit, None), Timestamp(_, None)) | (Timestamp(unit, Some(_)), Timestamp(_, Some(_))) => {
+            is_micros(unit)
+        }
         (DataType::Time64(TimeUnit::Microsecond), DataType::Time64(TimeUnit::Microsecond)) => true,
         (Dictionary(_, value), to) => is_text(value) && is_text(to),
         (from, to) => is_text(from) && is_text(to) || is_bytes(from) && is_bytes(to),
@@ -90,7 +95,10 @@ pub(super) fn is_convertible(from: &DataType, to: &DataType) -> bool {
         (DataType::Dictionary(_, value), to) => is_convertible(value, to),
         (from, to) if is_text(from) => super::decode::is_readable(to),
         (from, to) if is_text(to) => !from.is_nested(),
-        (from, to) => (from.is_numeric() && to.is_numeric()) || arrow::compute::can_cast_types(from, to) && !from.is_nested() && !to.is_numeric(),
+        (from, to) => {
+            (from.is_numeric() && to.is_numeric())
+                || arrow::compute::can_cast_types(from, to) && !from.is_nested() && !to.is_numeric()
+        }
     }
 }
 
@@ -104,7 +112,11 @@ pub(super) struct Converter {
 impl Converter {
     /// Zoneless instants are in `zone`.
     pub(super) fn new(contract: SchemaRef, zone: &str) -> Result<Self> {
-        let readers = contract.fields().iter().map(|f| ColumnReader::new(f.data_type(), None, zone, '.')).collect::<Result<_>>()?;
+        let readers = contract
+            .fields()
+            .iter()
+            .map(|f| ColumnReader::new(f.data_type(), None, zone, '.'))
+            .collect::<Result<_>>()?;
         Ok(Self { contract, readers, zone: zone.to_string() })
     }
 
@@ -119,7 +131,8 @@ impl Converter {
             };
             if !field.is_nullable() && column.null_count() > 0 {
                 for row in (0..column.len()).filter(|row| column.is_null(*row)) {
-                    reasons[row].get_or_insert_with(|| format!("{}: null, and the column isn't nullable", field.name()));
+                    reasons[row]
+                        .get_or_insert_with(|| format!("{}: null, and the column isn't nullable", field.name()));
                 }
             }
             columns.push(column);
@@ -156,7 +169,9 @@ impl Converter {
             return Ok(array);
         }
         let options = CastOptions { safe: true, ..CastOptions::default() };
-        let cast = |array: &ArrayRef, to: &DataType| cast_with_options(array, to, &options).external("a column can't be converted");
+        let cast = |array: &ArrayRef, to: &DataType| {
+            cast_with_options(array, to, &options).external("a column can't be converted")
+        };
         let array = cast(found, to)?;
         let back = cast(&array, from)?;
         let same = cmp::not_distinct(found, &back).external("a column can't be compared")?;
@@ -168,7 +183,14 @@ impl Converter {
     }
 
     /// A row of the file as a refused one.
-    pub(super) fn refuse(&self, batch: &RecordBatch, row: usize, number: u64, rule: &str, reason: String) -> Result<Refused> {
+    pub(super) fn refuse(
+        &self,
+        batch: &RecordBatch,
+        row: usize,
+        number: u64,
+        rule: &str,
+        reason: String,
+    ) -> Result<Refused> {
         let cell = |name: &str| -> Result<Option<String>> {
             let Some(column) = batch.column_by_name(name) else { return Ok(None) };
             let text = text_of(&column.slice(row, 1))?;

@@ -18,11 +18,11 @@ use datafusion::physical_plan::union::UnionExec;
 use futures::StreamExt;
 use object_store::path::Path;
 
+use super::FilesSource;
 use super::discover::verify_pin;
 use super::parquet_file::{self, Converter};
 use super::position::{FileEntry, FilesPosition};
 use super::store::FileStore;
-use super::FilesSource;
 use crate::error::{Error, Result};
 use crate::table::{DataFile, TableFiles, Warehouse, parquet_table};
 
@@ -65,9 +65,8 @@ impl FilesSource {
         for entry in &position.files {
             let constants = vec![Some(entry.path.clone()), Some(instant(entry.ingested_at_us))];
             match &entry.landed {
-                Some(files) => landed_files.extend(
-                    files.iter().map(|file| DataFile { partition_values: constants.clone(), ..file.clone() }),
-                ),
+                Some(files) => landed_files
+                    .extend(files.iter().map(|file| DataFile { partition_values: constants.clone(), ..file.clone() })),
                 None => plain_files.push(DataFile {
                     path: self.store.path(&entry.path).to_string(),
                     size: entry.size,
@@ -214,17 +213,20 @@ async fn open(store: FileStore, entry: FileEntry, schema: SchemaRef, converter: 
     let path = verify_pin(&store, &entry).await?;
     let meta = store.head(&path).await?.ok_or_else(|| Error::external("a file went away").with("file", &entry.path))?;
     let batches = parquet_file::with_batches(parquet_file::open(&store, &meta).await?).build();
-    let batches = batches.map_err(|e| Error::external("the file isn't whole Parquet").with("file", &entry.path).caused_by(e))?;
+    let batches =
+        batches.map_err(|e| Error::external("the file isn't whole Parquet").with("file", &entry.path).caused_by(e))?;
     let mut before = 0_i64;
     Ok(batches
         .map(move |batch| {
-            let batch = batch.map_err(|e| Error::external("the file isn't whole Parquet").with("file", &entry.path).caused_by(e))?;
+            let batch = batch
+                .map_err(|e| Error::external("the file isn't whole Parquet").with("file", &entry.path).caused_by(e))?;
             let (mut columns, _) = converter.convert(&batch)?;
             let rows = batch.num_rows();
             let length = i64::try_from(rows).unwrap_or(i64::MAX);
             columns.extend(hidden(&schema, columns.len(), &entry, before + 1..before + 1 + length)?);
             before += length;
-            RecordBatch::try_new(Arc::clone(&schema), columns).map_err(|e| Error::internal("can't number rows").caused_by(e))
+            RecordBatch::try_new(Arc::clone(&schema), columns)
+                .map_err(|e| Error::internal("can't number rows").caused_by(e))
         })
         .boxed())
 }
@@ -242,10 +244,13 @@ pub(super) fn hidden(
     let mut columns: Vec<ArrayRef> = Vec::new();
     for field in &schema.fields()[width..] {
         columns.push(match (field.name().as_str(), field.data_type()) {
-            ("_source_file", _) => datafusion::common::ScalarValue::Utf8View(Some(entry.path.clone())).to_array_of_size(rows).map_err(fault)?,
+            ("_source_file", _) => datafusion::common::ScalarValue::Utf8View(Some(entry.path.clone()))
+                .to_array_of_size(rows)
+                .map_err(fault)?,
             ("_source_row", _) => Arc::new(numbers.clone()),
             ("_ingested_at", DataType::Timestamp(_, zone)) => {
-                let value = datafusion::common::ScalarValue::TimestampMicrosecond(Some(entry.ingested_at_us), zone.clone());
+                let value =
+                    datafusion::common::ScalarValue::TimestampMicrosecond(Some(entry.ingested_at_us), zone.clone());
                 value.to_array_of_size(rows).map_err(fault)?
             }
             (_, other) => arrow::array::new_null_array(other, rows),

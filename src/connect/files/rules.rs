@@ -40,7 +40,9 @@ pub(super) fn apply(
     warned: &mut BTreeMap<String, u64>,
 ) -> Result<Ruled> {
     let mut refused = std::mem::take(&mut decoded.refused);
-    if on_invalid == OnInvalid::Fail && let Some(first) = refused.first() {
+    if on_invalid == OnInvalid::Fail
+        && let Some(first) = refused.first()
+    {
         return Err(failure(first));
     }
     let mut keep = vec![true; decoded.accepted.num_rows()];

@@ -157,7 +157,8 @@ fn remote(url: &Url, pattern: &str, spec: &FilesSpec) -> Result<(Arc<dyn ObjectS
     let host = format!("{base}/");
     let host = if pattern.starts_with(&host) { host } else { base.to_string() };
     let environment = std::env::vars().map(|(key, value)| (key.to_lowercase(), value));
-    let environment = environment.filter(|(key, _)| key.starts_with("aws_") || key.starts_with("google_") || key.starts_with("azure_"));
+    let environment = environment
+        .filter(|(key, _)| key.starts_with("aws_") || key.starts_with("google_") || key.starts_with("azure_"));
     let options = environment.chain(spec.options.iter().map(|(k, v)| (k.clone(), v.clone())));
     let root = Url::parse(&host).external("the URL can't be read")?;
     let (store, _) = object_store::parse_url_opts(&root, options)

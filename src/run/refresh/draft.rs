@@ -37,11 +37,6 @@ impl Draft {
         Self { record, is_changed: false }
     }
 
-    /// The commit's number.
-    pub(super) fn n(&self) -> u64 {
-        self.record.n
-    }
-
     /// Start of the names of files that this commit's work writes: a later commit's cleaning knows them by it.
     pub(super) fn prefix(&self) -> String {
         format!("c{:08}", self.record.n)

@@ -38,7 +38,8 @@ impl Refresh<'_> {
     /// Brings one model up to date in `draft`. Its failure is an outcome, not an error.
     pub(super) async fn model(&mut self, model: &PlannedModel, chain: &CommitChain, draft: &mut Draft) -> ModelOutcome {
         let started = Instant::now();
-        let mut outcome = ModelOutcome { model: model.name.clone(), strategy: "none".into(), ..ModelOutcome::default() };
+        let mut outcome =
+            ModelOutcome { model: model.name.clone(), strategy: "none".into(), ..ModelOutcome::default() };
         let result = match self.inputs(model, chain).await {
             Ok(Err(reason)) => {
                 outcome.status = "skipped".into();
@@ -72,7 +73,12 @@ impl Refresh<'_> {
                     inputs.digests.insert(name.clone(), digest);
                 }
                 Some(Relation::Failed) => return Ok(Err(format!("`{name}` failed or was skipped"))),
-                None => return Ok(Err(format!("`{name}` has no version yet; `tidemill run +{}` builds it first", model.name))),
+                None => {
+                    return Ok(Err(format!(
+                        "`{name}` has no version yet; `tidemill run +{}` builds it first",
+                        model.name
+                    )));
+                }
             }
         }
         Ok(Ok(inputs))
@@ -119,7 +125,13 @@ impl Refresh<'_> {
     }
 
     /// Leaves a model as it is: only rules that time alone can break are looked at.
-    async fn leave(&mut self, work: &Work<'_>, entry: &TableEntry, draft: &Draft, outcome: &mut ModelOutcome) -> Result<()> {
+    async fn leave(
+        &mut self,
+        work: &Work<'_>,
+        entry: &TableEntry,
+        draft: &Draft,
+        outcome: &mut ModelOutcome,
+    ) -> Result<()> {
         let files = work.chain.table_files(&work.model.name, entry).await?;
         let provider = parquet_table(&self.warehouse, &work.model.name, files, self.zone())?;
         let checked = self.table_checks(work, Arc::clone(&provider), true).await?;
@@ -138,8 +150,10 @@ impl Refresh<'_> {
             return "its SQL, parameters, key or checks changed".into();
         }
         let digests = work.inputs.digests.iter();
-        let changed: Vec<&str> =
-            digests.filter(|(name, digest)| entry.inputs.get(*name) != Some(digest)).map(|(name, _)| name.as_str()).collect();
+        let changed: Vec<&str> = digests
+            .filter(|(name, digest)| entry.inputs.get(*name) != Some(digest))
+            .map(|(name, _)| name.as_str())
+            .collect();
         if changed.is_empty() { "it reads the clock".into() } else { format!("{} changed", changed.join(", ")) }
     }
 
@@ -171,10 +185,12 @@ impl Refresh<'_> {
         let changes = self.enter(work, TableKind::Model, &model.name, &staged.table, old, draft).await?;
         let quarantine = quarantine_of(&model.name);
         let old_quarantine = draft.record.tables.get(&quarantine).cloned();
-        self.enter(work, TableKind::ModelQuarantine, &quarantine, &staged.quarantine, old_quarantine.as_ref(), draft).await?;
+        self.enter(work, TableKind::ModelQuarantine, &quarantine, &staged.quarantine, old_quarantine.as_ref(), draft)
+            .await?;
         outcome.status = "ok".into();
         (outcome.inserted, outcome.updated, outcome.deleted) = (changes.inserted, changes.updated, changes.deleted);
-        let entry = draft.record.tables.get(&model.name).ok_or_else(|| Error::internal("a table wasn't entered"))?.clone();
+        let entry =
+            draft.record.tables.get(&model.name).ok_or_else(|| Error::internal("a table wasn't entered"))?.clone();
         let files = work.chain.table_files(&model.name, &entry).await?;
         let provider = parquet_table(&self.warehouse, &model.name, files, self.zone())?;
         self.ready(&model.name, provider, table_digest(&draft.record.pipeline, entry.changed_in));
@@ -238,7 +254,8 @@ impl Refresh<'_> {
             return Ok(Changes { deleted: old.rows, ..all_new });
         }
         // The id of the run that refused a row doesn't make it another row.
-        let columns = files.schema.fields().iter().map(|f| f.name().clone()).filter(|name| name != "_run").collect::<Vec<_>>();
+        let columns =
+            files.schema.fields().iter().map(|f| f.name().clone()).filter(|name| name != "_run").collect::<Vec<_>>();
         let before = parquet_table(&self.warehouse, table, before, self.zone())?;
         let after = parquet_table(&self.warehouse, table, files.clone(), self.zone())?;
         engine::diff(&work.session, before, after, &columns, key).await
@@ -289,7 +306,9 @@ impl Refresh<'_> {
                 CheckTest::Freshness { column, within_us } => {
                     outcomes.push(checks.freshness(name, on_fail, column, *within_us).await?);
                 }
-                CheckTest::Unique(columns) if !clock_only => outcomes.push(checks.unique(name, on_fail, columns).await?),
+                CheckTest::Unique(columns) if !clock_only => {
+                    outcomes.push(checks.unique(name, on_fail, columns).await?)
+                }
                 CheckTest::Relationship { column, to_relation, to_column } if !clock_only => {
                     let target = work.related(to_relation).unwrap_or_else(|_| Arc::clone(&checks.table));
                     outcomes.push(checks.relationship(name, on_fail, column, target, to_column).await?);
@@ -301,7 +320,12 @@ impl Refresh<'_> {
     }
 
     /// Keeps what the checks came to; the first failed one is the model's error.
-    fn note_checks(&mut self, model: &PlannedModel, checked: Vec<CheckOutcome>, outcome: &mut ModelOutcome) -> Result<()> {
+    fn note_checks(
+        &mut self,
+        model: &PlannedModel,
+        checked: Vec<CheckOutcome>,
+        outcome: &mut ModelOutcome,
+    ) -> Result<()> {
         let mut failed = None;
         for mut check in checked {
             check.model.clone_from(&model.name);
@@ -328,7 +352,11 @@ impl Refresh<'_> {
 impl Work<'_> {
     /// The relation that a check compares with; the model's own name stands for the version at hand.
     fn related(&self, name: &str) -> Result<Arc<dyn TableProvider>> {
-        self.inputs.relations.get(name).cloned().ok_or_else(|| Error::internal("a related table wasn't opened").with("table", name))
+        self.inputs
+            .relations
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Error::internal("a related table wasn't opened").with("table", name))
     }
 }
 

@@ -65,7 +65,12 @@ impl<'a> Refresh<'a> {
         inputs.chain(own).collect()
     }
 
-    async fn land_source(&mut self, source: &PlannedSource, chain: &CommitChain, draft: &mut Draft) -> Result<FilesPosition> {
+    async fn land_source(
+        &mut self,
+        source: &PlannedSource,
+        chain: &CommitChain,
+        draft: &mut Draft,
+    ) -> Result<FilesPosition> {
         let name = source.spec.name.value.as_str();
         self.observer.working(&format!("landing {name}"));
         let files = self.open.files(name)?;
@@ -112,7 +117,8 @@ impl<'a> Refresh<'a> {
             self.observer.warned(&format!("{source}: {path} is still being written; it is left for the next run"));
         }
         for path in &discovery.rewritten {
-            self.observer.warned(&format!("{source}: {path} was taken already and has other bytes now; its first rows stay"));
+            self.observer
+                .warned(&format!("{source}: {path} was taken already and has other bytes now; its first rows stay"));
         }
     }
 
@@ -137,14 +143,18 @@ impl<'a> Refresh<'a> {
             outcomes.push(match &check.test {
                 CheckTest::Row(_) => outcome(rule, on_fail, warned.get(rule).copied().unwrap_or(0), None),
                 CheckTest::Unique(columns) => checks.unique(rule, on_fail, columns).await?,
-                CheckTest::Freshness { column, within_us } => checks.freshness(rule, on_fail, column, *within_us).await?,
-                CheckTest::Relationship { column, to_relation, to_column } => match self.relation(to_relation, chain).await? {
-                    Some(Relation::Ready { provider, .. }) => {
-                        checks.relationship(rule, on_fail, column, provider, to_column).await?
+                CheckTest::Freshness { column, within_us } => {
+                    checks.freshness(rule, on_fail, column, *within_us).await?
+                }
+                CheckTest::Relationship { column, to_relation, to_column } => {
+                    match self.relation(to_relation, chain).await? {
+                        Some(Relation::Ready { provider, .. }) => {
+                            checks.relationship(rule, on_fail, column, provider, to_column).await?
+                        }
+                        // Its own failure is told; there is nothing to compare with.
+                        _ => continue,
                     }
-                    // Its own failure is told; there is nothing to compare with.
-                    _ => continue,
-                },
+                }
             });
         }
         let mut failed = None;
@@ -159,7 +169,9 @@ impl<'a> Refresh<'a> {
         }
         match failed {
             None => Ok(()),
-            Some(text) => Err(Error::new(ErrorKind::Check, text).with("kept", "models that read it keep their last version")),
+            Some(text) => {
+                Err(Error::new(ErrorKind::Check, text).with("kept", "models that read it keep their last version"))
+            }
         }
     }
 
@@ -168,7 +180,8 @@ impl<'a> Refresh<'a> {
         let table = quarantine_of(&source.spec.name.value);
         let schema = quarantine_schema(source.schema.fields().iter().map(|f| f.name().as_str()));
         let files = TableFiles { schema, partition_by: Vec::new(), files: position.quarantined() };
-        let digest = blake3::hash(serde_json::to_string(&files.files).unwrap_or_default().as_bytes()).to_hex()[..32].to_string();
+        let digest =
+            blake3::hash(serde_json::to_string(&files.files).unwrap_or_default().as_bytes()).to_hex()[..32].to_string();
         let fingerprint = format!("{} {digest}", source.fingerprint);
         if draft.record.tables.get(&table).is_some_and(|entry| entry.fingerprint == fingerprint) {
             return Ok(());

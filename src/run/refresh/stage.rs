@@ -41,7 +41,7 @@ impl Staged {
         refused: Vec<RecordBatch>,
         prefix: &str,
     ) -> Result<()> {
-        let streams = kept.execute_stream_partitioned().await.map_err(crate::engine::error)?;
+        let streams = kept.execute_stream_partitioned().await.map_err(crate::engine::failure)?;
         let table = &self.table;
         let files = write_files(warehouse, &self.model, &table.schema, &table.partition_by, prefix, streams).await?;
         let schema = Arc::clone(&self.quarantine.schema);
@@ -79,7 +79,8 @@ pub(super) async fn stage(
     checks: &Arc<RowChecks>,
 ) -> Result<Staged> {
     let (refused_tx, refused) = mpsc::channel(limits::LANDING_BATCHES);
-    let checked = streams.into_iter().map(|stream| checked(stream, target.schema, checks, refused_tx.clone())).collect();
+    let checked =
+        streams.into_iter().map(|stream| checked(stream, target.schema, checks, refused_tx.clone())).collect();
     // The quarantine's writer ends when the last stream has.
     drop(refused_tx);
     let quarantine = quarantine_of(target.model);
@@ -120,9 +121,9 @@ fn checked(
     let rows = stream.then(move |batch| {
         let (checks, schema, refused) = (Arc::clone(&checks), Arc::clone(&schema_of_rows), refused.clone());
         async move {
-            // Names and nullability as declared: what a plan infers may be stricter.
-            let batch = RecordBatch::try_new(schema, batch?.columns().to_vec())?;
-            let (rows, gone) = checks.split(batch).map_err(|e| DataFusionError::External(Box::new(e)))?;
+            let batch = crate::engine::conform(&batch?, &schema);
+            let split = batch.and_then(|batch| checks.split(batch));
+            let (rows, gone) = split.map_err(|e| DataFusionError::External(Box::new(e)))?;
             if let Some(gone) = gone
                 && refused.send(gone).await.is_err()
             {

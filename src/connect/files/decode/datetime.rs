@@ -39,7 +39,9 @@ impl TimeFormat {
     /// Days since 1970-01-01.
     pub(super) fn date(&self, text: &str) -> Result<i32, String> {
         let date = match &self.format {
-            Some(format) => BrokenDownTime::parse(format, text).and_then(|tm| tm.to_date()).map_err(|_| self.expected("a date"))?,
+            Some(format) => {
+                BrokenDownTime::parse(format, text).and_then(|tm| tm.to_date()).map_err(|_| self.expected("a date"))?
+            }
             None => match iso_date(text.as_bytes()) {
                 Some((date, [])) => date,
                 _ => return Err(self.expected("a date")),
@@ -183,12 +185,28 @@ mod tests {
     fn instants_take_zones_offsets_and_utc() {
         let format = iso_in("America/Sao_Paulo");
         let second = 1_538_352_000_000_000; // 2018-10-01T00:00:00Z
-        for text in ["2018-10-01 00:00:00 UTC", "2018-10-01T00:00Z", "2018-09-30T21:00:00-03:00", "2018-09-30 21:00", "2018-09-30T21:00:00.000000000-0300", "2018-10-01T05:30:00+05:30", "2018-09-30 21:00:00-03"] {
+        for text in [
+            "2018-10-01 00:00:00 UTC",
+            "2018-10-01T00:00Z",
+            "2018-09-30T21:00:00-03:00",
+            "2018-09-30 21:00",
+            "2018-09-30T21:00:00.000000000-0300",
+            "2018-10-01T05:30:00+05:30",
+            "2018-09-30 21:00:00-03",
+        ] {
             assert_eq!(format.instant(text), Ok(second), "{text}");
         }
         assert_eq!(format.instant("2018-10-01T00:00:00.5Z"), Ok(second + 500_000));
         assert!(format.instant("2018-10-01T00:00:00.1234567Z").unwrap_err().contains("6 digits"));
-        for text in ["2018-13-01", "2018-02-30", "2018-10-01T25:00", "2018-10-01T00:00:00.", "yesterday", "2018-10-01T00:00Zulu", ""] {
+        for text in [
+            "2018-13-01",
+            "2018-02-30",
+            "2018-10-01T25:00",
+            "2018-10-01T00:00:00.",
+            "yesterday",
+            "2018-10-01T00:00Zulu",
+            "",
+        ] {
             assert!(format.instant(text).is_err(), "{text}");
         }
     }

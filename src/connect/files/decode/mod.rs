@@ -87,7 +87,8 @@ impl Contract {
             if !self.nullable[index] {
                 for (row, cell) in records.column(index).enumerate() {
                     if cell.is_none() {
-                        reasons[row].get_or_insert_with(|| format!("{}: null, and the column isn't nullable", field.name()));
+                        reasons[row]
+                            .get_or_insert_with(|| format!("{}: null, and the column isn't nullable", field.name()));
                     }
                 }
             }
@@ -144,7 +145,9 @@ impl<'a> TextReader<'a> {
     pub fn new(format: &FileFormat, input: Box<dyn Read + Send>, contract: &'a Contract) -> Result<Self> {
         let records = match format {
             FileFormat::Csv(options) => Records::Csv(Box::new(csv::CsvRecords::new(options, input, &contract.schema)?)),
-            FileFormat::Json(options) => Records::Json(Box::new(json::JsonRecords::new(options, input, &contract.schema))),
+            FileFormat::Json(options) => {
+                Records::Json(Box::new(json::JsonRecords::new(options, input, &contract.schema)))
+            }
             FileFormat::Parquet => return Err(crate::error::Error::internal("Parquet isn't a text format")),
         };
         Ok(Self { records, contract })
@@ -168,4 +171,15 @@ pub(super) fn csv_header(options: &CsvOptions, input: Box<dyn Read + Send>) -> R
 /// Whether text can be read as this type.
 pub(super) fn is_readable(data_type: &DataType) -> bool {
     ColumnReader::new(data_type, None, "UTC", '.').is_ok()
+}
+
+/// Names of columns, and the cells of each record.
+pub type NamedCells = (Vec<String>, Vec<Vec<Option<String>>>);
+
+/// Names and cells of CSV text with a header; an empty unquoted field is null.
+///
+/// # Errors
+/// External: a record with too few or too many fields, or text without a header.
+pub fn csv_cells(text: &str) -> Result<NamedCells> {
+    csv::cells(text)
 }

@@ -37,7 +37,14 @@ pub(in crate::connect::files) fn open(
     if encoding == UTF_8 {
         return Ok(Box::new(rest));
     }
-    Ok(Box::new(Transcoder { input: rest, decoder: encoding.new_decoder(), raw: Vec::new(), out: Vec::new(), at: 0, ended: false }))
+    Ok(Box::new(Transcoder {
+        input: rest,
+        decoder: encoding.new_decoder(),
+        raw: Vec::new(),
+        out: Vec::new(),
+        at: 0,
+        ended: false,
+    }))
 }
 
 fn fill(input: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BinaryViewBuilder, BooleanBuilder, PrimitiveBuilder, StringBuilder, StringViewBuilder,
-};
+use arrow::array::{ArrayRef, BinaryViewBuilder, BooleanBuilder, PrimitiveBuilder, StringBuilder, StringViewBuilder};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
+    Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
 };
 
 use super::datetime::{self, TimeFormat};
@@ -87,7 +85,9 @@ pub fn parse_column<'a>(
             primitive::<TimestampMicrosecondType>(cells, rows, None, |text| reader.time.timestamp(text))
         }
         DataType::Timestamp(_, Some(_)) => {
-            primitive::<TimestampMicrosecondType>(cells, rows, Some(&reader.data_type), |text| reader.time.instant(text))
+            primitive::<TimestampMicrosecondType>(cells, rows, Some(&reader.data_type), |text| {
+                reader.time.instant(text)
+            })
         }
         DataType::BinaryView => binary(cells, rows),
         DataType::Utf8 => {
