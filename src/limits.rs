@@ -97,6 +97,15 @@ pub const SNAPSHOT_TTL: std::time::Duration = std::time::Duration::from_millis(2
 /// Runs that `status` and the system tables look back on.
 pub const LISTED_RUNS: usize = 1000;
 
+/// Rows of a text file that `init --from` goes by: enough to meet a day above the twelfth, few enough to be read at once.
+pub const SAMPLE_ROWS: usize = 10_000;
+
+/// Bytes of a text file that `init --from` goes by, however long its rows are.
+pub const SAMPLE_BYTES: usize = 32 << 20;
+
+/// Columns that `init --from` proposes: beyond, keys of the rows are data rather than names.
+pub const SAMPLE_COLUMNS: usize = 2000;
+
 /// Flight queries that run at once; further ones wait. Each holds memory and file handles for as long as its client reads.
 pub const FLIGHT_RUNNING_QUERIES: usize = 64;
 
