@@ -4,6 +4,8 @@
 mod commits;
 mod flight;
 mod generate;
+mod run;
+mod scratch;
 mod shop_clv;
 mod spec_faults;
 mod tables;
