@@ -108,6 +108,8 @@ pub fn filtered(check: impl FnOnce()) {
     settings.add_filter(r"\b[0-9A-HJKMNP-TV-Z]{26}\b", "[ulid]");
     settings.add_filter(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "[time]");
     settings.add_filter(r"\b\d+\.\ds\b", "[seconds]");
-    settings.add_filter(r"process \d+", "process [pid]");
+    settings.add_filter(r"process: \d+", "process: [pid]");
+    settings.add_filter(r"host: .*", "host: [host]");
+    settings.add_filter(r"c\d{8}-[0-9a-zA-Z-]+\.parquet", "[data file]");
     settings.bind(check);
 }
