@@ -8,6 +8,7 @@ mod generate;
 mod kill;
 mod run;
 mod run_checks;
+mod run_files;
 mod scratch;
 mod shop_clv;
 mod spec_faults;

@@ -114,6 +114,15 @@ fn quarantined_rows_leave_the_table_and_are_kept_with_rule_and_reason() {
 }
 
 #[test]
+fn a_row_that_is_refused_fails_no_other_rule() {
+    let shop = checked("    key: [id]\n    checks: [ { not_null: [id], on_fail: quarantine }, { check: amount > 0 } ]");
+    add(&shop, ",Recife,-5,2020-01-01 00:00:00\n");
+    let seen = shop.exits(0, &["run", "--format", "json"]).json();
+    assert_eq!((&seen[0]["status"], &seen[0]["quarantined"]), (&"ok".into(), &1.into()));
+    assert_eq!(shop.rows(IDS), "1\n2\n");
+}
+
+#[test]
 fn relationships_are_compared_with_another_relation() {
     let products = "
 models:
