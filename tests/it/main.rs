@@ -9,6 +9,7 @@ mod kill;
 mod run;
 mod run_checks;
 mod run_files;
+mod run_query;
 mod scratch;
 mod shop_clv;
 mod spec_faults;
