@@ -52,9 +52,13 @@ impl Error {
         Self::new(ErrorKind::Internal, message)
     }
 
-    /// Adds a fact (`model`, `file`, `commit`…), shown after the message in the order of adding.
+    /// Adds a fact (`model`, `file`, `commit`…), shown after the message in the order of adding; one that is there already
+    /// isn't told twice.
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        self.context.push((key, value.to_string()));
+        let fact = (key, value.to_string());
+        if !self.context.contains(&fact) {
+            self.context.push(fact);
+        }
         self
     }
 

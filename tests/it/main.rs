@@ -1,12 +1,19 @@
 //! The one integration-test binary: a module a subject, so that linking is paid once.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod bad_input;
 mod commits;
 mod flight;
 mod generate;
 mod plan_faults;
 mod plan_project;
 mod plan_runs;
+mod kill;
+mod run;
+mod run_checks;
+mod run_files;
+mod run_query;
+mod scratch;
 mod shop_clv;
 mod spec_faults;
 mod tables;

@@ -181,7 +181,7 @@ impl FilesSource {
         Ok(growing)
     }
 
-    async fn hash(&self, meta: &ObjectMeta) -> Result<String> {
+    pub(super) async fn hash(&self, meta: &ObjectMeta) -> Result<String> {
         if !self.store.is_local {
             let tag = meta.e_tag.clone().or_else(|| meta.version.clone());
             return Ok(tag.unwrap_or_else(|| format!("{}-{}", meta.size, meta.last_modified.timestamp_micros())));

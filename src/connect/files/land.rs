@@ -12,18 +12,19 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
+use object_store::ObjectMeta;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::decode::{CONTRACT_RULE, Contract, TextReader, open_text};
-use super::discover::{Discovery, Found, changed};
+use super::discover::{Discovery, Found, changed, is_same};
 use super::position::{FileEntry, FilesPosition};
 use super::rules::{self, RowRule, Ruled};
 use super::{FilesSource, parquet_file};
 use crate::connect::quarantine;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::limits;
-use crate::spec::types::{FileFormat, OnFail, OnInvalid, TextOptions};
+use crate::spec::types::{AfterTaken, FileFormat, OnFail, OnInvalid, TextOptions};
 use crate::table::{DataFile, Warehouse, write_files};
 
 /// Where and how files are taken in.
@@ -92,9 +93,31 @@ impl FilesSource {
     }
 
     /// Moves or deletes the files of a landing folder as `after` says; to be called after the commit that took them.
-    /// Files that are gone already are fine.
+    /// Files that are gone already are fine; one whose bytes aren't those that were taken is left for the next run.
     pub async fn finish_taken(&self, position: &FilesPosition) -> Result<()> {
-        super::store::finish(&self.store, &self.spec.after, position.files.iter().map(|f| f.path.as_str())).await
+        if self.spec.after == AfterTaken::Keep {
+            return Ok(());
+        }
+        for meta in self.store.list().await? {
+            let path = self.store.shown(&meta.location);
+            if self.is_taken(position, &path, &meta).await? {
+                self.store.finish(&self.spec.after, &meta.location).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_taken(&self, position: &FilesPosition, path: &str, meta: &ObjectMeta) -> Result<bool> {
+        let known = || position.files.iter().filter(|entry| entry.path == path);
+        if known().any(|entry| is_same(entry, meta)) {
+            return Ok(true);
+        }
+        // Sent once more as it was: nothing new, and hashed only where the size fits.
+        if !known().any(|entry| entry.size == meta.size) {
+            return Ok(false);
+        }
+        let hash = self.hash(meta).await?;
+        Ok(known().any(|entry| entry.hash == hash))
     }
 
     async fn take(&self, found: &Found, landing: &Landing<'_>) -> Result<FileEntry> {
@@ -124,7 +147,7 @@ impl FilesSource {
         self.decode_into(found, landing, &mut entry).await?;
         // Bytes that were read while somebody wrote them are nobody's version.
         let now = self.store.head(&found.meta.location).await?;
-        if now.is_none_or(|meta| !super::discover::is_same(&entry, &meta)) {
+        if now.is_none_or(|meta| !is_same(&entry, &meta)) {
             discard(landing, std::slice::from_ref(&entry)).await;
             return Err(changed(&found.path));
         }

@@ -126,28 +126,33 @@ impl FileStore {
     }
 }
 
-/// Moves or deletes files that were taken, by their shown paths.
-pub(super) async fn finish(store: &FileStore, after: &AfterTaken, taken: impl Iterator<Item = &str>) -> Result<()> {
-    for shown in taken {
-        let path = store.path(shown);
+impl FileStore {
+    /// Moves or deletes a file that was taken.
+    pub(super) async fn finish(&self, after: &AfterTaken, taken: &Path) -> Result<()> {
         let done = match after {
-            AfterTaken::Keep => return Ok(()),
-            AfterTaken::Delete => store.store.delete(&path).await,
-            AfterTaken::Move(folder) => {
-                let folder = store.path(folder.trim_end_matches('/'));
-                let target = match path.filename() {
-                    Some(name) => folder.clone().join(name),
-                    None => continue,
-                };
-                store.store.rename(&path, &target).await
-            }
+            AfterTaken::Keep => Ok(()),
+            AfterTaken::Delete => self.store.delete(taken).await,
+            AfterTaken::Move(folder) => self.store.rename(taken, &self.free_name(folder, taken).await?).await,
         };
         match done {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-            Err(e) => return Err(Error::external("a taken file can't be moved away").with("file", shown).caused_by(e)),
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(Error::external("a taken file can't be moved away").with("file", self.shown(taken)).caused_by(e)),
         }
     }
-    Ok(())
+
+    /// The file's own name in `folder`, with a number before its extensions where an earlier file has that name.
+    async fn free_name(&self, folder: &str, taken: &Path) -> Result<Path> {
+        let folder = self.path(folder.trim_end_matches('/'));
+        let name = taken.filename().unwrap_or_default();
+        let (stem, extensions) = name.find('.').map_or((name, ""), |dot| name.split_at(dot));
+        let mut target = folder.clone().join(name);
+        let mut number = 1;
+        while self.head(&target).await?.is_some() {
+            number += 1;
+            target = folder.clone().join(format!("{stem}-{number}{extensions}"));
+        }
+        Ok(target)
+    }
 }
 
 /// The store of a URL, and the part of it before the path: `s3://bucket/`.

@@ -67,7 +67,8 @@ impl RowChecks {
         &self.quarantine_schema
     }
 
-    /// Splits a batch into the rows that stay and those that go to quarantine, counting failures of every rule.
+    /// Splits a batch into the rows that stay and those that go to quarantine, counting failures of every rule. Refused rows
+    /// are no part of the table: rules that warn or fail are about the rows that stay.
     pub(in crate::run) fn split(&self, batch: RecordBatch) -> Result<(RecordBatch, Option<RecordBatch>)> {
         let mut refused: Vec<Option<usize>> = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
@@ -83,17 +84,27 @@ impl RowChecks {
                 for row in fails.values().set_indices() {
                     refused[row].get_or_insert(index);
                 }
+        for (index, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.on_fail == OnFail::Quarantine) {
+            let Some(fails) = rule.count(&batch)? else { continue };
+            refused.resize(batch.num_rows(), None);
+            for row in fails.values().set_indices() {
+                refused[row].get_or_insert(index);
             }
         }
-        if refused.is_empty() {
-            return Ok((batch, None));
+        let (accepted, quarantined) = if refused.is_empty() {
+            (batch, None)
+        } else {
+            let keep = BooleanArray::from_iter(refused.iter().map(|rule| Some(rule.is_none())));
+            let accepted = filter_record_batch(&batch, &keep).external("can't filter a batch")?;
+            let rows = filter_record_batch(&batch, &boolean::not(&keep).external("can't filter a batch")?)
+                .external("can't filter a batch")?;
+            let rules: Vec<&str> = refused.iter().flatten().map(|rule| self.rules[*rule].name.as_str()).collect();
+            (accepted, Some(quarantine_rows(&rows, &rules, &self.run, &self.quarantine_schema)?))
+        };
+        for rule in self.rules.iter().filter(|rule| rule.on_fail != OnFail::Quarantine) {
+            rule.count(&accepted)?;
         }
-        let keep = BooleanArray::from_iter(refused.iter().map(|rule| Some(rule.is_none())));
-        let accepted = filter_record_batch(&batch, &keep).external("can't filter a batch")?;
-        let rows = filter_record_batch(&batch, &boolean::not(&keep).external("can't filter a batch")?)
-            .external("can't filter a batch")?;
-        let rules: Vec<&str> = refused.iter().flatten().map(|rule| self.rules[*rule].name.as_str()).collect();
-        Ok((accepted, Some(quarantine_rows(&rows, &rules, &self.run, &self.quarantine_schema)?)))
+        Ok((accepted, quarantined))
     }
 
     /// What each rule came to.
@@ -110,6 +121,17 @@ impl RowChecks {
             })
             .filter(|outcome| outcome.check != KEY_NOT_NULL || outcome.failing_rows > 0)
             .collect()
+    }
+}
+
+impl RowRule {
+    /// Counts the rows that fail, keeps one to show, and says which they are, if any.
+    fn count(&self, batch: &RecordBatch) -> Result<Option<BooleanArray>> {
+        let Some(fails) = failing_rows(&self.expr, batch)? else { return Ok(None) };
+        self.failing.fetch_add(fails.true_count() as u64, Ordering::Relaxed);
+        let first = fails.values().set_indices().next().unwrap_or(0);
+        self.sample.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| describe_row(batch, first));
+        Ok(Some(fails))
     }
 }
 

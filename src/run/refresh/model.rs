@@ -56,7 +56,7 @@ impl Refresh<'_> {
         if let Err(error) = result {
             outcome.status = "failed".into();
             outcome.reason = super::first_line(&error);
-            (outcome.inserted, outcome.updated, outcome.deleted) = (0, 0, 0);
+            (outcome.inserted, outcome.updated, outcome.deleted, outcome.quarantined) = (0, 0, 0, 0);
             self.failed(&model.name, &error);
         }
         outcome.seconds = started.elapsed().as_secs_f64();
@@ -168,7 +168,9 @@ impl Refresh<'_> {
         outcome: &mut ModelOutcome,
     ) -> Result<()> {
         let model = work.model;
-        self.refuse_unrelated(work, staged, draft, outcome).await?;
+        self.refuse_unrelated(work, staged, draft).await?;
+        // Rows, not failures: one row may fail several rules.
+        outcome.quarantined = staged.quarantine.files.iter().map(|file| file.rows).sum();
         let provider = parquet_table(&self.warehouse, &model.name, staged.table.clone(), self.zone())?;
         let mut checked = rules.outcomes();
         checked.extend(self.table_checks(work, provider, false).await?);
@@ -262,13 +264,7 @@ impl Refresh<'_> {
     }
 
     /// Moves rows without a partner to quarantine, for relationships that say so.
-    async fn refuse_unrelated(
-        &self,
-        work: &Work<'_>,
-        staged: &mut Staged,
-        draft: &Draft,
-        outcome: &mut ModelOutcome,
-    ) -> Result<()> {
+    async fn refuse_unrelated(&self, work: &Work<'_>, staged: &mut Staged, draft: &Draft) -> Result<()> {
         let model = work.model;
         for check in model.checks.iter().filter(|check| check.on_fail() == OnFail::Quarantine) {
             let CheckTest::Relationship { column, to_relation, to_column } = &check.test else { continue };
@@ -280,7 +276,6 @@ impl Refresh<'_> {
                 continue;
             }
             let refused = checks.quarantined(&split.unrelated, check.name(), &self.run, &staged.quarantine.schema)?;
-            outcome.quarantined += split.unrelated.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
             staged.replace(&self.warehouse, split.related, refused, &draft.prefix()).await?;
         }
         Ok(())
@@ -335,8 +330,8 @@ impl Refresh<'_> {
                         outcome.warnings += check.failing_rows;
                         self.observer.warned(&describe(&check));
                     }
-                    "quarantine" => outcome.quarantined += check.failing_rows,
-                    _ => drop(failed.get_or_insert_with(|| describe(&check))),
+                    "quarantine" => {}
+                    _ => drop(failed.get_or_insert_with(|| describe_failure(&check))),
                 }
             }
             self.checks.push(check);
@@ -362,7 +357,12 @@ impl Work<'_> {
 
 /// `daily_sales: the check revenue >= 0 failed on 3 rows, such as day=…`
 pub(super) fn describe(check: &CheckOutcome) -> String {
+    format!("{}: {}", check.model, describe_failure(check))
+}
+
+/// The same where the model is told anyway.
+pub(super) fn describe_failure(check: &CheckOutcome) -> String {
     let rows = if check.failing_rows == 1 { "row" } else { "rows" };
     let sample = check.sample.as_ref().map(|s| format!(", such as {s}")).unwrap_or_default();
-    format!("{}: the check `{}` failed on {} {rows}{sample}", check.model, check.check, check.failing_rows)
+    format!("the check `{}` failed on {} {rows}{sample}", check.check, check.failing_rows)
 }

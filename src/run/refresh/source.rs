@@ -161,7 +161,7 @@ impl<'a> Refresh<'a> {
         for mut check in outcomes {
             check.model = name.to_string();
             if check.status == "failed" && on_fail_is(source, &check.check, OnFail::Fail) {
-                failed.get_or_insert_with(|| super::model::describe(&check));
+                failed.get_or_insert_with(|| super::model::describe_failure(&check));
             } else if check.status == "failed" {
                 self.observer.warned(&super::model::describe(&check));
             }

@@ -1,0 +1,165 @@
+//! `tidemill run` and its companions as a user meets them: the real program, folders of files, exit codes and what is printed.
+
+use std::fs;
+
+use crate::scratch::{Scratch, filtered};
+
+const SALES: &str = "
+pipeline: sales
+sources:
+  orders:
+    connector: files
+    path: data/orders/*.csv
+    format: csv
+    settle: 0s
+    columns:
+      id: { type: bigint, nullable: false }
+      city: text
+      amount: \"decimal(12, 2)\"
+models:
+  big_orders:
+    sql: select id, city, amount from orders where amount >= 10
+    key: [id]
+  cities:
+    sql: select city, count(*) as orders, sum(amount) as revenue from big_orders group by city
+    key: [city]
+    tags: [report]
+  counted:
+    sql: select count(*) as orders from orders
+";
+
+const MONDAY: &str = "id,city,amount\n1,Recife,10.00\n2,Natal,5.50\n3,Recife,20.25\n";
+const TUESDAY: &str = "id,city,amount\n4,Natal,11.00\n";
+
+fn shop() -> Scratch {
+    let shop = Scratch::new(SALES);
+    shop.write("data/orders/1.csv", MONDAY);
+    shop
+}
+
+const CITIES: &str = "select * from cities order by city";
+
+#[test]
+fn a_first_run_makes_every_table_and_a_second_has_nothing_to_do() {
+    let shop = shop();
+    let first = shop.exits(0, &["run"]);
+    filtered(|| insta::assert_snapshot!("first_run", first.out));
+    assert_eq!(shop.rows(CITIES), "Recife,2,30.25\n");
+    assert_eq!(shop.rows("select orders from counted"), "3\n");
+    let table = |name: &str| shop.path(&format!("warehouse/{name}/_delta_log/00000000000000000000.json")).is_file();
+    for name in ["big_orders", "cities", "counted", "big_orders_quarantine", "orders_quarantine"] {
+        assert!(table(name), "{name} isn't a Delta table");
+    }
+    let second = shop.exits(0, &["run"]);
+    filtered(|| insta::assert_snapshot!("second_run", second.out));
+    assert_eq!(shop.rows(CITIES), "Recife,2,30.25\n");
+}
+
+#[test]
+fn a_snapshot_source_is_the_files_there_are_now() {
+    let shop = shop();
+    shop.exits(0, &["run"]);
+
+    shop.write("data/orders/2.csv", TUESDAY);
+    let added = shop.exits(0, &["run", "--format", "json"]).json();
+    assert_eq!((&added[0]["inserted"], &added[0]["updated"], &added[0]["deleted"]), (&1.into(), &0.into(), &0.into()));
+    assert_eq!(shop.rows(CITIES), "Natal,1,11.00\nRecife,2,30.25\n");
+
+    shop.write("data/orders/1.csv", "id,city,amount\n1,Recife,12.00\n9,Belo Horizonte,99.00\n");
+    let changed = shop.exits(0, &["run", "--format", "json"]).json();
+    assert_eq!((&changed[0]["inserted"], &changed[0]["updated"], &changed[0]["deleted"]), (&1.into(), &1.into(), &1.into()));
+    assert_eq!(shop.rows(CITIES), "Belo Horizonte,1,99.00\nNatal,1,11.00\nRecife,1,12.00\n");
+
+    shop.remove("data/orders/2.csv");
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows(CITIES), "Belo Horizonte,1,99.00\nRecife,1,12.00\n");
+
+    let path = shop.path("data/orders/1.csv");
+    let later = fs::metadata(&path).unwrap().modified().unwrap() + std::time::Duration::from_secs(90);
+    fs::File::options().append(true).open(&path).unwrap().set_modified(later).unwrap();
+    let touched = shop.statuses(0, &[]);
+    assert_eq!(touched, ["big_orders nothing", "cities nothing", "counted nothing"]);
+}
+
+#[test]
+fn two_files_with_the_same_bytes_are_two_files() {
+    let shop = shop();
+    shop.write("data/orders/copy.csv", "id,city,amount\n1,Recife,10.00\n");
+    shop.write("data/orders/copy2.csv", "id,city,amount\n1,Recife,10.00\n");
+    shop.tidemill(&["run", "counted"]);
+    assert_eq!(shop.rows("select orders from counted"), "5\n");
+    let plan = shop.exits(0, &["plan"]);
+    assert!(plan.out.contains("copy2.csv"), "{}", plan.out);
+}
+
+#[test]
+fn json_lines_have_exactly_the_promised_keys() {
+    let shop = shop();
+    let keys = |args: &[&str]| {
+        let lines = shop.exits(0, args).json();
+        assert_eq!(lines.len(), 3);
+        lines.iter().map(|l| l.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(",")).collect::<Vec<_>>()
+    };
+    let plan = "model,change,incremental,strategy,operators,reason,rebuild";
+    assert_eq!(keys(&["plan", "--format", "json"]), [plan; 3]);
+    let run = "model,status,strategy,reason,inserted,updated,deleted,quarantined,warnings,version,seconds";
+    assert_eq!(keys(&["run", "--format", "json"]), [run; 3]);
+    assert_eq!(keys(&["run", "--format", "json"]), [run; 3], "with nothing to do");
+    assert_eq!(keys(&["plan", "--format", "json"]), [plan; 3]);
+}
+
+#[test]
+fn quiet_prints_nothing_unless_something_fails() {
+    let shop = shop();
+    for _ in 0..2 {
+        let seen = shop.exits(0, &["run", "--quiet"]);
+        assert_eq!((seen.out.as_str(), seen.err.as_str()), ("", ""));
+    }
+    shop.remove("data/orders/1.csv");
+    let seen = shop.exits(3, &["run", "--quiet"]);
+    assert!(seen.err.contains("data/orders/*.csv"), "{}", seen.err);
+}
+
+#[test]
+fn a_full_refresh_reads_and_computes_everything_again() {
+    let shop = shop();
+    shop.exits(0, &["run"]);
+    let again = shop.exits(0, &["run", "--full-refresh", "--format", "json"]).json();
+    assert!(again.iter().all(|m| m["strategy"] != "none"), "{again:?}");
+    assert_eq!(shop.rows(CITIES), "Recife,2,30.25\n");
+}
+
+#[test]
+fn selectors_choose_models() {
+    let shop = shop();
+    assert_eq!(shop.statuses(0, &["counted"]), ["counted ok"]);
+    assert_eq!(shop.statuses(0, &["+cities"]), ["big_orders ok", "cities ok"]);
+    assert_eq!(shop.statuses(0, &["tag:report"]), ["cities nothing"]);
+    assert_eq!(shop.statuses(0, &["source:orders+", "--exclude", "counted"]), ["big_orders nothing", "cities nothing"]);
+    assert_eq!(shop.statuses(0, &["-s", "pipeline:sales,counted"]), ["counted nothing"]);
+    let unknown = shop.exits(2, &["run", "citties"]);
+    insta::assert_snapshot!("unknown_selector", unknown.err);
+    assert_eq!(unknown.out, "");
+}
+
+#[test]
+fn changed_sql_computes_its_model_again() {
+    let shop = shop();
+    shop.exits(0, &["run"]);
+    let sql = SALES.replace("amount >= 10", "amount >= 5");
+    shop.write("pipelines/sales.yaml", sql);
+    let plan = shop.exits(0, &["plan", "--format", "json"]).json();
+    assert_eq!(plan.iter().map(|m| m["change"].as_str().unwrap()).collect::<Vec<_>>(), ["changed", "unchanged", "unchanged"]);
+    assert_eq!(shop.statuses(0, &["state:modified+"]), ["big_orders ok", "cities ok"]);
+    assert_eq!(shop.rows(CITIES), "Natal,1,5.50\nRecife,2,30.25\n");
+}
+
+#[test]
+fn a_model_that_reads_the_clock_goes_by_the_runs_instant() {
+    let shop = shop();
+    shop.write("pipelines/clock.yaml", "models:\n  today:\n    sql: select current_date as day, now() as at\n");
+    shop.exits(0, &["run", "today", "--now", "2020-02-29T12:30:00Z"]);
+    assert_eq!(shop.rows("select day, at from today"), "2020-02-29,2020-02-29T12:30:00Z\n");
+    shop.exits(0, &["run", "today", "--now", "2020-03-01T00:00:00Z"]);
+    assert_eq!(shop.rows("select day from today"), "2020-03-01\n");
+}

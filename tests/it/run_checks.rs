@@ -1,0 +1,198 @@
+//! Rules and what failing them does: to the rows, to the table, to what depends on it, to the exit code.
+
+use crate::scratch::{Scratch, filtered};
+
+/// `orders` of one CSV, `checked` over it with these lines of YAML, `after` over that, and `apart` which reads `orders` alone.
+fn checked(lines: &str) -> Scratch {
+    let shop = Scratch::new(&format!(
+        "
+pipeline: sales
+sources:
+  orders:
+    connector: files
+    path: data/*.csv
+    format: csv
+    settle: 0s
+    columns: {{ id: bigint, city: text, amount: bigint, at: timestamp }}
+models:
+  checked:
+    sql: select id, city, amount, at from orders
+{lines}
+  after:
+    sql: select count(*) as n, sum(amount) as amount from checked
+  apart:
+    sql: select count(*) as n from orders
+"
+    ));
+    shop.write("data/1.csv", "id,city,amount,at\n1,Recife,10,2020-01-01 00:00:00\n2,Natal,20,2020-01-02 00:00:00\n");
+    shop
+}
+
+/// Adds rows in a second file.
+fn add(shop: &Scratch, rows: &str) {
+    shop.write("data/2.csv", format!("id,city,amount,at\n{rows}"));
+}
+
+const IDS: &str = "select id from checked order by id";
+
+/// Runs a good state, then one that breaks the rule; everything but `apart` stays.
+fn fails(lines: &str, rows: &str, said: &str) {
+    let shop = checked(lines);
+    shop.exits(0, &["run"]);
+    add(&shop, rows);
+    let seen = shop.exits(1, &["run", "--format", "json"]);
+    assert!(seen.err.contains(said), "{said} isn't in: {}", seen.err);
+    let statuses: Vec<_> = seen.json().iter().map(|m| m["status"].as_str().unwrap().to_string()).collect();
+    assert_eq!(statuses, ["failed", "skipped", "ok"], "{lines}");
+    assert_eq!(shop.rows(IDS), "1\n2\n", "{lines}: the last good version stays");
+    assert_eq!(shop.rows("select n, amount from after"), "2,30\n");
+    assert_eq!(shop.rows("select n from apart"), "3\n");
+    assert_eq!(shop.statuses(1, &[])[0], "checked failed", "{lines}: it fails again while nothing changes");
+    add(&shop, "3,Recife,30,2020-01-01 00:00:00\n");
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows(IDS), "1\n2\n3\n", "{lines}: good rows are published again");
+    assert_eq!(shop.rows("select n, amount from after"), "3,60\n");
+}
+
+#[test]
+fn a_failed_expression_keeps_the_last_version() {
+    fails("    checks: [ amount > 0 ]", "3,Recife,-5,2020-01-01 00:00:00\n", "the check `amount > 0` failed on 1 row");
+}
+
+#[test]
+fn a_key_that_repeats_or_is_null_keeps_the_last_version() {
+    fails("    key: [id]", "2,Recife,5,2020-01-01 00:00:00\n", "`key_unique` failed on 1 row");
+    fails("    key: [id]", ",Recife,5,2020-01-01 00:00:00\n", "`key_not_null` failed on 1 row");
+}
+
+#[test]
+fn rules_on_columns_fail_too() {
+    let row = "3,Natal,20,2020-01-01 00:00:00\n";
+    fails("    checks: [ { unique: [amount] } ]", row, "failed on 1 row");
+    fails("    checks: [ { not_null: [city] } ]", "3,,20,2020-01-01 00:00:00\n", "failed on 1 row");
+    let values = "    checks: [ { accepted_values: { column: city, values: [Recife, Natal] } } ]";
+    fails(values, "3,Olinda,20,2020-01-01 00:00:00\n", "failed on 1 row");
+}
+
+#[test]
+fn null_passes_every_rule_but_not_null() {
+    let shop = checked("    checks: [ amount > 0, { accepted_values: { column: city, values: [Recife, Natal] } }, { unique: [amount, city] } ]");
+    add(&shop, "3,,,\n4,,,\n");
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows(IDS), "1\n2\n3\n4\n");
+}
+
+#[test]
+fn a_warning_is_counted_and_told_and_fails_nothing() {
+    let shop = checked("    checks: [ { name: sane, check: amount < 15, on_fail: warn } ]");
+    add(&shop, "3,Recife,99,2020-01-01 00:00:00\n");
+    let seen = shop.exits(0, &["run", "--format", "json"]);
+    assert_eq!(seen.json()[0]["warnings"], 2);
+    filtered(|| insta::assert_snapshot!("warned", seen.err));
+    assert_eq!(shop.rows(IDS), "1\n2\n3\n");
+    assert_eq!(
+        shop.rows("select model, \"check\", on_fail, status, failing_rows from shop.tidemill.check_results"),
+        "checked,sane,warn,failed,2\n"
+    );
+}
+
+#[test]
+fn quarantined_rows_leave_the_table_and_are_kept_with_rule_and_reason() {
+    let shop = checked("    key: [id]\n    checks: [ { name: paid, check: amount > 0, on_fail: quarantine }, { not_null: [city], on_fail: quarantine } ]");
+    add(&shop, "3,Recife,-5,2020-01-01 00:00:00\n4,,7,2020-01-01 00:00:00\n5,,-7,\n");
+    let seen = shop.exits(0, &["run", "--format", "json"]).json();
+    assert_eq!((&seen[0]["quarantined"], &seen[0]["inserted"]), (&3.into(), &2.into()));
+    assert_eq!(shop.rows("select n, amount from after"), "2,30\n", "dependents see accepted rows only");
+    insta::assert_snapshot!(
+        "quarantined",
+        shop.rows("select id, city, amount, at, _rule, _reason, _source_file, _run is not null as run from checked_quarantine order by id")
+    );
+    add(&shop, "3,Recife,5,2020-01-01 00:00:00\n");
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select count(*) from checked_quarantine"), "0\n", "what is mended leaves the quarantine");
+    assert_eq!(shop.rows(IDS), "1\n2\n3\n");
+}
+
+#[test]
+fn a_row_that_is_refused_fails_no_other_rule() {
+    let shop = checked("    key: [id]\n    checks: [ { not_null: [id], on_fail: quarantine }, { check: amount > 0 } ]");
+    add(&shop, ",Recife,-5,2020-01-01 00:00:00\n");
+    let seen = shop.exits(0, &["run", "--format", "json"]).json();
+    assert_eq!((&seen[0]["status"], &seen[0]["quarantined"]), (&"ok".into(), &1.into()));
+    assert_eq!(shop.rows(IDS), "1\n2\n");
+}
+
+#[test]
+fn relationships_are_compared_with_another_relation() {
+    let products = "
+models:
+  cities:
+    sql: select 'Recife' as city union all select 'Natal'
+";
+    for (on_fail, code) in [("fail", 1), ("warn", 0), ("quarantine", 0)] {
+        let shop = checked(&format!(
+            "    checks: [ {{ relationships: {{ column: city, to: cities.city }}, on_fail: {on_fail} }} ]"
+        ));
+        shop.write("pipelines/cities.yaml", products);
+        shop.exits(0, &["run"]);
+        add(&shop, "3,Olinda,1,2020-01-01 00:00:00\n4,,1,2020-01-01 00:00:00\n");
+        let seen = shop.exits(code, &["run"]);
+        assert_eq!(shop.rows(IDS), match on_fail {
+            "fail" => "1\n2\n",
+            "warn" => "1\n2\n3\n4\n",
+            _ => "1\n2\n4\n",
+        }, "{on_fail}: {}", seen.err);
+        let refused = shop.rows("select id, city from checked_quarantine");
+        assert_eq!(refused, if on_fail == "quarantine" { "3,Olinda\n" } else { "" });
+    }
+}
+
+#[test]
+fn freshness_goes_by_the_runs_instant_even_if_nothing_changed() {
+    let shop = checked("    checks: [ { freshness: { column: at, within: 1d } } ]");
+    shop.exits(0, &["run", "--now", "2020-01-03T00:00:00Z"]);
+    let stale = shop.exits(1, &["run", "--now", "2020-01-03T00:00:01Z"]);
+    filtered(|| insta::assert_snapshot!("stale", stale.err));
+    assert_eq!(shop.rows(IDS), "1\n2\n");
+    shop.exits(0, &["run", "--now", "2020-01-02T12:00:00Z"]);
+}
+
+#[test]
+fn a_source_rule_stops_its_readers_or_quarantines_rows() {
+    let source = |on_fail: &str| {
+        let shop = checked("    key: [id]");
+        let yaml = std::fs::read_to_string(shop.path("pipelines/sales.yaml")).unwrap();
+        let rule = format!("    checks: [ {{ name: paid, check: amount > 0, on_fail: {on_fail} }} ]\nmodels:");
+        shop.write("pipelines/sales.yaml", yaml.replace("models:", &rule));
+        shop.exits(0, &["run"]);
+        add(&shop, "3,Recife,-5,2020-01-01 00:00:00\n4,Recife,5,2020-01-01 00:00:00\n");
+        shop
+    };
+    let failing = source("fail");
+    assert_eq!(failing.statuses(1, &[]), ["checked skipped", "after skipped", "apart skipped"]);
+    assert_eq!(failing.rows(IDS), "1\n2\n");
+
+    let warned = source("warn");
+    warned.exits(0, &["run"]);
+    assert_eq!(warned.rows(IDS), "1\n2\n3\n4\n");
+
+    let quarantined = source("quarantine");
+    quarantined.exits(0, &["run"]);
+    assert_eq!(quarantined.rows(IDS), "1\n2\n4\n");
+    assert_eq!(
+        quarantined.rows("select id, amount, _rule, _source_file, _source_row from orders_quarantine"),
+        "3,-5,paid,data/2.csv,1\n"
+    );
+}
+
+#[test]
+fn a_row_that_makes_a_model_fail_keeps_its_last_version() {
+    let shop = checked("    key: [id]");
+    shop.write("pipelines/ratio.yaml", "models:\n  ratio:\n    sql: select id, 100 / amount as share from orders\n");
+    shop.exits(0, &["run"]);
+    add(&shop, "3,Recife,0,2020-01-01 00:00:00\n");
+    let seen = shop.exits(3, &["run"]);
+    filtered(|| insta::assert_snapshot!("division_by_zero", format!("{}---\n{}", seen.out, seen.err)));
+    assert_eq!(shop.rows("select id from ratio order by id"), "1\n2\n");
+    assert_eq!(shop.rows(IDS), "1\n2\n3\n");
+}

@@ -1,0 +1,198 @@
+//! Reading what runs made: formats, earlier versions, history, health, and a server that follows other processes.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use arrow::ipc::reader::{FileReader, StreamReader};
+
+use crate::scratch::{Scratch, filtered};
+
+const PIPELINE: &str = "
+pipeline: sales
+sources:
+  orders:
+    connector: files
+    path: data/*.csv
+    format: csv
+    settle: 0s
+    columns: { id: bigint, note: text, amount: \"decimal(12, 2)\", at: timestamptz, day: date }
+models:
+  kept:
+    sql: select * from orders
+    key: [id]
+";
+
+const FIRST: &str = "id,note,amount,at,day\n1,\"a, \"\"b\"\"\",1.50,2020-01-31T23:30:00Z,2020-01-31\n2,\"\",,,\n";
+const KEPT: &str = "select * from kept order by id";
+
+fn shop() -> Scratch {
+    let shop = Scratch::new(PIPELINE);
+    shop.write("data/1.csv", FIRST);
+    shop.exits(0, &["run"]);
+    shop
+}
+
+/// A second version: one row more.
+fn add(shop: &Scratch) {
+    shop.write("data/2.csv", "id,note,amount,at,day\n3,new,3,,\n");
+    shop.exits(0, &["run"]);
+}
+
+#[test]
+fn each_format_holds_the_same_rows() {
+    let shop = shop();
+    let text = |format: &str| shop.exits(0, &["query", "--format", format, KEPT]).out;
+    insta::assert_snapshot!("formats", format!("{}---\n{}---\n{}", text("csv"), text("json"), text("table")));
+    assert_eq!(shop.exits(0, &["query", KEPT]).out, text("table"), "a table unless told otherwise");
+
+    let stream = shop.command(&["query", "--format", "arrow", KEPT]).output().unwrap().stdout;
+    let rows: usize = StreamReader::try_new(stream.as_slice(), None).unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+    assert_eq!(rows, 2);
+    shop.exits(0, &["query", KEPT, "-o", "out.arrow"]);
+    let file = FileReader::try_new(fs::File::open(shop.path("out.arrow")).unwrap(), None).unwrap();
+    assert_eq!(file.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 2);
+    for name in ["out.csv", "out.jsonl"] {
+        assert_eq!(shop.exits(0, &["query", KEPT, "-o", name]).out, "");
+        let format = if name == "out.csv" { "csv" } else { "json" };
+        assert_eq!(fs::read_to_string(shop.path(name)).unwrap(), text(format));
+    }
+    let piped = shop.command(&["query", "--format", "parquet", KEPT]).output().unwrap().stdout;
+    shop.write("again.parquet", piped);
+    let again = Scratch::new("sources:\n  again: { connector: files, path: ./again.parquet, format: parquet, settle: 0s }\nmodels:\n  m:\n    sql: select * from again\n");
+    fs::copy(shop.path("again.parquet"), again.path("again.parquet")).unwrap();
+    assert_eq!(again.exits(0, &["show", "m", "--format", "csv"]).out, text("csv"), "through Parquet and back");
+
+    shop.write("q.sql", KEPT);
+    assert_eq!(shop.exits(0, &["query", "-f", "q.sql"]).out, text("table"));
+    let untold = shop.exits(2, &["query", KEPT, "-o", "out.xyz"]);
+    assert!(untold.err.contains("--format"), "{}", untold.err);
+}
+
+#[test]
+fn earlier_versions_stay_readable() {
+    let shop = shop();
+    let between = now();
+    thread::sleep(Duration::from_millis(20));
+    add(&shop);
+    let count = |of: &str| shop.rows(&format!("select count(*) from kept {of}"));
+    assert_eq!(count(""), "3\n");
+    assert_eq!(count("version as of 0"), "2\n");
+    assert_eq!(count("version as of 1"), "3\n");
+    assert_eq!(count(&format!("timestamp as of '{between}'")), "2\n");
+    assert_eq!(shop.rows("select n.id from kept n left join kept version as of 0 o on n.id = o.id where o.id is null"), "3\n");
+    let at = |time: &str| shop.tidemill(&["query", "--format", "csv", "--at", time, "select count(*) from kept"]);
+    assert_eq!(at(&between).out, "count(*)\n2\n");
+    assert_eq!(at(&now()).out, "count(*)\n3\n");
+    for refused in [
+        shop.tidemill(&["query", "select count(*) from kept version as of 7"]),
+        shop.tidemill(&["query", "select count(*) from kept version as of -1"]),
+        shop.tidemill(&["query", "select count(*) from kept timestamp as of '2001-01-01T00:00:00Z'"]),
+        at("2001-01-01T00:00:00Z"),
+    ] {
+        assert!(refused.code == 2 || refused.code == 3, "{} {}", refused.out, refused.err);
+        assert_eq!(refused.out, "", "never the present rows");
+    }
+    let late = shop.tidemill(&["query", "select count(*) from kept version as of 7"]);
+    filtered(|| insta::assert_snapshot!("version_too_new", late.err));
+}
+
+/// The wall clock, RFC 3339.
+fn now() -> String {
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
+
+#[test]
+fn queries_change_nothing() {
+    let shop = shop();
+    for sql in [
+        "create table t as select 1",
+        "drop table kept",
+        "insert into kept select * from kept",
+        "delete from kept",
+        "create external table x stored as csv location '/etc/passwd'",
+        "copy kept to 'x.csv'",
+        "set datafusion.execution.batch_size = 1",
+        "select 1; select 2",
+    ] {
+        let seen = shop.exits(2, &["query", sql]);
+        assert_eq!(seen.out, "", "{sql}");
+        assert!(!seen.err.is_empty(), "{sql}");
+    }
+    assert_eq!(shop.rows("select count(*) from kept"), "2\n");
+    assert!(!shop.path("x.csv").exists());
+    let unknown = shop.exits(2, &["query", "select idd from kept"]);
+    insta::assert_snapshot!("query_unknown_column", unknown.err);
+}
+
+#[test]
+fn runs_and_status_tell_what_was() {
+    let shop = shop();
+    let runs = shop.exits(0, &["runs", "--format", "json"]).json();
+    assert_eq!(runs.len(), 1);
+    shop.exits(0, &["status", "--max-age", "1h"]);
+    thread::sleep(Duration::from_millis(1100));
+    shop.exits(1, &["status", "--max-age", "1s"]);
+    shop.exits(0, &["run"]);
+    shop.exits(0, &["status", "--max-age", "1h"]);
+
+    shop.write("data/2.csv", "id,note,amount,at,day\n1,twice,3,,\n");
+    shop.exits(1, &["run"]);
+    let status = shop.exits(1, &["status", "--format", "json"]).json();
+    assert_eq!((&status[0]["model"], &status[0]["status"], &status[0]["rows"]), (&"kept".into(), &"failed".into(), &2.into()));
+    assert_eq!(shop.exits(0, &["runs", "--limit", "2", "--format", "json"]).json().len(), 2);
+    assert_eq!(shop.rows("select status, count(*) from shop.tidemill.runs group by 1 order by 1"), "failed,1\nok,2\n");
+    shop.remove("data/2.csv");
+    shop.exits(0, &["run"]);
+    shop.exits(0, &["status"]);
+}
+
+#[test]
+fn the_schema_of_the_yaml_is_json() {
+    let shop = shop();
+    let schema: serde_json::Value = serde_json::from_str(&shop.exits(0, &["schema"]).out).unwrap();
+    assert!(schema["$schema"].is_string() && schema.to_string().contains("on_invalid"));
+}
+
+/// A server that ends with the test.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    fn start(shop: &Scratch) -> Self {
+        let mut child = shop.command(&["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().rsplit(' ').next().unwrap().to_string();
+        assert!(url.starts_with("grpc://127.0.0.1:"), "{line}");
+        Self { child, url }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_server_sees_commits_of_other_processes_within_a_second() {
+    let shop = shop();
+    let server = Server::start(&shop);
+    let remote = |sql: &str| shop.tidemill(&["query", "--url", &server.url, "--format", "csv", sql]);
+    assert_eq!(remote(KEPT).out, shop.exits(0, &["query", "--format", "csv", KEPT]).out, "the same bytes as a local query");
+    add(&shop);
+    let committed = Instant::now();
+    while remote("select count(*) from kept").out != "count(*)\n3\n" {
+        assert!(committed.elapsed() < Duration::from_secs(1), "the new commit isn't seen");
+    }
+    assert_eq!(remote("select count(*) from kept version as of 0").out, "count(*)\n2\n");
+    let unknown = remote("select idd from kept");
+    assert_eq!((unknown.code, unknown.out.as_str()), (2, ""), "{}", unknown.err);
+    assert_eq!(remote("drop table kept").code, 2);
+    assert_eq!(remote("select * from orders").code, 2, "sources aren't served unless they say so");
+}
