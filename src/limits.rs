@@ -15,3 +15,6 @@ pub const MEMORY_CONSUMERS_NAMED: usize = 3;
 
 /// Bytes of spilled rows on disk at once, over all plans of a process: a runaway join ends before most disks are full.
 pub const SPILL_BYTES: u64 = 512 << 30;
+
+/// Rows of a printed table that decide its columns' widths: more than anyone reads, and little memory.
+pub const TABLE_MEASURED_ROWS: usize = 10_000;

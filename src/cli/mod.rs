@@ -1,1 +1,3 @@
 //! One file a command; prints, never decides.
+
+pub mod output;

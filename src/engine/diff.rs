@@ -45,7 +45,7 @@ const WEIGHT: &str = "weight";
 /// # Errors
 /// As [`execute`]; usage if `new` lacks a key column.
 pub async fn diff(ctx: &SessionContext, old: LogicalPlan, new: LogicalPlan, key: &[String]) -> Result<Changes> {
-    let schema = Schema::from(new.schema().as_arrow().clone());
+    let schema = new.schema().as_arrow();
     if let Some(missing) = key.iter().find(|k| schema.field_with_name(k).is_err()) {
         return Err(Error::usage(format!("key column {missing} isn't a column of the relation")));
     }
