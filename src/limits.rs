@@ -3,18 +3,147 @@
 /// Rows in a batch that a decoder or a plan hands on: large enough to spread per-batch cost, small enough for the cache.
 pub const BATCH_ROWS: usize = 8192;
 
-/// Share of the machine's (or the container's) memory that plans may use, in percent: the rest is for the system's file
-/// cache, decoders, network buffers and what operators don't account for.
-pub const ENGINE_MEMORY_PERCENT: u64 = 60;
+/// Bytes read at once from a file: enough to hide the cost of a call.
+pub const READ_BYTES: usize = 256 * 1024;
 
-/// Least memory that plans get by default, in bytes: below it, even small sorts of wide rows would spill.
-pub const MEMORY_FLOOR_BYTES: u64 = 64 << 20;
+/// Bytes of one record of a text file: an unclosed quote must not swallow memory.
+pub const RECORD_BYTES: usize = 16 * 1024 * 1024;
 
-/// Consumers that an out-of-memory error names: enough to see the culprit, few enough to read.
-pub const MEMORY_CONSUMERS_NAMED: usize = 3;
+/// Bytes of stack of a worker thread: planning deep SQL recurses, more so in debug builds.
+pub const THREAD_STACK_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes of spilled rows on disk at once, over all plans of a process: a runaway join ends before most disks are full.
-pub const SPILL_BYTES: u64 = 512 << 30;
+/// Requests to the warehouse's store in flight from one call: enough to hide an object store's latency, few enough for a disk.
+pub const CONCURRENT_REQUESTS: usize = 16;
 
-/// Rows of a printed table that decide its columns' widths: more than anyone reads, and little memory.
-pub const TABLE_MEASURED_ROWS: usize = 10_000;
+/// Bytes after which a data file is closed and the next begun: large enough for scans, small enough to rewrite.
+pub const DATA_FILE_BYTES: usize = 128 << 20;
+
+/// Rows in a row group: the unit that readers skip and share among cores.
+pub const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// Encoded bytes that one stream may keep in unfinished row groups over all its open files; beyond, the largest is finished.
+pub const WRITE_BUFFER_BYTES: usize = 128 << 20;
+
+/// Files that one stream keeps open, one a partition value; beyond, the one with the most bytes is closed.
+pub const OPEN_FILES: usize = 256;
+
+/// Bytes of rows that one stream holds back before it opens a file: what ends sooner goes into one file with the others.
+pub const SMALL_STREAM_BYTES: usize = 8 << 20;
+
+/// Batches between a file's decoder and its writer: both stay busy, memory stays small.
+pub const LANDING_BATCHES: usize = 4;
+
+/// Percent of the machine's memory that plans share; the rest is for decoding, encoding, the system and its file cache.
+pub const MEMORY_PERCENT: u64 = 60;
+
+/// Largest users of memory that an out-of-memory error names.
+pub const REPORTED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::MIN.saturating_add(2);
+
+/// Windows of a `hop` that one row may stand in: each is a copy of the row.
+pub const HOP_WINDOWS: i128 = 1000;
+
+/// Depth of a YAML file in nested lists and mappings: deeper ones are generated or hostile, and dropping a tree recurses.
+pub const YAML_DEPTH_MAX: usize = 64;
+
+/// Values of a YAML file with its aliases written out: a few lines of aliases can stand for billions of values.
+pub const YAML_NODES_MAX: usize = 1_000_000;
+
+/// Defaults within defaults of `${A:-${B:-…}}`: more is a mistake, and reading them recurses.
+pub const VARIABLE_DEPTH_MAX: usize = 8;
+
+/// Rows of generated events made and written as one piece: enough to spread the cost of a piece, few enough that the pieces
+/// in flight, two a core, stay under 100 MB.
+pub const GENERATED_EVENTS_PER_CHUNK: u64 = 65_536;
+
+/// Orders made and written as one piece, each with its customer, items, payments and review: about 8 MB of text.
+pub const GENERATED_ORDERS_PER_CHUNK: usize = 16_384;
+
+/// Orders held at once while they are sorted by time, 16 bytes each. Customers are played again for each such window.
+pub const GENERATED_ORDERS_PER_WINDOW: u64 = 4_000_000;
+
+/// Customers played from one random stream.
+pub const GENERATED_CUSTOMERS_PER_CHUNK: u64 = 16_384;
+
+/// Orders of one generated customer at most: a bound on one customer's work, far above what rates give.
+pub const GENERATED_ORDERS_PER_CUSTOMER: u16 = 1_000;
+
+/// Pieces in flight for each core: one made while another waits to be written.
+pub const GENERATED_CHUNKS_PER_CORE: usize = 2;
+
+/// Products of a generated shop at most: the catalog is held in memory, about 100 bytes each.
+pub const GENERATED_PRODUCTS_MAX: u64 = 500_000;
+
+/// Tries of one Delta commit that others keep getting ahead of. Only followers of the same pipeline write our tables.
+pub const DELTA_COMMIT_TRIES: usize = 10;
+
+/// How long a table's log, and the files that it no longer names, are kept, as Delta writes it.
+pub const DELTA_LOG_RETENTION: &str = "interval 7 days";
+
+/// How long commit records and files that nothing names any longer are kept: as long as the tables' logs.
+pub const RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Tables that follow a record at the same time: each is a few small requests.
+pub const FOLLOWED_TABLES: usize = 8;
+
+/// How often a waiting process looks whether a lease has become free: soon enough for a person, rare enough for a store.
+pub const LEASE_POLL: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Tries to swap a lease that others swap at the same time.
+pub const LEASE_SWAP_TRIES: usize = 10;
+
+/// Runs that the history keeps, one small file each.
+pub const RUNS_KEPT: usize = 2000;
+
+/// How long a look at the commits serves further queries: many queries cost one look, and each is fresh within a second.
+pub const SNAPSHOT_TTL: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Runs that `status` and the system tables look back on.
+pub const LISTED_RUNS: usize = 1000;
+
+/// Flight queries that run at once; further ones wait. Each holds memory and file handles for as long as its client reads.
+pub const FLIGHT_RUNNING_QUERIES: usize = 64;
+
+/// Seconds that a Flight query waits for its turn before it is refused: below the minute at which clients give up.
+pub const FLIGHT_QUEUE_SECONDS: u64 = 30;
+
+/// Flight statements announced but not yet fetched, and prepared statements, of each kind. A pinned one keeps its snapshot alive.
+pub const FLIGHT_OPEN_STATEMENTS: usize = 4096;
+
+/// Seconds until a Flight statement that wasn't fetched is forgotten: a client fetches at once.
+pub const FLIGHT_STATEMENT_TTL_SECONDS: u64 = 300;
+
+/// Seconds until an unused prepared statement is forgotten: a tool left open over a working day keeps its own.
+pub const FLIGHT_PREPARED_TTL_SECONDS: u64 = 12 * 3600;
+
+/// Seconds until the options of an unused client session are forgotten.
+pub const FLIGHT_SESSION_TTL_SECONDS: u64 = 12 * 3600;
+
+/// Client sessions with options of their own; beyond, the oldest goes.
+pub const FLIGHT_SESSIONS: usize = 4096;
+
+/// Rows of parameters bound to one prepared statement: each runs the query once more.
+pub const FLIGHT_PARAMETER_ROWS: usize = 1024;
+
+/// Bytes of a message from a client (SQL, parameters).
+pub const FLIGHT_REQUEST_BYTES: usize = 16 << 20;
+
+/// Bytes of data in a message to a client: gRPC libraries refuse 4 MiB by default; headers need some.
+pub const FLIGHT_MESSAGE_BYTES: usize = 2 << 20;
+
+/// Batches of a query made ahead of the network: enough to overlap the two, few enough that a slow client costs little.
+pub const FLIGHT_BATCHES_AHEAD: usize = 4;
+
+/// Seconds that a running query may stand still because its client reads nothing; a grid left open must not hold its place for ever.
+pub const FLIGHT_IDLE_READER_SECONDS: u64 = 600;
+
+/// Seconds that running queries get to finish at shutdown.
+pub const FLIGHT_DRAIN_SECONDS: u64 = 10;
+
+/// Seconds between pings on a quiet connection, so that a client that vanished is noticed.
+pub const FLIGHT_PING_SECONDS: u64 = 30;
+
+/// Characters of an error's text sent to a client: gRPC puts it into a header, and headers are limited to 8 KiB in places.
+pub const FLIGHT_ERROR_CHARS: usize = 2000;
+
+/// Queries that the log of a server keeps, the newest ones.
+pub const LOGGED_QUERIES: usize = 1000;

@@ -1,3 +1,7 @@
 //! The `tidemill` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tidemill::cli::run(std::env::args_os())
+}

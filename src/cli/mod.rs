@@ -1,3 +1,82 @@
-//! One file a command; prints, never decides.
+//! The command line: one file a command. Reads arguments, calls the layer that decides, prints, maps to exit codes.
 
+mod args;
+mod generate;
+mod init;
+mod interrupt;
+mod open;
 pub mod output;
+mod plan;
+mod query;
+mod run;
+mod runs;
+mod schema;
+mod serve;
+mod show;
+mod status;
+mod test;
+mod validate;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::error::Result;
+use crate::limits;
+use args::{Cli, Command};
+
+/// Exit code of a command that ran to its end.
+pub(crate) type Exit = u8;
+
+/// Parses `args`, runs the command, and returns the exit code of DESIGN's table.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing fails only where the terminal is gone; there is nobody to tell then.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    crate::telemetry::init(cli.global.log_format.into(), cli.global.verbose);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(limits::THREAD_STACK_BYTES)
+        .build();
+    let code = match runtime {
+        Ok(runtime) => {
+            let code = runtime.block_on(execute(cli));
+            // Detached reads of a dropped query must not hold the process.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => {
+            eprintln!("error: can't start the runtime: {error}");
+            3
+        }
+    };
+    ExitCode::from(code)
+}
+
+async fn execute(cli: Cli) -> Exit {
+    let global = cli.global;
+    let result: Result<Exit> = match cli.command {
+        Command::Init(args) => init::execute(&args),
+        Command::Validate(args) => validate::execute(&global, &args).await,
+        Command::Show(args) => show::execute(&global, &args).await,
+        Command::Plan(args) => plan::execute(&global, &args).await,
+        Command::Run(args) => run::execute(&global, &args).await,
+        Command::Query(args) => query::execute(&global, &args).await,
+        Command::Serve(args) => serve::execute(&global, &args).await,
+        Command::Test(args) => test::execute(&global, &args).await,
+        Command::Runs(args) => runs::execute(&global, &args).await,
+        Command::Status(args) => status::execute(&global, &args).await,
+        Command::Generate(args) => generate::execute(&args),
+        Command::Schema => schema::execute(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        error.exit_code()
+    })
+}

@@ -1,9 +1,13 @@
-//! How one relation differs from another, counted. Streams and spills; knows nothing of tables or versions.
+//! How one version of a relation differs from another, counted. Streams and spills; knows nothing of files.
+
+use std::sync::Arc;
 
 use arrow::array::{Array, Int64Array, RecordBatch};
 use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, Schema};
+use datafusion::catalog::TableProvider;
 use datafusion::common::{Column, ScalarValue};
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, expr::TryCast, lit, when};
@@ -12,22 +16,21 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{Error, Result};
 
-use super::execute::{RowStream, execute, execute_merged};
-use super::failure;
+use super::{RowStream, execute, failure, rows};
 
-/// Rows that stand between two relations.
+/// Rows that came, changed and went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Rows that are only in the new one: by key if there is one, else by multiplicity.
+    /// Rows that are only in the new version: by key if there is one, else by multiplicity.
     pub inserted: u64,
     /// Keys in both whose other columns differ. Zero without a key.
     pub updated: u64,
-    /// Rows that are only in the old one.
+    /// Rows that are only in the old version.
     pub deleted: u64,
 }
 
 impl Changes {
-    /// Whether the relations are equal.
+    /// Whether the versions hold the same rows.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -35,32 +38,47 @@ impl Changes {
 
 const WEIGHT: &str = "weight";
 
-/// Counts what changes `old` into `new`. `key` columns are unique in each; without them both are bags.
+/// Counts what changes `old` into `new` in `columns`, a part of `new`'s. `key`, a part of `columns`, is unique in each; without
+/// it both are bags.
 ///
 /// Columns are matched by name; one that `old` lacks counts as null there, one of another type is read as `new`'s, and as null
 /// where that can't be. Nulls equal nulls, NaN equals NaN, and −0 equals 0. Memory is that of the session's pool: what
-/// doesn't fit is spilled. Relations that hold the same rows in the same order, or that only grew at the end, are compared by
+/// doesn't fit is spilled. Versions that hold the same rows in the same order, or that only grew at the end, are compared by
 /// one pass over both without any state.
 ///
 /// # Errors
-/// As [`execute`]; usage if `new` lacks a key column.
-pub async fn diff(ctx: &SessionContext, old: LogicalPlan, new: LogicalPlan, key: &[String]) -> Result<Changes> {
-    let schema = new.schema().as_arrow();
-    if let Some(missing) = key.iter().find(|k| schema.field_with_name(k).is_err()) {
+/// External, when a version can't be read or memory and disk don't suffice; usage if `new` lacks a column or `columns` a key.
+pub async fn diff(
+    ctx: &SessionContext,
+    old: Arc<dyn TableProvider>,
+    new: Arc<dyn TableProvider>,
+    columns: &[String],
+    key: &[String],
+) -> Result<Changes> {
+    if let Some(missing) = key.iter().find(|k| !columns.contains(k)) {
         return Err(Error::usage(format!("key column {missing} isn't a column of the relation")));
     }
     // Key columns first, so that their positions are known after columns are numbered.
-    let (keys, others): (Vec<_>, Vec<_>) = schema.fields().iter().partition(|f| key.contains(f.name()));
-    let columns: Vec<_> = keys.into_iter().chain(others).map(|f| (f.name().clone(), f.data_type().clone())).collect();
-    let old = aligned(old, &columns)?;
-    let new = aligned(new, &columns)?;
+    let (keys, others): (Vec<_>, Vec<_>) = columns.iter().partition(|c| key.contains(c));
+    let schema = new.schema();
+    let typed = keys.into_iter().chain(others).map(|name| match schema.field_with_name(name) {
+        Ok(field) => Ok((name.clone(), field.data_type().clone())),
+        Err(_) => Err(Error::usage(format!("{name} isn't a column of the relation"))),
+    });
+    let typed = typed.collect::<Result<Vec<_>>>()?;
+    let old = aligned(scan("old", old)?, &typed)?;
+    let new = aligned(scan("new", new)?, &typed)?;
 
     match compare_in_order(ctx, &old, &new).await? {
         InOrder::Equal => Ok(Changes::default()),
         InOrder::Grew(rows) => Ok(Changes { inserted: rows, ..Changes::default() }),
         InOrder::Shrank(rows) => Ok(Changes { deleted: rows, ..Changes::default() }),
-        InOrder::Differs => count_changes(ctx, old, new, key.len(), columns.len()).await,
+        InOrder::Differs => count_changes(ctx, old, new, key.len(), typed.len()).await,
     }
+}
+
+fn scan(name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+    LogicalPlanBuilder::scan(name, provider_as_source(table), None).and_then(LogicalPlanBuilder::build).map_err(failure)
 }
 
 /// `plan` with just `columns`, named by their positions.
@@ -140,8 +158,9 @@ struct Rows {
 
 impl Rows {
     async fn of(ctx: &SessionContext, plan: &LogicalPlan) -> Result<Self> {
-        let execution = execute(ctx, plan).await?;
-        Ok(Self { stream: stream::iter(execution.partitions).flatten().boxed(), batch: None })
+        let partitions = execute(ctx, plan.clone()).await?;
+        let batches = stream::iter(partitions).flatten().map(|batch| batch.map_err(failure));
+        Ok(Self { stream: batches.boxed(), batch: None })
     }
 
     /// Rows at hand; zero only at the end.
@@ -215,8 +234,8 @@ async fn count_changes(
         })
         .and_then(LogicalPlanBuilder::build)
         .map_err(failure)?;
-    let (_, mut rows) = execute_merged(ctx, &counted).await?;
-    let batch = rows.try_next().await?.ok_or_else(|| Error::internal("counting changes gave no row"))?;
+    let (_, mut counts) = rows(ctx, counted, None).await?;
+    let batch = counts.try_next().await?.ok_or_else(|| Error::internal("counting changes gave no row"))?;
     let at = |c: usize| -> Result<u64> {
         let counts = batch.column(c).as_any().downcast_ref::<Int64Array>();
         let counts = counts.ok_or_else(|| Error::internal("counting changes gave no integers"))?;
@@ -238,10 +257,9 @@ fn weighted(plan: LogicalPlan, columns: usize, weight: i64) -> Result<LogicalPla
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Float64Array, StringArray};
-    use datafusion::datasource::{MemTable, provider_as_source};
+    use datafusion::datasource::{MemTable, ViewTable};
     use datafusion::prelude::SessionConfig;
     use proptest::prelude::*;
 
@@ -252,32 +270,34 @@ mod tests {
         SessionContext::new_with_config(SessionConfig::new().with_target_partitions(3).with_batch_size(2))
     }
 
-    fn scan(batches: Vec<RecordBatch>, partitions: usize) -> LogicalPlan {
+    fn table(batches: Vec<RecordBatch>, partitions: usize) -> Arc<dyn TableProvider> {
         let schema = batches[0].schema();
         let mut parts = vec![Vec::new(); partitions];
         for (at, batch) in batches.into_iter().enumerate() {
             parts[at % partitions].push(batch);
         }
-        let table = Arc::new(MemTable::try_new(schema, parts).unwrap());
-        LogicalPlanBuilder::scan("Any Table", provider_as_source(table), None).unwrap().build().unwrap()
+        Arc::new(MemTable::try_new(schema, parts).unwrap())
     }
 
     /// Rows of (K, v): the key is upper case on purpose, names must not be folded.
     type Row = (Option<i64>, Option<f64>);
 
-    fn rows(rows: &[Row], partitions: usize) -> LogicalPlan {
+    fn relation(rows: &[Row], partitions: usize) -> Arc<dyn TableProvider> {
         let batch = |rows: &[Row]| {
             let keys: ArrayRef = Arc::new(rows.iter().map(|r| r.0).collect::<Int64Array>());
             let values: ArrayRef = Arc::new(rows.iter().map(|r| r.1).collect::<Float64Array>());
             RecordBatch::try_from_iter_with_nullable([("K", keys, true), ("v", values, true)]).unwrap()
         };
         let batches = rows.chunks(3).map(batch).collect::<Vec<_>>();
-        scan(if batches.is_empty() { vec![batch(&[])] } else { batches }, partitions)
+        table(if batches.is_empty() { vec![batch(&[])] } else { batches }, partitions)
     }
 
     async fn changes(old: &[Row], new: &[Row], key: &[&str]) -> Changes {
-        let key: Vec<String> = key.iter().map(|k| k.to_string()).collect();
-        diff(&session(), rows(old, 2), rows(new, 1), &key).await.unwrap()
+        diff(&session(), relation(old, 2), relation(new, 1), &names(&["K", "v"]), &names(key)).await.unwrap()
+    }
+
+    fn names(of: &[&str]) -> Vec<String> {
+        of.iter().map(|name| name.to_string()).collect()
     }
 
     fn counts(inserted: u64, updated: u64, deleted: u64) -> Changes {
@@ -319,23 +339,29 @@ mod tests {
     }
 
     fn aligned_rows(of: &[Row]) -> LogicalPlan {
-        aligned(rows(of, 1), &[("K".into(), DataType::Int64), ("v".into(), DataType::Float64)]).unwrap()
+        aligned(
+            scan("old", relation(of, 1)).unwrap(),
+            &[("K".into(), DataType::Int64), ("v".into(), DataType::Float64)],
+        )
+        .unwrap()
     }
 
     #[tokio::test]
     async fn columns_are_matched_by_name_and_read_as_the_new_type() {
-        let table = |columns: Vec<(&str, ArrayRef)>| scan(vec![RecordBatch::try_from_iter(columns).unwrap()], 1);
+        let one = |columns: Vec<(&str, ArrayRef)>| table(vec![RecordBatch::try_from_iter(columns).unwrap()], 1);
         let text = |values: [&'static str; 2]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
         let numbers = |values: [i64; 2]| Arc::new(Int64Array::from(values.to_vec())) as ArrayRef;
-        let key = ["k".to_string()];
-        let old = || table(vec![("v", text(["10", "x"])), ("gone", numbers([7, 8])), ("k", numbers([1, 2]))]);
-        let new = table(vec![("k", numbers([2, 1])), ("v", numbers([20, 10]))]);
-        assert_eq!(diff(&session(), old(), new, &key).await.unwrap(), counts(0, 1, 0));
-        let widened = table(vec![("k", numbers([1, 2])), ("v", text(["10", "x"])), ("more", numbers([0, 0]))]);
-        assert_eq!(diff(&session(), old(), widened, &key).await.unwrap(), counts(0, 2, 0));
-        let keyless = table(vec![("v", text(["a", "b"]))]);
-        let error = diff(&session(), old(), keyless, &key).await.unwrap_err();
+        let (ctx, key) = (session(), names(&["k"]));
+        let old = || one(vec![("v", text(["10", "x"])), ("gone", numbers([7, 8])), ("k", numbers([1, 2]))]);
+        let new = one(vec![("k", numbers([2, 1])), ("v", numbers([20, 10]))]);
+        assert_eq!(diff(&ctx, old(), new, &names(&["k", "v"]), &key).await.unwrap(), counts(0, 1, 0));
+        let widened = || one(vec![("k", numbers([1, 2])), ("v", text(["10", "x"])), ("more", numbers([0, 0]))]);
+        assert_eq!(diff(&ctx, old(), widened(), &names(&["v", "more", "k"]), &key).await.unwrap(), counts(0, 2, 0));
+        assert_eq!(diff(&ctx, old(), widened(), &names(&["v", "k"]), &key).await.unwrap(), counts(0, 0, 0));
+        let error = diff(&ctx, old(), widened(), &names(&["v"]), &key).await.unwrap_err();
         assert!(error.to_string().contains("key column k"), "{error}");
+        let error = diff(&ctx, old(), widened(), &names(&["gone"]), &[]).await.unwrap_err();
+        assert!(error.to_string().contains("gone isn't a column"), "{error}");
     }
 
     #[tokio::test]
@@ -345,14 +371,16 @@ mod tests {
             .with_runtime_env(runtime(40 << 20).unwrap())
             .build();
         let ctx = SessionContext::new_with_state(state);
-        let made = async |sql: &str| ctx.state().create_logical_plan(sql).await.unwrap();
+        let made = async |sql: &str| -> Arc<dyn TableProvider> {
+            Arc::new(ViewTable::new(ctx.state().create_logical_plan(sql).await.unwrap(), None))
+        };
         let old = made("select value as k, repeat('x', 60) || value as v from generate_series(1, 300000)").await;
         let new = made(
             "select value as k, repeat(case when value % 3 = 0 then 'y' else 'x' end, 60) || value as v
              from generate_series(1, 300010) order by k desc",
         )
         .await;
-        let found = diff(&ctx, old, new, &["k".to_string()]).await.unwrap();
+        let found = diff(&ctx, old, new, &names(&["k", "v"]), &names(&["k"])).await.unwrap();
         assert_eq!(found, counts(10, 100_000, 0));
     }
 

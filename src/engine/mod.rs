@@ -1,11 +1,74 @@
 //! Runs canonical plans and compares relations. Knows no connector and no warehouse.
 
-pub mod diff;
-pub mod execute;
+mod diff;
 mod failure;
-pub mod runtime;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{ExecutionPlanProperties, execute_stream_partitioned};
+use datafusion::prelude::SessionContext;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 
 pub use diff::{Changes, diff};
-pub use execute::{Execution, RowStream, execute, execute_merged};
 pub use failure::failure;
-pub use runtime::{default_memory_bytes, runtime};
+
+use crate::error::{Result, ResultExt};
+use crate::limits;
+
+/// Rows of a result, in batches. Dropping it stops the work behind it.
+pub type RowStream = BoxStream<'static, Result<RecordBatch>>;
+
+/// The rows of a plan as one stream, a sort's order kept; at most `limit` of them.
+///
+/// # Errors
+/// When the plan can't be made physical. Errors of rows come in the stream.
+pub async fn rows(ctx: &SessionContext, plan: LogicalPlan, limit: Option<usize>) -> Result<(SchemaRef, RowStream)> {
+    let mut frame = ctx.execute_logical_plan(plan).await.map_err(failure)?;
+    if limit.is_some() {
+        frame = frame.limit(0, limit).map_err(failure)?;
+    }
+    let stream = frame.execute_stream().await.map_err(failure)?;
+    let schema = stream.schema();
+    Ok((schema, stream.map(|batch| batch.map_err(failure)).boxed()))
+}
+
+/// The rows of a plan, one stream a partition; to be read at the same time, or the slowest holds the others.
+///
+/// # Errors
+/// External, when the plan can't be made physical. Errors of rows come in the streams.
+pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<Vec<SendableRecordBatchStream>> {
+    let frame = ctx.execute_logical_plan(plan).await.map_err(failure)?;
+    let task = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await.map_err(failure)?;
+    tracing::debug!(partitions = plan.output_partitioning().partition_count(), "executing a plan");
+    execute_stream_partitioned(plan, task).map_err(failure)
+}
+
+/// A runtime whose plans share `memory_bytes` and spill to disk beyond.
+pub fn runtime(memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
+    let pool = TrackConsumersPool::new(FairSpillPool::new(memory_bytes), limits::REPORTED_CONSUMERS);
+    RuntimeEnvBuilder::new()
+        .with_memory_pool(Arc::new(pool))
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory))
+        .build_arc()
+        .external("the engine's memory can't be set up")
+}
+
+/// The share of this machine's memory that plans may use.
+pub fn default_memory_bytes() -> usize {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let total = system.cgroup_limits().map_or(system.total_memory(), |limits| limits.total_memory);
+    usize::try_from(total / 100 * limits::MEMORY_PERCENT).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,18 +2,35 @@
 //!
 //! Knows no connector, no warehouse and no file.
 
-use std::collections::HashMap;
+mod check;
+mod clock;
+mod dialect;
+mod model;
+mod params;
+mod project;
+mod query;
+mod relation;
+pub mod select;
+mod session;
+mod sql;
+mod sql_fault;
+pub mod types;
+mod windows;
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::SessionContext;
 
 use crate::error::Result;
 use crate::spec::fault::Fault;
-use crate::spec::types::{CheckSpec, OnFail, Project, Refresh, SourceSpec};
+use crate::spec::types::{CheckSpec, OnFail, Refresh, SourceSpec};
+
+pub use project::plan_project;
+pub use query::{At, TimeTravel, query, relations_of};
+pub use relation::{RelationTable, bind, source_relation};
+pub use session::{MAIN_SCHEMA, session};
 
 /// Hidden columns of every source, last in its schema, in this order; `select *` doesn't show them.
 /// `_source_file text, _source_row bigint, _topic text, _partition integer, _offset bigint, _ingested_at timestamptz`.
@@ -54,6 +71,10 @@ pub struct PlannedSource {
     pub schema: SchemaRef,
     /// Rules.
     pub checks: Vec<PlannedCheck>,
+    /// `deduplicate` over a placeholder scan of the raw rows, where the source says so; see [`source_relation`].
+    pub relation_plan: Option<LogicalPlan>,
+    /// Hash of contract and rules: rows taken in under another one are taken in again.
+    pub fingerprint: String,
 }
 
 /// A model with its bound plan.
@@ -64,6 +85,8 @@ pub struct PlannedModel {
     pub pipeline: String,
     /// Sources and models that the SQL reads, sorted, once each.
     pub inputs: Vec<String>,
+    /// Sources and models that only its checks read.
+    pub check_inputs: Vec<String>,
     /// Bound, unoptimized; scans are [`RelationTable`]s, see [`bind`]. Parameters are in, the clock is not.
     pub plan: LogicalPlan,
     /// Columns of the result, as stored.
@@ -80,6 +103,8 @@ pub struct PlannedModel {
     pub checks: Vec<PlannedCheck>,
     /// When it is refreshed.
     pub refresh: Refresh,
+    /// Whether Flight clients see it.
+    pub serve: bool,
     /// Hash of the canonical plan, types, parameters, zone, key, partitioning, checks and function versions.
     pub fingerprint: String,
     /// How it is maintained and why, for `plan`.
@@ -141,22 +166,4 @@ pub enum CheckTest {
         /// Microseconds.
         within_us: i64,
     },
-}
-
-/// Plans the whole project and reports every fault. The plan is there even with faults: of the models without one.
-pub async fn plan_project(project: &Project, schemas: &dyn SchemaSource) -> (Plan, Vec<Fault>) {
-    let _ = (project, schemas);
-    (Plan { sources: vec![], models: vec![] }, vec![])
-}
-
-/// A session that plans and runs at `clock`: the project's SQL dialect, functions, fixed optimizer rules.
-pub fn session(project: &Project, clock: &Clock) -> SessionContext {
-    let _ = (project, clock);
-    SessionContext::new()
-}
-
-/// Replaces each placeholder scan by the relation of its name. Every input must be in `relations`.
-pub fn bind(plan: &LogicalPlan, relations: &HashMap<String, Arc<dyn TableProvider>>) -> Result<LogicalPlan> {
-    let _ = relations;
-    Ok(plan.clone())
 }

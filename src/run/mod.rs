@@ -1,1 +1,14 @@
 //! A project at work: leases, commits, followers, refreshes, history.
+
+pub mod commit;
+pub mod failpoint;
+pub mod follow;
+pub mod history;
+pub mod lease;
+pub mod outlook;
+pub mod preview;
+pub mod process;
+pub mod project;
+pub mod reader;
+pub mod refresh;
+pub mod schedule;

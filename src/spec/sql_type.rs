@@ -1,5 +1,9 @@
 //! The SQL types of a column contract and their Arrow types. Parses text; knows no DataFusion.
 
+use std::fmt;
+
+use arrow::datatypes::{DataType, TimeUnit};
+
 /// A column's SQL type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SqlType {
@@ -29,4 +33,126 @@ pub enum SqlType {
     Timestamp,
     /// `timestamptz`: an instant in microseconds
     TimestampTz,
+}
+
+/// Names of types as they are told to users.
+pub(super) const NAMES: [&str; 13] = [
+    "boolean",
+    "smallint",
+    "integer",
+    "bigint",
+    "real",
+    "double",
+    "decimal",
+    "text",
+    "bytea",
+    "date",
+    "time",
+    "timestamp",
+    "timestamptz",
+];
+
+impl SqlType {
+    /// Reads a type's name, case aside, with the usual synonyms.
+    ///
+    /// # Errors
+    /// What is wrong with it and a hint.
+    pub fn parse(text: &str) -> Result<Self, (String, Option<String>)> {
+        let lower = text.trim().to_lowercase();
+        let (name, arguments) = match lower.split_once('(') {
+            Some((name, rest)) => match rest.strip_suffix(')') {
+                Some(arguments) => (name.trim(), Some(arguments)),
+                None => return Err((format!("`{text}` lacks its closing parenthesis"), None)),
+            },
+            None => (lower.as_str(), None),
+        };
+        let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
+        let plain = match name.as_str() {
+            "decimal" | "numeric" => return decimal(text, arguments),
+            "boolean" | "bool" => Self::Boolean,
+            "smallint" | "int2" => Self::SmallInt,
+            "integer" | "int" | "int4" => Self::Integer,
+            "bigint" | "int8" => Self::BigInt,
+            "real" | "float4" => Self::Real,
+            "double" | "double precision" | "float8" | "float" => Self::Double,
+            "text" | "varchar" | "string" | "char" | "character varying" => Self::Text,
+            "bytea" | "bytes" | "binary" | "blob" => Self::Bytea,
+            "date" => Self::Date,
+            "time" => Self::Time,
+            "timestamp" | "datetime" | "timestamp without time zone" => Self::Timestamp,
+            "timestamptz" | "timestamp with time zone" => Self::TimestampTz,
+            _ => {
+                let near = crate::spec::nearest(&name, NAMES).map(|near| format!("did you mean `{near}`?"));
+                return Err((
+                    format!("expected a SQL type, found `{text}`"),
+                    near.or_else(|| Some(format!("types are {}", NAMES.join(", ")))),
+                ));
+            }
+        };
+        match arguments {
+            None => Ok(plain),
+            Some(_) if plain == Self::Text => Err((
+                format!("text has no length here, found `{text}`"),
+                Some("write `text`; a check can limit the length".into()),
+            )),
+            Some(_) => Err((format!("`{plain}` takes no arguments"), Some(format!("write `{plain}`")))),
+        }
+    }
+
+    /// The Arrow type in memory; `zone` is the project's.
+    pub fn to_arrow(&self, zone: &str) -> DataType {
+        match self {
+            Self::Boolean => DataType::Boolean,
+            Self::SmallInt => DataType::Int16,
+            Self::Integer => DataType::Int32,
+            Self::BigInt => DataType::Int64,
+            Self::Real => DataType::Float32,
+            Self::Double => DataType::Float64,
+            Self::Decimal(precision, scale) => DataType::Decimal128(*precision, *scale),
+            Self::Text => DataType::Utf8View,
+            Self::Bytea => DataType::BinaryView,
+            Self::Date => DataType::Date32,
+            Self::Time => DataType::Time64(TimeUnit::Microsecond),
+            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into())),
+        }
+    }
+}
+
+fn decimal(text: &str, arguments: Option<&str>) -> Result<SqlType, (String, Option<String>)> {
+    let hint = || Some("write it as \"decimal(12, 2)\": digits in all, digits after the point".to_string());
+    let Some(arguments) = arguments else {
+        return Err((format!("`{text}` lacks its precision and scale"), hint()));
+    };
+    let numbers: Vec<Option<u8>> = arguments.split(',').map(|n| n.trim().parse().ok()).collect();
+    let (precision, scale) = match numbers.as_slice() {
+        [Some(precision)] => (*precision, 0),
+        [Some(precision), Some(scale)] => (*precision, *scale),
+        _ => return Err((format!("expected decimal(precision, scale), found `{text}`"), hint())),
+    };
+    if !(1..=38).contains(&precision) || scale > precision {
+        return Err((format!("a decimal has 1 to 38 digits, no more of them after the point, found `{text}`"), hint()));
+    }
+    Ok(SqlType::Decimal(precision, i8::try_from(scale).unwrap_or(0)))
+}
+
+impl fmt::Display for SqlType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::Boolean => "boolean",
+            Self::SmallInt => "smallint",
+            Self::Integer => "integer",
+            Self::BigInt => "bigint",
+            Self::Real => "real",
+            Self::Double => "double",
+            Self::Decimal(precision, scale) => return write!(f, "decimal({precision}, {scale})"),
+            Self::Text => "text",
+            Self::Bytea => "bytea",
+            Self::Date => "date",
+            Self::Time => "time",
+            Self::Timestamp => "timestamp",
+            Self::TimestampTz => "timestamptz",
+        };
+        f.write_str(name)
+    }
 }

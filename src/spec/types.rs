@@ -305,6 +305,50 @@ pub enum CheckKind {
     },
 }
 
+impl CheckKind {
+    /// The rule without its place: changes exactly when what it demands does.
+    pub fn text(&self) -> String {
+        let names = |columns: &[Located<String>]| columns.iter().map(|c| c.value.as_str()).collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Expression(sql) => sql.text.clone(),
+            Self::Unique(columns) => format!("unique({})", names(columns)),
+            Self::NotNull(columns) => format!("not_null({})", names(columns)),
+            Self::AcceptedValues { column, values } => format!("accepted_values({}, {values:?})", column.value),
+            Self::Relationships { column, to_relation, to_column } => {
+                format!("relationships({}, {}.{})", column.value, to_relation.value, to_column.value)
+            }
+            Self::Freshness { column, within } => format!("freshness({}, {within:?})", column.value),
+        }
+    }
+}
+
+impl SourceSpec {
+    /// How its values are read, without places: changes exactly when the same bytes could give other rows.
+    pub fn connector_text(&self) -> String {
+        let ConnectorSpec::Files(files) = &self.connector;
+        let text = |options: &TextOptions| {
+            let value = |located: &Option<Located<String>>| located.as_ref().map(|l| l.value.clone());
+            format!(
+                "{:?} {:?} {:?} {:?} {}",
+                value(&options.timestamp_format),
+                value(&options.timestamp_zone),
+                value(&options.encoding),
+                options.null_values,
+                options.decimal_separator
+            )
+        };
+        let format = match &files.format {
+            FileFormat::Parquet => "parquet".to_string(),
+            FileFormat::Json(options) => format!("json {}", text(options)),
+            FileFormat::Csv(csv) => {
+                format!("csv {} {} {} {:?} {}", csv.delimiter, csv.header, csv.quote, csv.escape, text(&csv.text))
+            }
+        };
+        let formats = self.columns.iter().map(|c| c.timestamp_format.as_ref().map_or("", |f| f.value.as_str()));
+        format!("{format} {:?}", formats.collect::<Vec<_>>())
+    }
+}
+
 /// `on_fail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFail {

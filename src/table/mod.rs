@@ -1,5 +1,19 @@
 //! The warehouse: object store, data files, Delta tables, reading at a version. Knows no model and no source.
 
+pub mod delta;
+pub mod garbage;
+mod local;
+mod partition;
+mod scan;
+mod stats;
+mod store;
+pub mod types;
+mod writer;
+
+pub use scan::parquet_table;
+pub use store::{BOOKKEEPING, Put};
+pub use writer::{from_datafusion, write_files};
+
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -8,7 +22,7 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 /// Where tables and bookkeeping live.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Warehouse {
     /// The store, rooted so that `root` is the warehouse.
     pub store: Arc<dyn ObjectStore>,

@@ -1,4 +1,10 @@
 //! The one integration-test binary: a module a subject, so that linking is paid once.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod commits;
+mod flight;
+mod generate;
 mod output;
+mod shop_clv;
+mod spec_faults;
+mod tables;

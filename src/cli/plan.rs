@@ -1,0 +1,55 @@
+//! `tidemill plan`: what a run would do.
+
+use serde_json::json;
+
+use super::args::{Global, ListFormat, PlanArgs};
+use super::open::{self, Opened};
+use super::{Exit, selection};
+use crate::error::Result;
+use crate::run::outlook::{self, ModelOutlook};
+use crate::run::project::OpenProject;
+
+pub(super) async fn execute(global: &Global, args: &PlanArgs) -> Result<Exit> {
+    let open = match open::open(global).await? {
+        Opened::Invalid(exit) => return Ok(exit),
+        Opened::Project(open) => open,
+    };
+    let chosen = match selection::choose(&open, &args.selection).await? {
+        Ok(chosen) => chosen,
+        Err(faults) => return Ok(open::report(&faults)),
+    };
+    let outlook = outlook::outlook(&open, &chosen.models, args.full_refresh).await?;
+    match args.format {
+        ListFormat::Json => outlook.models.iter().for_each(|model| println!("{}", model_json(&open, model))),
+        ListFormat::Text => {
+            for source in outlook.sources.values() {
+                println!("source {}: {}", source.source, source.changes.as_deref().unwrap_or("unchanged"));
+                for note in source.problem.iter().chain(&source.notes) {
+                    println!("  note: {note}");
+                }
+            }
+            outlook.models.iter().for_each(|model| print_model(&open, model));
+        }
+    }
+    Ok(0)
+}
+
+fn model_json(open: &OpenProject, outlook: &ModelOutlook) -> serde_json::Value {
+    let strategy = open.model(&outlook.model).map(|m| &m.strategy);
+    json!({
+        "model": outlook.model,
+        "change": outlook.change,
+        "incremental": false,
+        "strategy": strategy.map(|s| s.name),
+        "operators": strategy.map(|s| &s.operators),
+        "reason": outlook.reason,
+        "rebuild": outlook.rebuild,
+    })
+}
+
+fn print_model(open: &OpenProject, outlook: &ModelOutlook) {
+    let Some(model) = open.model(&outlook.model) else { return };
+    let action = if outlook.computes { model.strategy.name } else { "nothing to do" };
+    println!("model {}: {}, {action}: {}", outlook.model, outlook.change, outlook.reason);
+    println!("  strategy: {}; {}", model.strategy.name, model.strategy.reason);
+}

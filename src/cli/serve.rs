@@ -1,0 +1,36 @@
+//! `tidemill serve`: Flight SQL over the tables.
+
+use std::sync::Arc;
+
+use super::Exit;
+use super::args::{Global, ServeArgs};
+use super::interrupt::asked_to_end;
+use super::open;
+use crate::error::{Result, ResultExt};
+use crate::run::project::open_warehouse;
+use crate::run::reader::Reader;
+use crate::serve::{WarehouseTables, flight};
+
+pub(super) async fn execute(global: &Global, args: &ServeArgs) -> Result<Exit> {
+    let (project, faults) = open::load(global)?;
+    // Tables can be served whatever the state of the pipelines' files; the names come from tidemill.yaml.
+    let Some(project) = project else { return Ok(open::report(&faults)) };
+    let warehouse = open_warehouse(&project).await?;
+    let listen = args.listen.clone().unwrap_or_else(|| project.flight_listen.value.clone());
+    let listener = tokio::net::TcpListener::bind(&listen)
+        .await
+        .external(format!("can't listen on {listen}"))
+        .map_err(|e| e.with("hint", "`--listen HOST:PORT` takes another address"))?;
+    let address = listener.local_addr().external("can't read the address")?;
+    let project = Arc::new(project);
+    let reader = Reader::new(warehouse, &project.name.value, &project.timezone.value);
+    println!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);
+    let shutdown = async {
+        if let Err(error) = asked_to_end().await {
+            tracing::error!(%error, "can't listen for signals");
+            std::future::pending::<()>().await;
+        }
+    };
+    flight::serve(listener, Arc::new(WarehouseTables::new(project, reader)?), shutdown).await?;
+    Ok(0)
+}

@@ -1,0 +1,73 @@
+//! `tidemill status`: freshness and health.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Exit;
+use super::args::{Global, ListFormat, StatusArgs};
+use super::open::{self, Opened};
+use crate::error::Result;
+use crate::run::outlook::{self, ModelStatus};
+use crate::run::schedule;
+
+pub(super) async fn execute(global: &Global, args: &StatusArgs) -> Result<Exit> {
+    let open = match open::open(global).await? {
+        Opened::Invalid(exit) => return Ok(exit),
+        Opened::Project(open) => open,
+    };
+    let now_us = schedule::wall_clock_us();
+    let models = outlook::status(&open).await?;
+    match args.format {
+        ListFormat::Json => models.iter().for_each(|model| println!("{}", model_json(model, now_us))),
+        ListFormat::Text => print_table(&models, now_us),
+    }
+    let unhealthy = |model: &ModelStatus| {
+        matches!(model.status.as_str(), "failed" | "skipped")
+            || args.max_age.is_some_and(|max| age(model, now_us).is_none_or(|age| age > max))
+    };
+    Ok(u8::from(models.iter().any(unhealthy)))
+}
+
+fn age(model: &ModelStatus, now_us: i64) -> Option<Duration> {
+    model.refreshed_at_us.map(|us| Duration::from_micros(u64::try_from(now_us - us).unwrap_or(0)))
+}
+
+fn model_json(model: &ModelStatus, now_us: i64) -> serde_json::Value {
+    json!({
+        "model": model.model,
+        "status": model.status,
+        "refreshed_at": model.refreshed_at_us.map(schedule::instant_text),
+        "age_seconds": age(model, now_us).map(|age| age.as_secs()),
+        "version": model.version,
+        "rows": model.rows,
+        "reason": model.reason,
+    })
+}
+
+fn print_table(models: &[ModelStatus], now_us: i64) {
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(["model", "status", "age", "version", "rows", ""]);
+    for model in models {
+        table.add_row([
+            model.model.clone(),
+            model.status.clone(),
+            age(model, now_us).map(|age| age_text(age.as_secs())).unwrap_or_else(|| "-".into()),
+            model.version.map(|v| format!("v{v}")).unwrap_or_else(|| "-".into()),
+            model.rows.map(|rows| rows.to_string()).unwrap_or_else(|| "-".into()),
+            model.reason.clone(),
+        ]);
+    }
+    println!("{table}");
+}
+
+/// The two largest units: `3d 4h`, `12m 5s`.
+fn age_text(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}

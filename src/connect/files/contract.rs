@@ -1,0 +1,122 @@
+//! What files say of their columns, against the contract: headers and schemas only, no rows.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use object_store::ObjectMeta;
+
+use super::FilesSource;
+use super::decode;
+use super::parquet_file;
+use crate::error::Result;
+use crate::spec::fault::Fault;
+use crate::spec::types::FileFormat;
+
+/// The contract: declared, or for Parquet without `columns` that of the first file. Files that don't hold it are faults; no
+/// file at all is a matter for the run.
+pub(super) async fn schema(source: &FilesSource) -> Result<SchemaRef, Vec<Fault>> {
+    let place = source.source.name.place.clone();
+    let path_place = source.spec.path.place.clone();
+    let unreadable = |e: &crate::error::Error| vec![Fault::error("unreadable_source", path_place.clone(), e.to_string())];
+    let files = source.store.list().await.map_err(|e| unreadable(&e))?;
+    let Some(first) = files.first() else {
+        if source.source.columns.is_empty() {
+            let message = format!("no file matches `{}`, and without `columns` only a file tells the schema", source.store.pattern);
+            return Err(vec![Fault::error("unknown_schema", path_place, message).hint("write `columns`, or put a file there")]);
+        }
+        return source.declared_schema();
+    };
+    if source.source.columns.is_empty() {
+        let file = parquet_file::schema(&source.store, first).await.map_err(|e| unreadable(&e))?;
+        return inferred(&file, &source.zone).map_err(|column| {
+            let message = format!("`{column}` of {} has a type that no column can have", source.store.shown(&first.location));
+            vec![Fault::error("unknown_type", place, message).hint("write `columns` without it")]
+        });
+    }
+    let declared = source.declared_schema()?;
+    // A file that can't be read is the run's to tell, with its name and exit code.
+    match columns_of(source, first).await {
+        Ok(Some(found)) => {
+            let faults = compare(source, &declared, &found, &source.store.shown(&first.location));
+            if faults.is_empty() { Ok(declared) } else { Err(faults) }
+        }
+        Ok(None) | Err(_) => Ok(declared),
+    }
+}
+
+/// Columns of a file: with their types where the format has them.
+async fn columns_of(source: &FilesSource, file: &ObjectMeta) -> Result<Option<Vec<(String, Option<DataType>)>>> {
+    match &source.spec.format {
+        FileFormat::Parquet => {
+            let schema = parquet_file::schema(&source.store, file).await?;
+            Ok(Some(schema.fields().iter().map(|f| (f.name().clone(), Some(f.data_type().clone()))).collect()))
+        }
+        FileFormat::Json(_) => Ok(None),
+        FileFormat::Csv(options) => {
+            let bytes = source.store.read(&file.location).await?;
+            let name = file.location.to_string();
+            let options = options.clone();
+            let header = tokio::task::spawn_blocking(move || {
+                let encoding = options.text.encoding.as_ref().map(|e| e.value.as_str());
+                decode::csv_header(&options, decode::open_text(&name, encoding, bytes)?)
+            });
+            let header = header.await.map_err(|e| crate::error::Error::internal("reading a header ended early").caused_by(e))??;
+            Ok(header.map(|names| names.into_iter().map(|name| (name, None)).collect()))
+        }
+    }
+}
+
+fn compare(source: &FilesSource, declared: &Schema, found: &[(String, Option<DataType>)], file: &str) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for column in &source.source.columns {
+        let name = &column.name.value;
+        let Ok(field) = declared.field_with_name(name) else { continue };
+        match found.iter().find(|(known, _)| known == name) {
+            None if !field.is_nullable() => {
+                let message = format!("{file} lacks the column `{name}`, which may not be null");
+                let mut fault = Fault::error("missing_column", column.name.place.clone(), message);
+                if let Some(near) = crate::spec::nearest(name, found.iter().map(|(known, _)| known.as_str())) {
+                    fault = fault.hint(format!("it has `{near}`; case counts"));
+                }
+                faults.push(fault);
+            }
+            Some((_, Some(data_type))) if !parquet_file::is_convertible(data_type, field.data_type()) => {
+                let message = format!("{file} has `{name}` as {data_type}, which can't be read as {}", column.data_type.value);
+                faults.push(Fault::error("wrong_type", column.data_type.place.clone(), message));
+            }
+            _ => {}
+        }
+    }
+    faults
+}
+
+/// Column types as a contract would have them; the name of a column that no type fits as an error.
+fn inferred(file: &Schema, zone: &str) -> Result<SchemaRef, String> {
+    let mut fields = Vec::new();
+    for field in file.fields() {
+        let data_type = match field.data_type() {
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8View,
+            DataType::Dictionary(_, value) if value.is_string() => DataType::Utf8View,
+            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => DataType::BinaryView,
+            DataType::Int8 | DataType::UInt8 => DataType::Int16,
+            DataType::UInt16 => DataType::Int32,
+            DataType::UInt32 => DataType::Int64,
+            DataType::UInt64 => DataType::Decimal128(20, 0),
+            DataType::Float16 => DataType::Float32,
+            DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => DataType::Decimal128(*p, *s),
+            DataType::Date32 | DataType::Date64 => DataType::Date32,
+            DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
+            DataType::Timestamp(_, Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into())),
+            DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
+            plain @ (DataType::Boolean
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::Float32
+            | DataType::Float64) => plain.clone(),
+            _ => return Err(field.name().clone()),
+        };
+        fields.push(Field::new(field.name(), data_type, true));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}

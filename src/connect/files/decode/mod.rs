@@ -1,0 +1,171 @@
+//! Text files to rows: record by record, with exact row numbers and raw text, then column by column into Arrow.
+//!
+//! A row whose values don't all fit is refused whole; nothing is rounded, truncated or padded. Knows no warehouse.
+
+mod csv;
+mod datetime;
+mod json;
+mod number;
+mod rows;
+mod text;
+mod values;
+
+use std::io::Read;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+
+pub(super) use text::open as open_text;
+pub use values::{ColumnReader, parse_column};
+
+use crate::connect::quarantine::Refused;
+use crate::error::Result;
+use crate::limits;
+use crate::spec::types::{ColumnSpec, CsvOptions, FileFormat, TextOptions};
+use rows::RawRows;
+
+/// Name of the rule that a row of the wrong shape or with values that don't fit breaks.
+pub const CONTRACT_RULE: &str = "contract";
+
+/// Rows of one batch of records.
+pub struct Decoded {
+    /// Rows that fit, contract columns only.
+    pub accepted: RecordBatch,
+    /// Row number in the file, from 1, of each accepted row.
+    pub numbers: Vec<u64>,
+    /// Rows that don't.
+    pub refused: Vec<Refused>,
+    /// Cells and raw texts of the accepted rows, for rules that refuse some of them later.
+    records: RawRows,
+    kept: Vec<usize>,
+}
+
+impl Decoded {
+    /// The accepted row at `index` as a refused one.
+    pub fn refuse(&self, index: usize, rule: &str, reason: String) -> Refused {
+        let record = self.kept.get(index).copied().unwrap_or(0);
+        self.records.refused(record, rule, reason)
+    }
+}
+
+/// How a text file's columns are read.
+pub struct Contract {
+    /// Contract columns.
+    pub schema: SchemaRef,
+    readers: Vec<ColumnReader>,
+    nullable: Vec<bool>,
+}
+
+impl Contract {
+    /// A contract of `schema`, its texts read by `options` and each column's own format; zoneless instants are in `zone`.
+    ///
+    /// # Errors
+    /// Usage, for a type that text can't hold.
+    pub fn new(schema: SchemaRef, columns: &[ColumnSpec], options: &TextOptions, zone: &str) -> Result<Self> {
+        let zone = options.timestamp_zone.as_ref().map_or(zone, |z| z.value.as_str());
+        let mut readers = Vec::with_capacity(schema.fields().len());
+        for field in schema.fields() {
+            let own = columns.iter().find(|c| c.name.value == *field.name()).and_then(|c| c.timestamp_format.as_ref());
+            let format = own.or(options.timestamp_format.as_ref()).map(|f| f.value.as_str());
+            readers.push(ColumnReader::new(field.data_type(), format, zone, options.decimal_separator)?);
+        }
+        let nullable = schema.fields().iter().map(|f| f.is_nullable()).collect();
+        Ok(Self { schema, readers, nullable })
+    }
+
+    /// Types records; `numbers` of the rows come with them.
+    fn decode(&self, records: RawRows) -> Result<Decoded> {
+        let mut reasons: Vec<Option<String>> = records.broken().to_vec();
+        let mut columns = Vec::with_capacity(self.readers.len());
+        for (index, reader) in self.readers.iter().enumerate() {
+            let field = self.schema.field(index);
+            let (array, faults) = parse_column(reader, records.column(index), records.len());
+            for (row, reason) in faults {
+                reasons[row].get_or_insert_with(|| format!("{}: {reason}", field.name()));
+            }
+            if !self.nullable[index] {
+                for (row, cell) in records.column(index).enumerate() {
+                    if cell.is_none() {
+                        reasons[row].get_or_insert_with(|| format!("{}: null, and the column isn't nullable", field.name()));
+                    }
+                }
+            }
+            columns.push(array);
+        }
+        let kept: Vec<usize> = (0..records.len()).filter(|row| reasons[*row].is_none()).collect();
+        let mut refused = Vec::new();
+        for (row, reason) in reasons.into_iter().enumerate() {
+            if let Some(reason) = reason {
+                refused.push(records.refused(row, CONTRACT_RULE, reason));
+            }
+        }
+        // Nullability was checked above, on rows that are then gone: arrays are built before they are filtered.
+        let loose: Vec<_> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let loose = Arc::new(arrow::datatypes::Schema::new(loose));
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(records.len()));
+        let mut batch = RecordBatch::try_new_with_options(loose, columns, &options).map_err(arrow_error)?;
+        if kept.len() < records.len() {
+            let mask: arrow::array::BooleanArray = {
+                let mut keep = vec![false; records.len()];
+                kept.iter().for_each(|row| keep[*row] = true);
+                keep.into()
+            };
+            batch = arrow::compute::filter_record_batch(&batch, &mask).map_err(arrow_error)?;
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let accepted = RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options)
+            .map_err(arrow_error)?;
+        let numbers = kept.iter().map(|row| records.number(*row)).collect();
+        Ok(Decoded { accepted, numbers, refused, records, kept })
+    }
+}
+
+fn arrow_error(error: arrow::error::ArrowError) -> crate::error::Error {
+    crate::error::Error::internal("can't build a batch of rows").caused_by(error)
+}
+
+/// Reads the records of one text file, batch after batch.
+pub struct TextReader<'a> {
+    records: Records,
+    contract: &'a Contract,
+}
+
+enum Records {
+    Csv(Box<csv::CsvRecords>),
+    Json(Box<json::JsonRecords>),
+}
+
+impl<'a> TextReader<'a> {
+    /// Reads `input`, already decompressed and in UTF-8 without byte-order mark, under `contract`.
+    ///
+    /// # Errors
+    /// A header that lacks a column that may not be null, or names one twice.
+    pub fn new(format: &FileFormat, input: Box<dyn Read + Send>, contract: &'a Contract) -> Result<Self> {
+        let records = match format {
+            FileFormat::Csv(options) => Records::Csv(Box::new(csv::CsvRecords::new(options, input, &contract.schema)?)),
+            FileFormat::Json(options) => Records::Json(Box::new(json::JsonRecords::new(options, input, &contract.schema))),
+            FileFormat::Parquet => return Err(crate::error::Error::internal("Parquet isn't a text format")),
+        };
+        Ok(Self { records, contract })
+    }
+
+    /// The next batch of up to [`limits::BATCH_ROWS`] records; none at the end.
+    pub fn next_batch(&mut self) -> Result<Option<Decoded>> {
+        let records = match &mut self.records {
+            Records::Csv(records) => records.next_rows(limits::BATCH_ROWS)?,
+            Records::Json(records) => records.next_rows(limits::BATCH_ROWS)?,
+        };
+        records.map(|rows| self.contract.decode(rows)).transpose()
+    }
+}
+
+/// Names of the header of a CSV file, for looking at a file without reading its rows.
+pub(super) fn csv_header(options: &CsvOptions, input: Box<dyn Read + Send>) -> Result<Option<Vec<String>>> {
+    csv::header(options, input)
+}
+
+/// Whether text can be read as this type.
+pub(super) fn is_readable(data_type: &DataType) -> bool {
+    ColumnReader::new(data_type, None, "UTC", '.').is_ok()
+}

@@ -1,0 +1,114 @@
+//! A batch of records before their cells have types: one buffer for all cells, one for the raw lines.
+
+use super::Refused;
+
+/// Records with `width` cells each.
+#[derive(Default)]
+pub(super) struct RawRows {
+    width: usize,
+    cells: Vec<u8>,
+    /// End of each cell in `cells`.
+    ends: Vec<usize>,
+    nulls: Vec<bool>,
+    raw: Vec<u8>,
+    raw_ends: Vec<usize>,
+    numbers: Vec<u64>,
+    broken: Vec<Option<String>>,
+    /// Whether all cells are UTF-8, known after [`RawRows::finish`].
+    is_text: bool,
+}
+
+impl RawRows {
+    pub(super) fn new(width: usize) -> Self {
+        Self { width, ..Self::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// Adds a cell of the record that [`RawRows::end_record`] ends.
+    pub(super) fn push_cell(&mut self, cell: Option<&[u8]>) {
+        if let Some(cell) = cell {
+            self.cells.extend_from_slice(cell);
+        }
+        self.ends.push(self.cells.len());
+        self.nulls.push(cell.is_none());
+    }
+
+    /// Ends a record whose cells were pushed; cells that are missing are null.
+    pub(super) fn end_record(&mut self, number: u64, raw: &[u8], broken: Option<String>) {
+        let complete = (self.numbers.len() + 1) * self.width;
+        self.ends.truncate(complete);
+        self.nulls.truncate(complete);
+        self.ends.resize(complete, self.ends.last().copied().unwrap_or(0));
+        self.nulls.resize(complete, true);
+        self.raw.extend_from_slice(raw);
+        self.raw_ends.push(self.raw.len());
+        self.numbers.push(number);
+        self.broken.push(broken);
+    }
+
+    /// Finds cells that aren't UTF-8; their records are broken.
+    pub(super) fn finish(mut self, names: &[&str]) -> Self {
+        self.is_text = std::str::from_utf8(&self.cells).is_ok() && self.ends.iter().all(|end| self.is_boundary(*end));
+        if !self.is_text {
+            for row in 0..self.len() {
+                let bad = (0..self.width).find(|column| std::str::from_utf8(self.bytes(row, *column)).is_err());
+                if let Some(column) = bad {
+                    let name = names.get(column).copied().unwrap_or_default();
+                    self.broken[row].get_or_insert_with(|| format!("{name}: the bytes aren't UTF-8"));
+                }
+            }
+        }
+        self
+    }
+
+    fn is_boundary(&self, end: usize) -> bool {
+        self.cells.get(end).is_none_or(|byte| byte & 0xC0 != 0x80)
+    }
+
+    fn bytes(&self, row: usize, column: usize) -> &[u8] {
+        let cell = row * self.width + column;
+        let start = if cell == 0 { 0 } else { self.ends[cell - 1] };
+        &self.cells[start..self.ends[cell]]
+    }
+
+    /// Cells of a column; those that aren't UTF-8 count as null, their records are broken.
+    pub(super) fn column(&self, column: usize) -> impl Iterator<Item = Option<&str>> {
+        (0..self.len()).map(move |row| self.cell(row, column))
+    }
+
+    fn cell(&self, row: usize, column: usize) -> Option<&str> {
+        if self.nulls[row * self.width + column] || self.broken[row].is_some() {
+            return None;
+        }
+        std::str::from_utf8(self.bytes(row, column)).ok()
+    }
+
+    /// Why records are refused whatever their types, one entry a record.
+    pub(super) fn broken(&self) -> &[Option<String>] {
+        &self.broken
+    }
+
+    /// Data row in the file, from 1.
+    pub(super) fn number(&self, row: usize) -> u64 {
+        self.numbers[row]
+    }
+
+    /// A record as a refused row; bytes that aren't UTF-8 are shown as replacement characters.
+    pub(super) fn refused(&self, row: usize, rule: &str, reason: String) -> Refused {
+        let start = if row == 0 { 0 } else { self.raw_ends[row - 1] };
+        let cells = (0..self.width).map(|column| {
+            let is_null = self.nulls[row * self.width + column];
+            (!is_null).then(|| String::from_utf8_lossy(self.bytes(row, column)).into_owned())
+        });
+        Refused {
+            cells: cells.collect(),
+            rule: rule.to_string(),
+            reason,
+            row: self.numbers[row],
+            raw: String::from_utf8_lossy(&self.raw[start..self.raw_ends[row]]).into_owned(),
+        }
+    }
+}

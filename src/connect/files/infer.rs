@@ -1,0 +1,1 @@
+//! Looks at files and proposes a source for them.

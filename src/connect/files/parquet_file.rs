@@ -1,0 +1,199 @@
+//! Parquet files as a source: what their metadata proves, and reading those that prove too little.
+#![expect(deprecated, reason = "its successor, DataFusion's reader factory, needs a plan around it")]
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow::compute::{CastOptions, cast_with_options, kernels::cmp};
+use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
+use object_store::ObjectMeta;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::file::metadata::ParquetMetaData;
+
+use super::decode::{ColumnReader, parse_column};
+use super::store::FileStore;
+use crate::connect::quarantine::Refused;
+use crate::error::{Error, Result, ResultExt};
+use crate::limits;
+
+type Builder = ParquetRecordBatchStreamBuilder<ParquetObjectReader>;
+
+/// Opens a file for reading.
+///
+/// # Errors
+/// External, naming a file that is truncated or no Parquet.
+pub(super) async fn open(store: &FileStore, file: &ObjectMeta) -> Result<Builder> {
+    let reader = ParquetObjectReader::new(Arc::clone(&store.store), file.location.clone()).with_file_size(file.size);
+    Builder::new_with_options(reader, ArrowReaderOptions::new())
+        .await
+        .external("the file isn't whole Parquet")
+        .map_err(|e| e.with("file", store.shown(&file.location)))
+}
+
+/// The file's Arrow schema.
+pub(super) async fn schema(store: &FileStore, file: &ObjectMeta) -> Result<SchemaRef> {
+    Ok(Arc::clone(open(store, file).await?.schema()))
+}
+
+/// Whether every row of the file is valid by its metadata alone: types hold or widen, and no nulls stand where none may.
+pub(super) fn is_plain(metadata: &ParquetMetaData, file: &Schema, contract: &Schema) -> bool {
+    contract.fields().iter().all(|wanted| {
+        let Ok(index) = file.index_of(wanted.name()) else { return wanted.is_nullable() };
+        let found = file.field(index);
+        let typed = is_widening(found.data_type(), wanted.data_type());
+        typed && (wanted.is_nullable() || !found.is_nullable() || has_no_nulls(metadata, wanted.name()))
+    })
+}
+
+fn has_no_nulls(metadata: &ParquetMetaData, column: &str) -> bool {
+    metadata.row_groups().iter().all(|group| {
+        let chunk = group.columns().iter().find(|chunk| chunk.column_path().string() == column);
+        chunk.and_then(|chunk| chunk.statistics()).and_then(|s| s.null_count_opt()) == Some(0)
+    })
+}
+
+/// Whether every value of `from` is one of `to`, read by a scan's own cast.
+fn is_widening(from: &DataType, to: &DataType) -> bool {
+    use DataType::{Boolean, Date32, Decimal128, Dictionary, Float32, Float64, Int8, Int16, Int32, Int64, Timestamp, UInt8, UInt16, UInt32};
+    let is_micros = |unit: &TimeUnit| matches!(unit, TimeUnit::Microsecond | TimeUnit::Millisecond | TimeUnit::Second);
+    match (from, to) {
+        (Boolean, Boolean) | (Date32, Date32) | (Float32, Float32 | Float64) | (Float64, Float64) => true,
+        (Int8 | UInt8, Int16 | Int32 | Int64) | (Int16, Int16 | Int32 | Int64) | (UInt16, Int32 | Int64) => true,
+        (Int32, Int32 | Int64) | (UInt32 | Int64, Int64) => true,
+        (Decimal128(p, s), Decimal128(wide, scale)) => s == scale && p <= wide,
+        (Timestamp(unit, None), Timestamp(_, None)) | (Timestamp(unit, Some(_)), Timestamp(_, Some(_))) => is_micros(unit),
+        (DataType::Time64(TimeUnit::Microsecond), DataType::Time64(TimeUnit::Microsecond)) => true,
+        (Dictionary(_, value), to) => is_text(value) && is_text(to),
+        (from, to) => is_text(from) && is_text(to) || is_bytes(from) && is_bytes(to),
+    }
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
+}
+
+fn is_bytes(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView)
+}
+
+/// Whether values of `from` can be read as `to`, each either exactly or refused.
+pub(super) fn is_convertible(from: &DataType, to: &DataType) -> bool {
+    if is_widening(from, to) {
+        return true;
+    }
+    match (from, to) {
+        // An instant isn't a wall-clock time.
+        (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, None)) => false,
+        (DataType::Timestamp(_, _), DataType::Timestamp(_, _)) => true,
+        (DataType::Timestamp(_, _), _) | (_, DataType::Timestamp(_, _)) => is_text(from),
+        (DataType::Dictionary(_, value), to) => is_convertible(value, to),
+        (from, to) if is_text(from) => super::decode::is_readable(to),
+        (from, to) if is_text(to) => !from.is_nested(),
+        (from, to) => (from.is_numeric() && to.is_numeric()) || arrow::compute::can_cast_types(from, to) && !from.is_nested() && !to.is_numeric(),
+    }
+}
+
+/// Converts a file's batches to the contract, refusing rows whose values don't fit exactly.
+pub(super) struct Converter {
+    contract: SchemaRef,
+    readers: Vec<ColumnReader>,
+    zone: String,
+}
+
+impl Converter {
+    /// Zoneless instants are in `zone`.
+    pub(super) fn new(contract: SchemaRef, zone: &str) -> Result<Self> {
+        let readers = contract.fields().iter().map(|f| ColumnReader::new(f.data_type(), None, zone, '.')).collect::<Result<_>>()?;
+        Ok(Self { contract, readers, zone: zone.to_string() })
+    }
+
+    /// Columns of the contract, and why rows are refused.
+    pub(super) fn convert(&self, batch: &RecordBatch) -> Result<(Vec<ArrayRef>, Vec<Option<String>>)> {
+        let mut reasons: Vec<Option<String>> = vec![None; batch.num_rows()];
+        let mut columns = Vec::with_capacity(self.readers.len());
+        for (field, reader) in self.contract.fields().iter().zip(&self.readers) {
+            let column = match batch.column_by_name(field.name()) {
+                None => arrow::array::new_null_array(field.data_type(), batch.num_rows()),
+                Some(found) => self.column(found, field.data_type(), reader, field.name(), &mut reasons)?,
+            };
+            if !field.is_nullable() && column.null_count() > 0 {
+                for row in (0..column.len()).filter(|row| column.is_null(*row)) {
+                    reasons[row].get_or_insert_with(|| format!("{}: null, and the column isn't nullable", field.name()));
+                }
+            }
+            columns.push(column);
+        }
+        Ok((columns, reasons))
+    }
+
+    fn column(
+        &self,
+        found: &ArrayRef,
+        to: &DataType,
+        reader: &ColumnReader,
+        name: &str,
+        reasons: &mut [Option<String>],
+    ) -> Result<ArrayRef> {
+        let from = found.data_type();
+        let is_dictionary_of_text = matches!(from, DataType::Dictionary(_, value) if is_text(value));
+        if (is_text(from) || is_dictionary_of_text) && !is_text(to) {
+            let texts = text_of(found)?;
+            let (array, faults) = parse_column(reader, texts.iter(), texts.len());
+            for (row, reason) in faults {
+                reasons[row].get_or_insert_with(|| format!("{name}: {reason}"));
+            }
+            return Ok(array);
+        }
+        if let (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_))) = (from, to) {
+            // Wall-clock times of a file become instants by the same rule as zoneless text.
+            let zoned = ColumnReader::new(to, None, &self.zone, '.')?;
+            let texts = text_of(found)?;
+            let (array, faults) = parse_column(&zoned, texts.iter(), texts.len());
+            for (row, reason) in faults {
+                reasons[row].get_or_insert_with(|| format!("{name}: {reason}"));
+            }
+            return Ok(array);
+        }
+        let options = CastOptions { safe: true, ..CastOptions::default() };
+        let cast = |array: &ArrayRef, to: &DataType| cast_with_options(array, to, &options).external("a column can't be converted");
+        let array = cast(found, to)?;
+        let back = cast(&array, from)?;
+        let same = cmp::not_distinct(found, &back).external("a column can't be compared")?;
+        for row in (0..same.len()).filter(|row| !same.value(*row)) {
+            let text = text_of(&found.slice(row, 1))?;
+            reasons[row].get_or_insert_with(|| format!("{name}: {} doesn't fit {to}", text.value(0)));
+        }
+        Ok(array)
+    }
+
+    /// A row of the file as a refused one.
+    pub(super) fn refuse(&self, batch: &RecordBatch, row: usize, number: u64, rule: &str, reason: String) -> Result<Refused> {
+        let cell = |name: &str| -> Result<Option<String>> {
+            let Some(column) = batch.column_by_name(name) else { return Ok(None) };
+            let text = text_of(&column.slice(row, 1))?;
+            Ok(text.is_valid(0).then(|| text.value(0).to_string()))
+        };
+        let cells = self.contract.fields().iter().map(|f| cell(f.name())).collect::<Result<Vec<_>>>()?;
+        let raw = arrow::json::LineDelimitedWriter::new(Vec::new());
+        let raw = json_line(raw, &batch.slice(row, 1)).unwrap_or_default();
+        Ok(Refused { cells, rule: rule.to_string(), reason, row: number, raw })
+    }
+}
+
+fn json_line(mut writer: arrow::json::LineDelimitedWriter<Vec<u8>>, row: &RecordBatch) -> Option<String> {
+    writer.write(row).ok()?;
+    writer.finish().ok()?;
+    String::from_utf8(writer.into_inner()).ok().map(|line| line.trim_end().to_string())
+}
+
+fn text_of(array: &ArrayRef) -> Result<StringArray> {
+    let text = arrow::compute::cast(array, &DataType::Utf8).external("a value can't be shown")?;
+    let text = text.as_any().downcast_ref::<StringArray>().cloned();
+    text.ok_or_else(|| Error::internal("text isn't text"))
+}
+
+/// Reads batches of the usual size.
+pub(super) fn with_batches(builder: Builder) -> Builder {
+    builder.with_batch_size(limits::BATCH_ROWS)
+}

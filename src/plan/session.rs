@@ -1,0 +1,70 @@
+//! The session that SQL is planned and run in: options, functions, types. Knows no project files and no tables.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::common::Result;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::sqlparser::ast::{DataType as SqlDataType, TimezoneInfo};
+
+use super::clock::{ClockOption, clock_functions};
+use super::{Clock, params};
+use crate::spec::types::Project;
+
+/// Schema that models and sources stand in.
+pub const MAIN_SCHEMA: &str = "main";
+
+/// A session that plans and runs at `clock`: the project's dialect, zone, functions, parameters and types.
+/// The catalog is the project's name, its default schema `main`. Memory and spilling are `runtime`'s, or unbounded.
+pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>>) -> SessionContext {
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(&project.name.value, MAIN_SCHEMA)
+        .with_create_default_catalog_and_schema(true)
+        .with_information_schema(true);
+    let options = config.options_mut();
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.enable_ident_normalization = true;
+    options.sql_parser.collect_spans = true;
+    options.execution.time_zone = Some(clock.zone.to_string());
+    options.extensions.insert(ClockOption(clock.clone()));
+
+    let state = SessionStateBuilder::new()
+        .with_default_features()
+        .with_config(config)
+        .with_runtime_env(runtime.unwrap_or_default())
+        .with_type_planner(Arc::new(Types { zone: Arc::clone(&clock.zone) }))
+        .build();
+    let context = SessionContext::new_with_state(state);
+    for function in clock_functions(&clock.zone) {
+        context.register_udf(function);
+    }
+    for parameter in params::parameters(project).0 {
+        context.register_udf(parameter);
+    }
+    context
+}
+
+/// SQL's time types in microseconds, as tables hold them: the engine's own nanoseconds end in the year 2262.
+#[derive(Debug)]
+struct Types {
+    zone: Arc<str>,
+}
+
+impl TypePlanner for Types {
+    fn plan_type_field(&self, sql_type: &SqlDataType) -> Result<Option<FieldRef>> {
+        let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(&self.zone)));
+        let data_type = match sql_type {
+            SqlDataType::Timestamp(None | Some(6), TimezoneInfo::None | TimezoneInfo::WithoutTimeZone)
+            | SqlDataType::Datetime(None | Some(6)) => DataType::Timestamp(TimeUnit::Microsecond, None),
+            SqlDataType::Timestamp(None | Some(6), TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => zoned,
+            SqlDataType::Time(None | Some(6), TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+                DataType::Time64(TimeUnit::Microsecond)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Arc::new(Field::new("", data_type, true))))
+    }
+}

@@ -1,0 +1,335 @@
+//! The commit chain of a pipeline: one create-only record a commit, which names everything that the commit holds.
+//!
+//! Knows files by path only: what is in them, and how tables follow, is told elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStore;
+use serde::{Deserialize, Serialize};
+
+use super::failpoint;
+use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::table::{BOOKKEEPING, DataFile, Put, TableFiles, Warehouse, types};
+
+/// Format of records that this build writes, and the newest that it reads.
+pub const RECORD_FORMAT: u64 = 1;
+
+/// What a table of the record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TableKind {
+    /// A model's own table.
+    Model,
+    /// Rows of a model that a rule refused.
+    ModelQuarantine,
+    /// Rows of a source that its contract or a rule refused.
+    SourceQuarantine,
+}
+
+/// One commit of a pipeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommitRecord {
+    /// [`RECORD_FORMAT`].
+    pub format: u64,
+    /// The pipeline.
+    pub pipeline: String,
+    /// Its number, from 1.
+    pub n: u64,
+    /// Who wrote it: the lease's writer id.
+    pub writer: String,
+    /// The run that made it.
+    pub run: String,
+    /// When it was put, microseconds since 1970 UTC.
+    pub committed_at_us: i64,
+    /// The run's `now()`, microseconds since 1970 UTC.
+    pub now_us: i64,
+    /// Position of each source, in its connector's own words.
+    pub sources: BTreeMap<String, serde_json::Value>,
+    /// Tables by name, also those that this commit didn't change.
+    pub tables: BTreeMap<String, TableEntry>,
+}
+
+/// A table as of a commit. Carried forward from record to record while nothing changes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableEntry {
+    /// The last commit that changed the table's files: its record holds them.
+    pub changed_in: u64,
+    /// What it is.
+    pub kind: TableKind,
+    /// Of the plan that it was computed by.
+    pub fingerprint: String,
+    /// Digest of each input that it was computed from.
+    pub inputs: BTreeMap<String, String>,
+    /// Key columns; empty: a bag.
+    pub key: Vec<String>,
+    /// Whether Flight clients see it.
+    pub serve: bool,
+    /// When it was last found or made up to date, microseconds since 1970 UTC.
+    pub refreshed_at_us: i64,
+    /// The `now()` that it was computed at, if its plan reads the clock.
+    pub clock_us: Option<i64>,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its columns, as [`types::schema_to_json`] writes them.
+    pub schema: serde_json::Value,
+    /// Columns that it is partitioned by.
+    pub partition_by: Vec<String>,
+    /// All its files after this commit; there only in the record `changed_in`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<DataFile>>,
+    /// Why the last refresh failed, while it is failed: the table is still as of `changed_in`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+impl CommitRecord {
+    /// The record that follows `self`: everything carried forward, files left behind in the records that hold them.
+    pub fn next(&self, writer: &str, run: &str, now_us: i64) -> Self {
+        let mut tables = self.tables.clone();
+        for entry in tables.values_mut() {
+            entry.files = None;
+        }
+        Self {
+            n: self.n + 1,
+            sources: self.sources.clone(),
+            tables,
+            ..Self::first(&self.pipeline, writer, run, now_us)
+        }
+    }
+
+    /// The first record of a pipeline, with no tables yet.
+    pub fn first(pipeline: &str, writer: &str, run: &str, now_us: i64) -> Self {
+        Self {
+            format: RECORD_FORMAT,
+            pipeline: pipeline.to_owned(),
+            n: 1,
+            writer: writer.to_owned(),
+            run: run.to_owned(),
+            committed_at_us: Utc::now().timestamp_micros(),
+            now_us,
+            sources: BTreeMap::new(),
+            tables: BTreeMap::new(),
+        }
+    }
+}
+
+/// The records of one pipeline.
+#[derive(Debug, Clone)]
+pub struct CommitChain {
+    warehouse: Warehouse,
+    pipeline: String,
+}
+
+impl CommitChain {
+    /// The chain of `pipeline`, there or not. Reads nothing yet.
+    pub fn open(warehouse: &Warehouse, pipeline: &str) -> Self {
+        Self { warehouse: warehouse.clone(), pipeline: pipeline.to_owned() }
+    }
+
+    /// The pipeline.
+    pub fn pipeline(&self) -> &str {
+        &self.pipeline
+    }
+
+    fn folder(&self) -> String {
+        format!("{BOOKKEEPING}/{}/commits", self.pipeline)
+    }
+
+    fn record_path(&self, n: u64) -> String {
+        format!("{}/{n:020}.json", self.folder())
+    }
+
+    /// A hint where to begin listing; it may lag, and is never trusted beyond that.
+    fn hint_path(&self) -> String {
+        format!("{BOOKKEEPING}/{}/latest.json", self.pipeline)
+    }
+
+    /// The newest commit's number; none before the first.
+    ///
+    /// # Errors
+    /// External: the store.
+    pub async fn latest_n(&self) -> Result<Option<u64>> {
+        let hint = self.warehouse.get(&self.hint_path()).await?;
+        let known = hint.and_then(|bytes| serde_json::from_slice::<u64>(&bytes).ok()).unwrap_or(0);
+        // Begins before the hint's own record, so that a hint beyond the truth can't hide it for long.
+        let newest = self.numbers_from(known.saturating_sub(1)).await?.last().map(|(n, _)| *n);
+        match newest {
+            None if known > 0 => Ok(self.numbers_from(0).await?.last().map(|(n, _)| *n)),
+            found => Ok(found),
+        }
+    }
+
+    /// The newest record; none before the first.
+    ///
+    /// # Errors
+    /// External: the store, or a record that can't be read.
+    pub async fn latest(&self) -> Result<Option<CommitRecord>> {
+        match self.latest_n().await? {
+            Some(n) => self.load(n).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Record `n`.
+    ///
+    /// # Errors
+    /// External: not there, not readable; usage: written by a newer Tidemill.
+    pub async fn load(&self, n: u64) -> Result<CommitRecord> {
+        let path = self.record_path(n);
+        let shown = self.warehouse.shown(&path);
+        let Some(bytes) = self.warehouse.get(&path).await? else {
+            return Err(Error::external("a commit record is gone").with("file", shown));
+        };
+        let unreadable =
+            |e: serde_json::Error| Error::external("a commit record can't be read").with("file", &shown).caused_by(e);
+        let format: Format = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        if format.format > RECORD_FORMAT {
+            return Err(Error::usage(format!(
+                "a commit was written by a newer Tidemill (format {}, this one knows {RECORD_FORMAT})",
+                format.format
+            ))
+            .with("file", shown));
+        }
+        serde_json::from_slice(&bytes).map_err(unreadable)
+    }
+
+    /// Commits `record`. That one put commits everything that the record names. Data files of its tables are written through
+    /// to the disk first; whatever else it names (landed rows) must be so already.
+    ///
+    /// # Errors
+    /// Lease: the number was taken by another writer, so this one is fenced and has touched nothing. External: the store.
+    pub async fn put(&self, record: &CommitRecord) -> Result<()> {
+        let changed = record.tables.iter().filter(|(_, entry)| entry.changed_in == record.n);
+        let files = changed
+            .flat_map(|(table, entry)| entry.files.iter().flatten().map(move |file| format!("{table}/{}", file.path)));
+        self.warehouse.sync_files(&files.collect::<Vec<_>>()).await?;
+        let path = self.record_path(record.n);
+        let bytes = serde_json::to_vec(record).external("a commit record can't be written as JSON")?;
+        failpoint::hit("before_record");
+        match self.warehouse.put_new(&path, bytes.into()).await? {
+            Put::Created => failpoint::hit("after_record"),
+            Put::Exists => {
+                let by = self.load(record.n).await.map(|there| format!("{} in run {}", there.writer, there.run));
+                return Err(Error::new(
+                    ErrorKind::Lease,
+                    "another process committed first; this one published nothing",
+                )
+                .with("pipeline", &self.pipeline)
+                .with("commit", record.n)
+                .with("committed by", by.unwrap_or_else(|_| "unknown".to_owned())));
+            }
+        }
+        // Only a hint: the record stands whether or not it gets there.
+        if let Err(error) = self.warehouse.put(&self.hint_path(), record.n.to_string().into()).await {
+            tracing::debug!(%error, "the hint to the newest commit wasn't written");
+        }
+        Ok(())
+    }
+
+    /// The newest record committed at or before an instant, microseconds since 1970 UTC.
+    ///
+    /// # Errors
+    /// External: none is as old or still kept.
+    pub async fn at(&self, timestamp_us: i64) -> Result<CommitRecord> {
+        let numbers = self.numbers_from(0).await?;
+        let (mut low, mut high) = (0, numbers.len());
+        let mut best = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let Some((n, _)) = numbers.get(middle) else { break };
+            let record = self.load(*n).await?;
+            if record.committed_at_us <= timestamp_us {
+                low = middle + 1;
+                best = Some(record);
+            } else {
+                high = middle;
+            }
+        }
+        best.ok_or_else(|| {
+            Error::external("there is no commit as old as that, or it is no longer kept")
+                .with("pipeline", &self.pipeline)
+                .with("first kept commit", numbers.first().map_or(0, |(n, _)| *n))
+        })
+    }
+
+    /// All files of a table as of a record that has `entry`.
+    ///
+    /// # Errors
+    /// External: the record that holds them is gone or unreadable.
+    pub async fn table_files(&self, table: &str, entry: &TableEntry) -> Result<TableFiles> {
+        let files = match &entry.files {
+            Some(files) => files.clone(),
+            None => {
+                let mut record = self.load(entry.changed_in).await?;
+                record.tables.remove(table).and_then(|there| there.files).ok_or_else(|| {
+                    Error::internal("a commit record lacks the files of a table that it changed")
+                        .with("table", table)
+                        .with("commit", entry.changed_in)
+                })?
+            }
+        };
+        Ok(TableFiles {
+            schema: types::schema_from_json(&entry.schema)?,
+            partition_by: entry.partition_by.clone(),
+            files,
+        })
+    }
+
+    /// Deletes records that ended more than `keep` ago, save those that still hold a kept record's files; returns how many.
+    ///
+    /// # Errors
+    /// External: the store.
+    pub async fn prune(&self, keep: std::time::Duration) -> Result<usize> {
+        let cutoff = Utc::now() - chrono::TimeDelta::from_std(keep).external("a retention is out of range")?;
+        let numbers = self.numbers_from(0).await?;
+        // The record in force at the cutoff is the oldest that anyone may still ask for.
+        let Some((oldest, _)) = numbers.iter().rev().find(|(_, at)| *at <= cutoff) else { return Ok(0) };
+        // A later record's reference below `oldest` is one that `oldest` carries too.
+        let held: BTreeSet<u64> = self.load(*oldest).await?.tables.values().map(|entry| entry.changed_in).collect();
+        let gone = numbers.iter().map(|(n, _)| *n).filter(|n| n < oldest && !held.contains(n));
+        let paths: Vec<_> = gone.map(|n| self.warehouse.path(&self.record_path(n))).collect();
+        let count = paths.len();
+        self.warehouse.delete(paths).await?;
+        Ok(count)
+    }
+
+    /// Numbers beyond `after` in order, with the time of each put.
+    async fn numbers_from(&self, after: u64) -> Result<Vec<(u64, DateTime<Utc>)>> {
+        let folder = self.warehouse.path(&self.folder());
+        let offset = self.warehouse.path(&self.record_path(after));
+        let listed = self.warehouse.store.list_with_offset(Some(&folder), &offset).map(|meta| {
+            let meta = meta?;
+            let n = meta.location.filename().and_then(|name| name.strip_suffix(".json")?.parse::<u64>().ok());
+            Ok::<_, object_store::Error>(n.map(|n| (n, meta.last_modified)))
+        });
+        let found: Vec<Option<_>> = listed.try_collect().await.map_err(|e| {
+            Error::external("the commits can't be listed")
+                .with("folder", self.warehouse.shown(&self.folder()))
+                .caused_by(e)
+        })?;
+        let mut numbers: Vec<_> = found.into_iter().flatten().collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+}
+
+/// Pipelines that have commits in the warehouse, in order of names.
+///
+/// # Errors
+/// External: the store.
+pub async fn pipelines(warehouse: &Warehouse) -> Result<Vec<String>> {
+    let folder = warehouse.path(BOOKKEEPING);
+    let listed = warehouse.store.list_with_delimiter(Some(&folder)).await;
+    let listed = listed.external("the pipelines can't be listed")?;
+    let names = listed.common_prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned));
+    let mut names: Vec<String> = names.filter(|name| name != "runs").collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
+}

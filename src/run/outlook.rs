@@ -1,0 +1,176 @@
+//! What a run would do, and how the tables stand. Reads; writes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::connect::files::FilesPosition;
+use crate::error::Result;
+use crate::plan::PlannedModel;
+use crate::run::commit::{CommitChain, CommitRecord};
+use crate::run::history;
+use crate::run::project::OpenProject;
+use crate::table::{Warehouse, delta};
+
+/// What a run would do with one model.
+#[derive(Debug, Clone)]
+pub struct ModelOutlook {
+    /// Name.
+    pub model: String,
+    /// `new`, `changed` or `unchanged`: its definition against the published version.
+    pub change: &'static str,
+    /// Whether a run would compute it.
+    pub computes: bool,
+    /// Why, or why not.
+    pub reason: String,
+    /// What is built from the whole input again, if anything.
+    pub rebuild: Option<String>,
+}
+
+/// What a run would find in one source.
+#[derive(Debug, Clone)]
+pub struct SourceOutlook {
+    /// Name.
+    pub source: String,
+    /// `3 new files, 1 changed`, or nothing.
+    pub changes: Option<String>,
+    /// Worth a look: files with the same bytes, columns that no contract names, files that still grow.
+    pub notes: Vec<String>,
+    /// Why its files can't be read.
+    pub problem: Option<String>,
+}
+
+/// The outlook of a whole project.
+pub struct Outlook {
+    /// Sources by name.
+    pub sources: BTreeMap<String, SourceOutlook>,
+    /// Models in order of work.
+    pub models: Vec<ModelOutlook>,
+}
+
+/// Last records of all pipelines of the project, by pipeline.
+pub async fn records(open: &OpenProject, warehouse: &Warehouse) -> Result<BTreeMap<String, CommitRecord>> {
+    let mut records = BTreeMap::new();
+    for pipeline in &open.project.pipelines {
+        let name = &pipeline.name.value;
+        if let Some(record) = CommitChain::open(warehouse, name).latest().await? {
+            records.insert(name.clone(), record);
+        }
+    }
+    Ok(records)
+}
+
+/// What a run at `now_us` would do with `models`.
+pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh: bool) -> Result<Outlook> {
+    let warehouse = open.warehouse().await?;
+    let records = records(open, &warehouse).await?;
+    let mut sources = BTreeMap::new();
+    for source in &open.plan.sources {
+        let name = &source.spec.name.value;
+        let position = records.get(&source.pipeline).and_then(|record| record.sources.get(name));
+        sources.insert(name.clone(), source_outlook(open, name, position).await?);
+    }
+    let mut outlook = Outlook { sources, models: Vec::new() };
+    let mut computed = BTreeSet::new();
+    for model in open.plan.models.iter().filter(|m| models.contains(&m.name)) {
+        let entry = records.get(&model.pipeline).and_then(|record| record.tables.get(&model.name));
+        let mut one = definition(model, entry.map(|e| e.fingerprint.as_str()));
+        if !one.computes {
+            let changed: Vec<String> = model
+                .inputs
+                .iter()
+                .filter_map(|input| match outlook.sources.get(input) {
+                    Some(source) => source.changes.as_ref().map(|c| format!("{input}: {c}")),
+                    None => computed.contains(input).then(|| format!("{input} is computed")),
+                })
+                .collect();
+            one.computes = full_refresh || model.reads_clock || !changed.is_empty();
+            one.reason = match (full_refresh, changed.is_empty(), model.reads_clock) {
+                (true, _, _) => "full refresh".into(),
+                (_, false, _) => changed.join("; "),
+                (_, _, true) => "it reads the clock".into(),
+                _ => "inputs and SQL are unchanged".into(),
+            };
+        }
+        if one.computes {
+            computed.insert(model.name.clone());
+            one.rebuild.get_or_insert_with(|| "the whole table: it can only be recomputed in this version".into());
+        }
+        outlook.models.push(one);
+    }
+    Ok(outlook)
+}
+
+fn definition(model: &PlannedModel, published: Option<&str>) -> ModelOutlook {
+    let (change, reason) = match published {
+        None => ("new", "no version is published yet"),
+        Some(fingerprint) if fingerprint != model.fingerprint => ("changed", "its SQL, parameters, key or checks changed"),
+        Some(_) => ("unchanged", ""),
+    };
+    ModelOutlook { model: model.name.clone(), change, computes: change != "unchanged", reason: reason.into(), rebuild: None }
+}
+
+async fn source_outlook(open: &OpenProject, name: &str, position: Option<&serde_json::Value>) -> Result<SourceOutlook> {
+    let mut outlook = SourceOutlook { source: name.into(), changes: None, notes: Vec::new(), problem: None };
+    let prior = FilesPosition::from_json(position)?;
+    match open.files(name)?.discover(&prior, false).await {
+        Err(error) => outlook.problem = Some(error.to_string()),
+        Ok(look) => {
+            outlook.changes = look.changes();
+            outlook.notes = look.notes();
+        }
+    }
+    Ok(outlook)
+}
+
+/// Models whose definition differs from the published version, new ones included: `state:modified`.
+pub async fn modified_models(open: &OpenProject) -> Result<BTreeSet<String>> {
+    let records = records(open, &open.warehouse().await?).await?;
+    let published = |m: &PlannedModel| records.get(&m.pipeline).and_then(|r| r.tables.get(&m.name));
+    let modified = open.plan.models.iter().filter(|m| published(m).is_none_or(|entry| entry.fingerprint != m.fingerprint));
+    Ok(modified.map(|m| m.name.clone()).collect())
+}
+
+/// How one model stands.
+#[derive(Debug, Clone)]
+pub struct ModelStatus {
+    /// Name.
+    pub model: String,
+    /// `ok`, `failed`, `skipped`, or `never` before its first run.
+    pub status: String,
+    /// Last successful refresh, microseconds since 1970 UTC.
+    pub refreshed_at_us: Option<i64>,
+    /// Delta version.
+    pub version: Option<i64>,
+    /// Rows.
+    pub rows: Option<u64>,
+    /// Why it failed or was skipped.
+    pub reason: String,
+}
+
+/// How every model stands by the last run that worked on it.
+pub async fn status(open: &OpenProject) -> Result<Vec<ModelStatus>> {
+    let warehouse = open.warehouse().await?;
+    let records = records(open, &warehouse).await?;
+    let runs = history::list(&warehouse, crate::limits::LISTED_RUNS).await?;
+    let mut models = Vec::new();
+    for model in &open.plan.models {
+        let entry = records.get(&model.pipeline).and_then(|record| record.tables.get(&model.name));
+        let last = runs.iter().find_map(|run| run.models.iter().find(|m| m.model == model.name).map(|m| (run, m)));
+        let (status, reason) = match last {
+            Some((_, outcome)) if matches!(outcome.status.as_str(), "failed" | "skipped") => {
+                (outcome.status.clone(), outcome.reason.clone())
+            }
+            _ if entry.is_some() => ("ok".to_string(), String::new()),
+            _ => ("never".to_string(), "no run has built it yet".to_string()),
+        };
+        let confirmed = last.filter(|(_, o)| matches!(o.status.as_str(), "ok" | "nothing")).map(|(run, _)| run.started_at_us);
+        models.push(ModelStatus {
+            model: model.name.clone(),
+            status,
+            refreshed_at_us: entry.map(|e| e.refreshed_at_us).max(confirmed),
+            version: delta::version_of(&warehouse, &model.name).await?,
+            rows: entry.map(|e| e.rows),
+            reason,
+        });
+    }
+    Ok(models)
+}

@@ -1,0 +1,137 @@
+//! A project opened for work: loaded, planned, its sources at hand. Touches no table.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::common::ToDFSchema;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::prelude::SessionContext;
+
+use crate::connect::files::{FilesSource, RowRule};
+use crate::engine;
+use crate::error::{Error, Result, ResultExt};
+use crate::plan::{self, CheckTest, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
+use crate::spec::fault::{Fault, Severity};
+use crate::spec::types::{ConnectorSpec, Project, SourceSpec};
+use crate::table::Warehouse;
+
+/// A project that can be planned, or the reasons why not.
+pub struct OpenProject {
+    /// As loaded.
+    pub project: Arc<Project>,
+    /// What runs work on; of the models without faults only.
+    pub plan: Plan,
+    /// Sources by name; those with faults are missing.
+    pub sources: BTreeMap<String, FilesSource>,
+    /// Everything found, errors too, in order of files and lines.
+    pub faults: Vec<Fault>,
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl OpenProject {
+    /// Plans `project`, reading schemas of sources unless `offline`. Faults of loading are passed in and kept.
+    ///
+    /// # Errors
+    /// When the machine can't give what a session needs; faults of the user are in `faults`.
+    pub async fn open(project: Project, mut faults: Vec<Fault>, offline: bool) -> Result<Self> {
+        let project = Arc::new(project);
+        let mut sources = BTreeMap::new();
+        for spec in project.pipelines.iter().flat_map(|p| &p.sources) {
+            match FilesSource::open(&project.root, &project.timezone.value, spec) {
+                Ok(source) => {
+                    sources.insert(spec.name.value.clone(), source);
+                }
+                Err(error) => faults.push(Fault::error("source", spec.name.place.clone(), error.to_string())),
+            }
+        }
+        let schemas = Schemas { sources: &sources, offline };
+        let (plan, planning) = plan::plan_project(&project, &schemas).await;
+        faults.extend(planning);
+        crate::spec::sort_faults(&mut faults);
+        let runtime = engine::runtime(engine::default_memory_bytes())?;
+        Ok(Self { project, plan, sources, faults, runtime })
+    }
+
+    /// Whether a fault makes the project invalid.
+    pub fn is_invalid(&self) -> bool {
+        self.faults.iter().any(|f| f.severity == Severity::Error)
+    }
+
+    /// A session at `now_us` (microseconds since 1970 UTC) in the project's zone.
+    pub fn session(&self, now_us: i64) -> SessionContext {
+        plan::session(&self.project, &self.clock(now_us), Some(self.runtime.clone()))
+    }
+
+    /// The clock at `now_us` in the project's zone.
+    pub fn clock(&self, now_us: i64) -> Clock {
+        Clock { now_us, zone: self.project.timezone.value.as_str().into() }
+    }
+
+    /// The warehouse, made if missing.
+    pub async fn warehouse(&self) -> Result<Warehouse> {
+        open_warehouse(&self.project).await
+    }
+
+    /// A planned model by name.
+    pub fn model(&self, name: &str) -> Option<&PlannedModel> {
+        self.plan.models.iter().find(|m| m.name == name)
+    }
+
+    /// A planned source by name.
+    pub fn source(&self, name: &str) -> Option<&PlannedSource> {
+        self.plan.sources.iter().find(|s| s.spec.name.value == name)
+    }
+
+    /// The connector of a planned source.
+    pub fn files(&self, name: &str) -> Result<&FilesSource> {
+        self.sources.get(name).ok_or_else(|| Error::internal("a planned source has no connector").with("source", name))
+    }
+
+    /// Row rules of a source, bound at the session's instant.
+    ///
+    /// # Errors
+    /// Internal: planning has checked them.
+    pub fn row_rules(&self, session: &SessionContext, source: &PlannedSource) -> Result<Vec<RowRule>> {
+        let schema = Arc::clone(&source.schema).to_dfschema().external("a source's columns can't be named")?;
+        let mut rules = Vec::new();
+        for check in &source.checks {
+            if let CheckTest::Row(expr) = &check.test {
+                let expr = session.create_physical_expr(expr.clone(), &schema).external("a check can't be bound")?;
+                rules.push(RowRule { name: check.name().to_string(), on_fail: check.on_fail(), expr });
+            }
+        }
+        Ok(rules)
+    }
+
+    /// Pipeline of each source and model.
+    pub fn pipelines_by_relation(&self) -> HashMap<&str, &str> {
+        let sources = self.plan.sources.iter().map(|s| (s.spec.name.value.as_str(), s.pipeline.as_str()));
+        let models = self.plan.models.iter().map(|m| (m.name.as_str(), m.pipeline.as_str()));
+        sources.chain(models).collect()
+    }
+}
+
+/// The warehouse of a project, made if missing.
+pub async fn open_warehouse(project: &Project) -> Result<Warehouse> {
+    Warehouse::open(&project.warehouse.value, &project.root, &BTreeMap::new()).await
+}
+
+struct Schemas<'a> {
+    sources: &'a BTreeMap<String, FilesSource>,
+    offline: bool,
+}
+
+#[async_trait]
+impl SchemaSource for Schemas<'_> {
+    async fn schema(&self, source: &SourceSpec) -> Result<SchemaRef, Vec<Fault>> {
+        let ConnectorSpec::Files(_) = &source.connector;
+        match self.sources.get(&source.name.value) {
+            // Opening it failed, which is a fault already.
+            None => Err(Vec::new()),
+            Some(files) if self.offline => files.declared_schema(),
+            Some(files) => files.schema().await,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! One consistent snapshot of all tables, for queries and for serving. Reads commit records; writes nothing.
+//!
+//! A snapshot is the last commit of every pipeline at one look. Between two looks nothing of it changes, whatever other
+//! processes publish.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider};
+use datafusion::datasource::MemTable;
+use datafusion::prelude::SessionContext;
+
+use crate::error::{Error, Result, ResultExt};
+use crate::limits;
+use crate::plan::{At, TimeTravel};
+use crate::run::commit::{self, CommitChain, CommitRecord, TableEntry};
+use crate::run::history;
+use crate::table::{Warehouse, delta, parquet_table};
+
+/// Reads the tables of a project's warehouse.
+pub struct Reader {
+    warehouse: Warehouse,
+    catalog: String,
+    zone: String,
+    /// The last look, reused for [`limits::SNAPSHOT_TTL`], so that many queries cost one look.
+    last: tokio::sync::Mutex<Option<(Instant, Arc<Snapshot>)>>,
+}
+
+/// Tables at one moment.
+pub struct Snapshot {
+    /// The newest commit of each pipeline.
+    pub records: BTreeMap<String, CommitRecord>,
+    tables: HashMap<String, (String, Arc<dyn TableProvider>)>,
+}
+
+impl Reader {
+    /// A reader of `warehouse`, whose tables clients see under `catalog`; instants appear in `zone`.
+    pub fn new(warehouse: Warehouse, catalog: &str, zone: &str) -> Self {
+        Self { warehouse, catalog: catalog.into(), zone: zone.into(), last: tokio::sync::Mutex::new(None) }
+    }
+
+    /// The snapshot now, at most [`limits::SNAPSHOT_TTL`] old.
+    pub async fn snapshot(&self) -> Result<Arc<Snapshot>> {
+        let mut last = self.last.lock().await;
+        if let Some((taken, snapshot)) = &*last
+            && taken.elapsed() < limits::SNAPSHOT_TTL
+        {
+            return Ok(Arc::clone(snapshot));
+        }
+        let previous = last.as_ref().map(|(_, snapshot)| Arc::clone(snapshot));
+        let mut records = BTreeMap::new();
+        for pipeline in commit::pipelines(&self.warehouse).await? {
+            if let Some(record) = CommitChain::open(&self.warehouse, &pipeline).latest().await? {
+                records.insert(pipeline, record);
+            }
+        }
+        let snapshot = Arc::new(self.build(records, previous.as_deref()).await?);
+        *last = Some((Instant::now(), Arc::clone(&snapshot)));
+        Ok(snapshot)
+    }
+
+    /// The snapshot at an instant, microseconds since 1970 UTC.
+    ///
+    /// # Errors
+    /// Usage, when there was no commit yet or it is gone.
+    pub async fn snapshot_at(&self, at_us: i64) -> Result<Arc<Snapshot>> {
+        let mut records = BTreeMap::new();
+        let mut missing = None;
+        for pipeline in commit::pipelines(&self.warehouse).await? {
+            match CommitChain::open(&self.warehouse, &pipeline).at(at_us).await {
+                Ok(record) => drop(records.insert(pipeline, record)),
+                // A pipeline that is younger has no tables then; only if all are, there is nothing to read.
+                Err(error) => missing = Some(error),
+            }
+        }
+        if records.is_empty() {
+            return Err(missing.unwrap_or_else(|| Error::usage("there are no tables yet")));
+        }
+        Ok(Arc::new(self.build(records, None).await?))
+    }
+
+    async fn build(&self, records: BTreeMap<String, CommitRecord>, previous: Option<&Snapshot>) -> Result<Snapshot> {
+        let mut tables = HashMap::new();
+        for (pipeline, record) in &records {
+            let chain = CommitChain::open(&self.warehouse, pipeline);
+            for (name, entry) in &record.tables {
+                let version = format!("{pipeline}@{}", entry.changed_in);
+                let known = previous.and_then(|p| p.tables.get(name)).filter(|(v, _)| *v == version);
+                let provider = match known {
+                    Some((_, provider)) => Arc::clone(provider),
+                    None => {
+                        let files = chain.table_files(name, entry).await?;
+                        parquet_table(&self.warehouse, name, files, &self.zone)?
+                    }
+                };
+                tables.insert(name.clone(), (version, provider));
+            }
+        }
+        Ok(Snapshot { records, tables })
+    }
+
+    /// Puts the snapshot's tables into `ctx`: `<catalog>.main.<table>`, what is `beside` them, and the system tables in
+    /// `<catalog>.tidemill`. Tables with `serve: false` only where `all`.
+    pub async fn register(
+        &self,
+        ctx: &SessionContext,
+        snapshot: &Snapshot,
+        all: bool,
+        beside: HashMap<String, Arc<dyn TableProvider>>,
+    ) -> Result<()> {
+        let main = MemorySchemaProvider::new();
+        let served = snapshot.tables.iter().filter(|(name, _)| all || snapshot.entry(name).is_some_and(|entry| entry.serve));
+        let tables = served.map(|(name, (_, provider))| (name.clone(), Arc::clone(provider)));
+        for (name, provider) in tables.chain(beside) {
+            main.register_table(name, provider).external("a table can't be registered")?;
+        }
+        let runs = history::list(&self.warehouse, limits::LISTED_RUNS).await?;
+        let system = MemorySchemaProvider::new();
+        let batches = [
+            ("runs", history::runs_batch(&runs, &self.zone)?),
+            ("check_results", history::checks_batch(&runs, &self.zone)?),
+        ];
+        for (name, batch) in batches {
+            let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).external("a system table can't be made")?;
+            system.register_table(name.into(), Arc::new(table)).external("a system table can't be registered")?;
+        }
+        let catalog = MemoryCatalogProvider::new();
+        catalog.register_schema("main", Arc::new(main)).external("a schema can't be registered")?;
+        catalog.register_schema("tidemill", Arc::new(system)).external("a schema can't be registered")?;
+        ctx.register_catalog(self.catalog.clone(), Arc::new(catalog));
+        Ok(())
+    }
+
+    /// Catalog name that clients see.
+    pub fn catalog(&self) -> &str {
+        &self.catalog
+    }
+}
+
+impl Snapshot {
+    /// A table's entry in its pipeline's record.
+    pub fn entry(&self, table: &str) -> Option<&TableEntry> {
+        self.records.values().find_map(|record| record.tables.get(table))
+    }
+}
+
+#[async_trait]
+impl TimeTravel for Reader {
+    async fn table_at(&self, table: &str, at: At) -> Result<Arc<dyn TableProvider>> {
+        let at = match at {
+            At::Version(version) => delta::At::Version(version),
+            At::TimestampUs(us) => delta::At::TimestampUs(us),
+        };
+        let (files, _) = delta::files_at(&self.warehouse, table, at).await?;
+        parquet_table(&self.warehouse, table, files, &self.zone)
+    }
+}

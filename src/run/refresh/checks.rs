@@ -1,0 +1,304 @@
+//! Rules on a model's result: rows as they stream by, tables once they are staged. Knows no warehouse.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::{filter_record_batch, kernels::boolean};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::catalog::TableProvider;
+use datafusion::common::ToDFSchema;
+use datafusion::functions_aggregate::expr_fn::{count, max};
+use datafusion::logical_expr::{JoinType, lit};
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::prelude::{Expr, SessionContext, col, ident};
+
+use crate::error::{Error, Result, ResultExt};
+use crate::plan::{CheckTest, PlannedCheck};
+use crate::run::history::CheckOutcome;
+use crate::spec::types::OnFail;
+
+/// Rules over single rows, bound to a result's schema; counts across all streams of that result.
+pub(super) struct RowChecks {
+    rules: Vec<RowRule>,
+    quarantine_schema: SchemaRef,
+    run: String,
+}
+
+struct RowRule {
+    name: String,
+    on_fail: OnFail,
+    expr: Arc<dyn PhysicalExpr>,
+    failing: AtomicU64,
+    sample: Mutex<Option<String>>,
+}
+
+impl RowChecks {
+    /// Binds the row rules among `checks`, and one that key columns aren't null.
+    pub(super) fn bind(
+        ctx: &SessionContext,
+        schema: &SchemaRef,
+        checks: &[PlannedCheck],
+        key: &[String],
+        run: &str,
+    ) -> Result<Self> {
+        let df_schema = Arc::clone(schema).to_dfschema().external("can't bind the checks")?;
+        let rule = |name: &str, on_fail, expr: Expr| -> Result<RowRule> {
+            let expr = ctx.create_physical_expr(expr, &df_schema).external("can't bind a check")?;
+            Ok(RowRule { name: name.into(), on_fail, expr, failing: AtomicU64::new(0), sample: Mutex::new(None) })
+        };
+        let mut rules = Vec::new();
+        if let Some(expr) = key.iter().map(|column| ident(column).is_not_null()).reduce(Expr::and) {
+            rules.push(rule(KEY_NOT_NULL, OnFail::Fail, expr)?);
+        }
+        for check in checks {
+            if let CheckTest::Row(expr) = &check.test {
+                rules.push(rule(check.name(), check.on_fail(), expr.clone())?);
+            }
+        }
+        let columns: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
+        Ok(Self { rules, quarantine_schema: crate::connect::quarantine_schema(columns), run: run.into() })
+    }
+
+    /// Columns of the quarantine table.
+    pub(super) fn quarantine_schema(&self) -> &SchemaRef {
+        &self.quarantine_schema
+    }
+
+    /// Splits a batch into the rows that stay and those that go to quarantine, counting failures of every rule.
+    pub(super) fn split(&self, batch: RecordBatch) -> Result<(RecordBatch, Option<RecordBatch>)> {
+        let mut refused: Vec<Option<usize>> = Vec::new();
+        for (index, rule) in self.rules.iter().enumerate() {
+            let Some(fails) = failing_rows(&rule.expr, &batch)? else { continue };
+            rule.failing.fetch_add(fails.true_count() as u64, Ordering::Relaxed);
+            let first = fails.values().set_indices().next().unwrap_or(0);
+            rule.sample.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| describe_row(&batch, first));
+            if rule.on_fail == OnFail::Quarantine {
+                refused.resize(batch.num_rows(), None);
+                for row in fails.values().set_indices() {
+                    refused[row].get_or_insert(index);
+                }
+            }
+        }
+        if refused.is_empty() {
+            return Ok((batch, None));
+        }
+        let keep = BooleanArray::from_iter(refused.iter().map(|rule| Some(rule.is_none())));
+        let accepted = filter_record_batch(&batch, &keep).external("can't filter a batch")?;
+        let rows = filter_record_batch(&batch, &boolean::not(&keep).external("can't filter a batch")?)
+            .external("can't filter a batch")?;
+        let rules: Vec<&str> = refused.iter().flatten().map(|rule| self.rules[*rule].name.as_str()).collect();
+        Ok((accepted, Some(quarantine_rows(&rows, &rules, &self.run, &self.quarantine_schema)?)))
+    }
+
+    /// What each rule came to.
+    pub(super) fn outcomes(&self) -> Vec<CheckOutcome> {
+        self.rules
+            .iter()
+            .map(|rule| outcome(&rule.name, rule.on_fail, rule.failing.load(Ordering::Relaxed), rule.sample.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+            .filter(|outcome| outcome.check != KEY_NOT_NULL || outcome.failing_rows > 0)
+            .collect()
+    }
+}
+
+/// Name of the built-in rule that key columns aren't null.
+const KEY_NOT_NULL: &str = "key_not_null";
+/// Name of the built-in rule that keys don't repeat.
+pub(super) const KEY_UNIQUE: &str = "key_unique";
+
+/// What a rule came to.
+pub(super) fn outcome(check: &str, on_fail: OnFail, failing_rows: u64, sample: Option<String>) -> CheckOutcome {
+    let status = if failing_rows == 0 { "passed" } else { "failed" };
+    let on_fail = match on_fail {
+        OnFail::Warn => "warn",
+        OnFail::Quarantine => "quarantine",
+        OnFail::Fail => "fail",
+    };
+    CheckOutcome {
+        model: String::new(),
+        check: check.into(),
+        on_fail: on_fail.into(),
+        status: status.into(),
+        failing_rows,
+        sample,
+    }
+}
+
+fn failing_rows(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<Option<BooleanArray>> {
+    let value = expr.evaluate(batch).external("a check can't be evaluated")?;
+    let value = value.into_array(batch.num_rows()).external("a check can't be evaluated")?;
+    let passes = value.as_boolean_opt().ok_or_else(|| Error::internal("a check isn't boolean"))?;
+    // Only false fails: null passes, as in SQL's CHECK.
+    let fails = BooleanArray::from_iter((0..passes.len()).map(|row| Some(passes.is_valid(row) && !passes.value(row))));
+    Ok((fails.true_count() > 0).then_some(fails))
+}
+
+/// `column=value, …` of one row.
+fn describe_row(batch: &RecordBatch, row: usize) -> String {
+    let options = FormatOptions::default().with_null("null");
+    let cells = batch.schema_ref().fields().iter().zip(batch.columns()).map(|(field, column)| {
+        let text = ArrayFormatter::try_new(column, &options).map(|f| f.value(row).to_string()).unwrap_or_default();
+        format!("{}={text}", field.name())
+    });
+    cells.collect::<Vec<_>>().join(", ")
+}
+
+/// Refused rows as text with the rule and run that refused them; source positions are null for a model's row.
+pub(super) fn quarantine_rows(
+    rows: &RecordBatch,
+    rules: &[&str],
+    run: &str,
+    schema: &SchemaRef,
+) -> Result<RecordBatch> {
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    for column in rows.columns() {
+        columns.push(arrow::compute::cast(column, &DataType::Utf8).external("can't write a refused row as text")?);
+    }
+    for field in &schema.fields()[rows.num_columns()..] {
+        let column: ArrayRef = match field.name().as_str() {
+            "_rule" => Arc::new(StringArray::from_iter_values(rules)),
+            "_reason" => Arc::new(StringArray::from_iter_values(rules.iter().map(|rule| format!("the check `{rule}` failed")))),
+            "_run" => Arc::new(StringArray::from_iter_values(rules.iter().map(|_| run))),
+            _ => arrow::array::new_null_array(field.data_type(), rows.num_rows()),
+        };
+        columns.push(column);
+    }
+    RecordBatch::try_new(Arc::clone(schema), columns).external("can't build a quarantine row")
+}
+
+/// A relation cut in two.
+pub(super) struct Split {
+    pub(super) related: datafusion::prelude::DataFrame,
+    pub(super) unrelated: Vec<RecordBatch>,
+}
+
+/// Rules over a whole relation: evaluates the ones among `checks` that no single row can tell, and that `key` doesn't repeat.
+pub(super) struct TableChecks<'a> {
+    /// Session that runs them, at the run's instant.
+    pub(super) ctx: &'a SessionContext,
+    /// The relation.
+    pub(super) table: Arc<dyn TableProvider>,
+    /// The run's instant, microseconds since 1970 UTC.
+    pub(super) now_us: i64,
+}
+
+impl TableChecks<'_> {
+    /// How many keys repeat, and one of them.
+    pub(super) async fn unique(&self, check: &str, on_fail: OnFail, columns: &[String]) -> Result<CheckOutcome> {
+        let frame = self.ctx.read_table(Arc::clone(&self.table)).external("can't read the result")?;
+        let not_null = columns.iter().map(|c| ident(c).is_not_null()).reduce(Expr::and).unwrap_or(lit(true));
+        let keys = columns.iter().map(ident).collect();
+        let repeated = frame
+            .filter(not_null)
+            .and_then(|f| f.aggregate(keys, vec![count(lit(1)).alias("rows")]))
+            .and_then(|f| f.filter(col("rows").gt(lit(1))))
+            .external("can't look for repeated keys")?;
+        self.counted(check, on_fail, repeated).await
+    }
+
+    /// How many rows have a value that `target` lacks, and one of them.
+    pub(super) async fn relationship(
+        &self,
+        check: &str,
+        on_fail: OnFail,
+        column: &str,
+        target: Arc<dyn TableProvider>,
+        target_column: &str,
+    ) -> Result<CheckOutcome> {
+        let missing = self.without_partner(column, target, target_column)?;
+        self.counted(check, on_fail, missing).await
+    }
+
+    /// Rows whose non-null `column` stands nowhere in `target_column`.
+    pub(super) fn without_partner(
+        &self,
+        column: &str,
+        target: Arc<dyn TableProvider>,
+        target_column: &str,
+    ) -> Result<datafusion::prelude::DataFrame> {
+        let frame = self.ctx.read_table(Arc::clone(&self.table)).external("can't read the result")?;
+        let partner = "_partner";
+        let target = self
+            .ctx
+            .read_table(target)
+            .and_then(|t| t.select(vec![ident(target_column).alias(partner)]))
+            .external("can't read the related table")?;
+        frame
+            .filter(ident(column).is_not_null())
+            .and_then(|f| f.join_on(target, JoinType::LeftAnti, [ident(column).eq(ident(partner))]))
+            .external("can't look for related rows")
+    }
+
+    /// The rows with a partner (or a null) as a plan's streams, and those without.
+    pub(super) async fn split_by_partner(
+        &self,
+        column: &str,
+        target: Arc<dyn TableProvider>,
+        target_column: &str,
+    ) -> Result<Split> {
+        let unrelated = self.without_partner(column, Arc::clone(&target), target_column)?;
+        let unrelated = unrelated.collect().await.map_err(crate::engine::failure)?;
+        let unrelated = unrelated.into_iter().filter(|batch| batch.num_rows() > 0).collect();
+        let partner = "_partner";
+        let target = self
+            .ctx
+            .read_table(target)
+            .and_then(|t| t.select(vec![ident(target_column).alias(partner)]))
+            .external("can't read the related table")?;
+        let rows = || self.ctx.read_table(Arc::clone(&self.table));
+        let related = rows()
+            .and_then(|f| f.join_on(target, JoinType::LeftSemi, [ident(column).eq(ident(partner))]))
+            .and_then(|f| f.union(rows()?.filter(ident(column).is_null())?))
+            .external("can't look for related rows")?;
+        Ok(Split { related, unrelated })
+    }
+
+    /// Rows as those of a quarantine table.
+    pub(super) fn quarantined(&self, rows: &[RecordBatch], rule: &str, run: &str, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+        rows.iter().map(|batch| quarantine_rows(batch, &vec![rule; batch.num_rows()], run, schema)).collect()
+    }
+
+    /// Whether the newest `column` is within `within_us` of now; an empty table isn't.
+    pub(super) async fn freshness(&self, check: &str, on_fail: OnFail, column: &str, within_us: i64) -> Result<CheckOutcome> {
+        let frame = self.ctx.read_table(Arc::clone(&self.table)).external("can't read the result")?;
+        let newest = frame
+            .aggregate(vec![], vec![max(ident(column))])
+            .external("can't look for the newest row")?
+            .collect()
+            .await
+            .map_err(crate::engine::failure)?;
+        let newest_us = newest.first().and_then(|batch| instant_us(batch.column(0)));
+        let (failing, sample) = match newest_us {
+            Some(us) if self.now_us - us <= within_us => (0, None),
+            Some(us) => (1, Some(format!("newest {column} is {} s old", (self.now_us - us) / 1_000_000))),
+            None => (1, Some("the table is empty".to_string())),
+        };
+        Ok(outcome(check, on_fail, failing, sample))
+    }
+
+    async fn counted(&self, check: &str, on_fail: OnFail, failing: datafusion::prelude::DataFrame) -> Result<CheckOutcome> {
+        let rows = failing.clone().count().await.map_err(crate::engine::failure)? as u64;
+        let sample = if rows == 0 {
+            None
+        } else {
+            let first = failing.limit(0, Some(1)).external("can't read a failing row")?;
+            let batches = first.collect().await.map_err(crate::engine::failure)?;
+            batches.iter().find(|b| b.num_rows() > 0).map(|batch| describe_row(batch, 0))
+        };
+        Ok(outcome(check, on_fail, rows, sample))
+    }
+}
+
+/// The first value of a time column as microseconds; dates at midnight UTC.
+fn instant_us(column: &ArrayRef) -> Option<i64> {
+    let micros = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
+    let local = match column.data_type() {
+        DataType::Timestamp(_, Some(_)) => arrow::compute::cast(column, &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()))),
+        _ => arrow::compute::cast(column, &micros),
+    };
+    let values = local.ok()?;
+    let values = values.as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>()?;
+    (!values.is_empty() && values.is_valid(0)).then(|| values.value(0))
+}

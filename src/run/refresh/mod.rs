@@ -1,0 +1,191 @@
+//! One refresh: selected models of all pipelines brought up to the data there is at its start.
+//!
+//! Pipelines in dependency order; each one is leased, its sources landed, its models computed and staged, and all of it
+//! published by one commit. Prints nothing: an [`Observer`] is told.
+
+mod checks;
+mod draft;
+mod model;
+mod pipeline;
+mod source;
+mod stage;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::catalog::TableProvider;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
+use crate::run::lease::Lease;
+use crate::run::project::OpenProject;
+use crate::table::Warehouse;
+
+/// What to refresh and how.
+pub struct RefreshOptions {
+    /// Models to bring up to date.
+    pub models: BTreeSet<String>,
+    /// Sources to land even if no selected model reads them.
+    pub sources: BTreeSet<String>,
+    /// Only models whose schedule says so.
+    pub due: bool,
+    /// Land every file and compute every model again.
+    pub full_refresh: bool,
+    /// `now()`, microseconds since 1970 UTC.
+    pub now_us: i64,
+    /// How long to wait for a lease: none not at all, `Duration::MAX` for ever.
+    pub wait: Option<Duration>,
+    /// The command line, for the history.
+    pub command: String,
+}
+
+/// Is told how a refresh goes; must not block.
+pub trait Observer: Send + Sync {
+    /// Something is being worked on: `landing orders`, `computing daily_sales`.
+    fn working(&self, what: &str);
+    /// A model is done.
+    fn finished(&self, outcome: &ModelOutcome);
+    /// Something that the user should know and that fails nothing.
+    fn warned(&self, text: &str);
+    /// A source or model failed; the refresh goes on with what doesn't depend on it.
+    fn failed(&self, relation: &str, error: &Error);
+}
+
+/// What a refresh came to.
+pub struct Report {
+    /// Its id.
+    pub run: String,
+    /// One for each selected model, in order of work.
+    pub models: Vec<ModelOutcome>,
+    /// 0, 1 or 3, as DESIGN's table of exit codes has it.
+    pub exit_code: u8,
+}
+
+/// What a model may read in this run.
+#[derive(Clone)]
+enum Relation {
+    /// A version to read and the digest of what is in it.
+    Ready { provider: Arc<dyn TableProvider>, digest: String },
+    /// Failed or was skipped in this run.
+    Failed,
+}
+
+/// State of one refresh that pipelines hand on to each other.
+struct Refresh<'a> {
+    open: &'a OpenProject,
+    warehouse: Warehouse,
+    options: &'a RefreshOptions,
+    observer: &'a dyn Observer,
+    run: String,
+    relations: HashMap<String, Relation>,
+    models: Vec<ModelOutcome>,
+    checks: Vec<CheckOutcome>,
+    /// The worst so far: 0, 1 or 3.
+    exit_code: u8,
+}
+
+/// Runs a refresh to its end. A failing source or model doesn't end it; see [`Report::exit_code`].
+///
+/// Dropping the future at any point leaves every table whole; the next refresh goes on from there.
+///
+/// # Errors
+/// Before anything was touched: a lease that is held (kind `Lease`), a warehouse that can't be opened. Later: a commit that
+/// was fenced or can't be written.
+pub async fn refresh(open: &OpenProject, options: &RefreshOptions, observer: &dyn Observer) -> Result<Report> {
+    let warehouse = open.warehouse().await?;
+    let pipelines = pipelines_in_order(open, options);
+    let mut leases = BTreeMap::new();
+    for pipeline in pipelines.iter().collect::<BTreeSet<_>>() {
+        let lease = Lease::acquire(&warehouse, pipeline, open.project.lease_ttl, options.wait).await?;
+        leases.insert(pipeline.clone(), lease);
+    }
+    let mut record = RunRecord::begin(&options.command, pipelines.clone());
+    record.save(&warehouse).await?;
+    let mut refresh = Refresh {
+        open,
+        warehouse: warehouse.clone(),
+        options,
+        observer,
+        run: record.run.clone(),
+        relations: HashMap::new(),
+        models: Vec::new(),
+        checks: Vec::new(),
+        exit_code: 0,
+    };
+    let mut result = Ok(());
+    for pipeline in &pipelines {
+        let Some(lease) = leases.get(pipeline) else { continue };
+        result = refresh.pipeline(pipeline, lease).await;
+        if result.is_err() {
+            break;
+        }
+    }
+    let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| refresh.exit_code);
+    record.models.clone_from(&refresh.models);
+    record.checks.clone_from(&refresh.checks);
+    record.end(if exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed }, exit_code);
+    let saved = record.save(&warehouse).await;
+    for (_, lease) in leases {
+        lease.release().await?;
+    }
+    history::prune(&warehouse).await?;
+    result?;
+    saved?;
+    Ok(Report { run: refresh.run, models: refresh.models, exit_code })
+}
+
+impl Refresh<'_> {
+    /// Notes a failure: its exit code wins if it is worse, and what depends on it is skipped.
+    fn failed(&mut self, relation: &str, error: &Error) {
+        self.exit_code = self.exit_code.max(match error.kind() {
+            ErrorKind::Check => 1,
+            _ => 3,
+        });
+        self.observer.failed(relation, error);
+        self.relations.insert(relation.to_string(), Relation::Failed);
+    }
+
+    /// Notes a relation that models may read from now on.
+    fn ready(&mut self, relation: &str, provider: Arc<dyn TableProvider>, digest: String) {
+        self.relations.insert(relation.to_string(), Relation::Ready { provider, digest });
+    }
+
+    fn zone(&self) -> &str {
+        &self.open.project.timezone.value
+    }
+}
+
+/// The first line of an error, for a column of a table.
+fn first_line(error: &Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_string()
+}
+
+/// Pipelines of the selected models and of the sources they read, each after those that it reads from.
+fn pipelines_in_order(open: &OpenProject, options: &RefreshOptions) -> Vec<String> {
+    let owners = open.pipelines_by_relation();
+    let mut reads: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for source in &options.sources {
+        if let Some(owner) = owners.get(source.as_str()) {
+            reads.entry(owner).or_default();
+        }
+    }
+    for model in open.plan.models.iter().filter(|m| options.models.contains(&m.name)) {
+        reads.entry(&model.pipeline).or_default();
+        for input in model.inputs.iter().chain(&model.check_inputs) {
+            let Some(owner) = owners.get(input.as_str()) else { continue };
+            let is_worked_on = open.source(input).is_some() || options.models.contains(input);
+            if is_worked_on && *owner != model.pipeline {
+                reads.entry(&model.pipeline).or_default().insert(owner);
+                reads.entry(owner).or_default();
+            }
+        }
+    }
+    let mut order: Vec<String> = Vec::new();
+    while let Some((pipeline, _)) = reads.iter().find(|(_, after)| after.iter().all(|p| order.iter().any(|o| o == p))) {
+        let pipeline = *pipeline;
+        order.push(pipeline.to_string());
+        reads.remove(pipeline);
+    }
+    order
+}

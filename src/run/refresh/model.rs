@@ -1,0 +1,340 @@
+//! One model of a refresh: is there anything to do, compute, check, stage, compare, enter.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::catalog::TableProvider;
+use datafusion::prelude::SessionContext;
+
+use super::checks::{KEY_UNIQUE, RowChecks, TableChecks};
+use super::draft::{Description, Draft, quarantine_of};
+use super::source::table_digest;
+use super::stage::{self, Staged, Target};
+use super::{Refresh, Relation};
+use crate::engine::{self, Changes};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{self, CheckTest, PlannedModel};
+use crate::run::commit::{CommitChain, TableEntry, TableKind};
+use crate::run::history::{CheckOutcome, ModelOutcome};
+use crate::spec::types::OnFail;
+use crate::table::{TableFiles, parquet_table};
+
+/// What a model reads in this run: relations by name and their digests.
+struct Inputs {
+    relations: HashMap<String, Arc<dyn TableProvider>>,
+    digests: BTreeMap<String, String>,
+}
+
+/// One model at work.
+struct Work<'a> {
+    model: &'a PlannedModel,
+    inputs: Inputs,
+    session: SessionContext,
+    chain: &'a CommitChain,
+}
+
+impl Refresh<'_> {
+    /// Brings one model up to date in `draft`. Its failure is an outcome, not an error.
+    pub(super) async fn model(&mut self, model: &PlannedModel, chain: &CommitChain, draft: &mut Draft) -> ModelOutcome {
+        let started = Instant::now();
+        let mut outcome = ModelOutcome { model: model.name.clone(), strategy: "none".into(), ..ModelOutcome::default() };
+        let result = match self.inputs(model, chain).await {
+            Ok(Err(reason)) => {
+                outcome.status = "skipped".into();
+                outcome.reason = reason;
+                self.relations.insert(model.name.clone(), Relation::Failed);
+                Ok(())
+            }
+            Ok(Ok(inputs)) => {
+                let work = Work { model, inputs, session: self.open.session(self.options.now_us), chain };
+                self.bring_up(&work, draft, &mut outcome).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            outcome.status = "failed".into();
+            outcome.reason = super::first_line(&error);
+            (outcome.inserted, outcome.updated, outcome.deleted) = (0, 0, 0);
+            self.failed(&model.name, &error);
+        }
+        outcome.seconds = started.elapsed().as_secs_f64();
+        outcome
+    }
+
+    /// Everything that the model and its checks read, or why it can't be had.
+    async fn inputs(&mut self, model: &PlannedModel, chain: &CommitChain) -> Result<Result<Inputs, String>> {
+        let mut inputs = Inputs { relations: HashMap::new(), digests: BTreeMap::new() };
+        for name in model.inputs.iter().chain(&model.check_inputs) {
+            match self.relation(name, chain).await? {
+                Some(Relation::Ready { provider, digest }) => {
+                    inputs.relations.insert(name.clone(), provider);
+                    inputs.digests.insert(name.clone(), digest);
+                }
+                Some(Relation::Failed) => return Ok(Err(format!("`{name}` failed or was skipped"))),
+                None => return Ok(Err(format!("`{name}` has no version yet; `tidemill run +{}` builds it first", model.name))),
+            }
+        }
+        Ok(Ok(inputs))
+    }
+
+    async fn bring_up(&mut self, work: &Work<'_>, draft: &mut Draft, outcome: &mut ModelOutcome) -> Result<()> {
+        let model = work.model;
+        let old = draft.record.tables.get(&model.name).cloned();
+        if let Some(entry) = &old
+            && self.is_unchanged(work, entry)
+        {
+            outcome.status = "nothing".into();
+            outcome.reason = "inputs and SQL are unchanged".into();
+            return self.leave(work, entry, draft, outcome).await;
+        }
+        self.observer.working(&format!("computing {}", model.name));
+        outcome.strategy = "recomputed".into();
+        outcome.reason = self.why(work, old.as_ref());
+        let plan = plan::bind(&model.plan, &work.inputs.relations)?;
+        let rules = RowChecks::bind(&work.session, &model.schema, &model.checks, &model.key, &self.run)?;
+        let rules = Arc::new(rules);
+        let streams = engine::execute(&work.session, plan).await?;
+        let prefix = draft.prefix();
+        let target = Target {
+            warehouse: &self.warehouse,
+            model: &model.name,
+            schema: &model.schema,
+            partition_by: &model.partition_by,
+            prefix: &prefix,
+        };
+        let mut staged = stage::stage(&target, streams, &rules).await?;
+        let entered = self.check_and_enter(work, &rules, &mut staged, old.as_ref(), draft, outcome).await;
+        if entered.is_err() {
+            staged.discard(&self.warehouse).await;
+        }
+        entered
+    }
+
+    fn is_unchanged(&self, work: &Work<'_>, entry: &TableEntry) -> bool {
+        entry.fingerprint == work.model.fingerprint
+            && entry.inputs == work.inputs.digests
+            && !self.options.full_refresh
+            && (!work.model.reads_clock || entry.clock_us == Some(self.options.now_us))
+    }
+
+    /// Leaves a model as it is: only rules that time alone can break are looked at.
+    async fn leave(&mut self, work: &Work<'_>, entry: &TableEntry, draft: &Draft, outcome: &mut ModelOutcome) -> Result<()> {
+        let files = work.chain.table_files(&work.model.name, entry).await?;
+        let provider = parquet_table(&self.warehouse, &work.model.name, files, self.zone())?;
+        let checked = self.table_checks(work, Arc::clone(&provider), true).await?;
+        self.note_checks(work.model, checked, outcome)?;
+        self.ready(&work.model.name, provider, table_digest(&draft.record.pipeline, entry.changed_in));
+        Ok(())
+    }
+
+    /// Why the model is computed, in a sentence.
+    fn why(&self, work: &Work<'_>, old: Option<&TableEntry>) -> String {
+        let Some(entry) = old else { return "first build".into() };
+        if self.options.full_refresh {
+            return "full refresh".into();
+        }
+        if entry.fingerprint != work.model.fingerprint {
+            return "its SQL, parameters, key or checks changed".into();
+        }
+        let digests = work.inputs.digests.iter();
+        let changed: Vec<&str> =
+            digests.filter(|(name, digest)| entry.inputs.get(*name) != Some(digest)).map(|(name, _)| name.as_str()).collect();
+        if changed.is_empty() { "it reads the clock".into() } else { format!("{} changed", changed.join(", ")) }
+    }
+
+    /// Checks the staged version; unless a rule fails it, enters it into the draft where it differs from the old one.
+    async fn check_and_enter(
+        &mut self,
+        work: &Work<'_>,
+        rules: &RowChecks,
+        staged: &mut Staged,
+        old: Option<&TableEntry>,
+        draft: &mut Draft,
+        outcome: &mut ModelOutcome,
+    ) -> Result<()> {
+        let model = work.model;
+        self.refuse_unrelated(work, staged, draft, outcome).await?;
+        let provider = parquet_table(&self.warehouse, &model.name, staged.table.clone(), self.zone())?;
+        let mut checked = rules.outcomes();
+        checked.extend(self.table_checks(work, provider, false).await?);
+        self.note_checks(model, checked, outcome)?;
+        for name in &model.inputs {
+            if self.open.source(name).is_some()
+                && let Some(position) = draft.record.sources.get(name)
+            {
+                // Files that are read in place must be the ones that the position names, to the end.
+                let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
+                self.open.files(name)?.verify_pins(&position).await?;
+            }
+        }
+        let changes = self.enter(work, TableKind::Model, &model.name, &staged.table, old, draft).await?;
+        let quarantine = quarantine_of(&model.name);
+        let old_quarantine = draft.record.tables.get(&quarantine).cloned();
+        self.enter(work, TableKind::ModelQuarantine, &quarantine, &staged.quarantine, old_quarantine.as_ref(), draft).await?;
+        outcome.status = "ok".into();
+        (outcome.inserted, outcome.updated, outcome.deleted) = (changes.inserted, changes.updated, changes.deleted);
+        let entry = draft.record.tables.get(&model.name).ok_or_else(|| Error::internal("a table wasn't entered"))?.clone();
+        let files = work.chain.table_files(&model.name, &entry).await?;
+        let provider = parquet_table(&self.warehouse, &model.name, files, self.zone())?;
+        self.ready(&model.name, provider, table_digest(&draft.record.pipeline, entry.changed_in));
+        Ok(())
+    }
+
+    /// Enters a staged version, or keeps the old files where the rows are the same.
+    async fn enter(
+        &self,
+        work: &Work<'_>,
+        kind: TableKind,
+        table: &str,
+        files: &TableFiles,
+        old: Option<&TableEntry>,
+        draft: &mut Draft,
+    ) -> Result<Changes> {
+        let model = work.model;
+        let is_model = kind == TableKind::Model;
+        let key: &[String] = if is_model { &model.key } else { &[] };
+        let description = Description {
+            kind,
+            fingerprint: &model.fingerprint,
+            inputs: work.inputs.digests.clone(),
+            key,
+            serve: model.serve,
+            clock_us: model.reads_clock.then_some(self.options.now_us),
+            now_us: self.options.now_us,
+        };
+        let changes = self.changes(work, table, files, old, key).await?;
+        let same_shape = match old {
+            Some(old) => {
+                let before = work.chain.table_files(table, old).await?;
+                let stored = crate::table::types::table_schema(&files.schema)?;
+                before.schema == stored && before.partition_by == files.partition_by
+            }
+            None => false,
+        };
+        if changes.is_empty() && same_shape {
+            stage::discard(&self.warehouse, table, files).await;
+            draft.keep_files(table, description);
+        } else {
+            draft.set_files(table, files, description)?;
+        }
+        Ok(changes)
+    }
+
+    /// How a staged version differs from the one before; all rows are new where there was none or it had other columns.
+    async fn changes(
+        &self,
+        work: &Work<'_>,
+        table: &str,
+        files: &TableFiles,
+        old: Option<&TableEntry>,
+        key: &[String],
+    ) -> Result<Changes> {
+        let rows = files.files.iter().map(|file| file.rows).sum();
+        let all_new = Changes { inserted: rows, updated: 0, deleted: 0 };
+        let Some(old) = old.filter(|old| old.rows > 0) else { return Ok(all_new) };
+        let before = work.chain.table_files(table, old).await?;
+        if before.schema != crate::table::types::table_schema(&files.schema)? {
+            return Ok(Changes { deleted: old.rows, ..all_new });
+        }
+        // The id of the run that refused a row doesn't make it another row.
+        let columns = files.schema.fields().iter().map(|f| f.name().clone()).filter(|name| name != "_run").collect::<Vec<_>>();
+        let before = parquet_table(&self.warehouse, table, before, self.zone())?;
+        let after = parquet_table(&self.warehouse, table, files.clone(), self.zone())?;
+        engine::diff(&work.session, before, after, &columns, key).await
+    }
+
+    /// Moves rows without a partner to quarantine, for relationships that say so.
+    async fn refuse_unrelated(
+        &self,
+        work: &Work<'_>,
+        staged: &mut Staged,
+        draft: &Draft,
+        outcome: &mut ModelOutcome,
+    ) -> Result<()> {
+        let model = work.model;
+        for check in model.checks.iter().filter(|check| check.on_fail() == OnFail::Quarantine) {
+            let CheckTest::Relationship { column, to_relation, to_column } = &check.test else { continue };
+            let provider = parquet_table(&self.warehouse, &model.name, staged.table.clone(), self.zone())?;
+            let checks = TableChecks { ctx: &work.session, table: provider, now_us: self.options.now_us };
+            let target = work.related(to_relation)?;
+            let split = checks.split_by_partner(column, target, to_column).await?;
+            if split.unrelated.is_empty() {
+                continue;
+            }
+            let refused = checks.quarantined(&split.unrelated, check.name(), &self.run, &staged.quarantine.schema)?;
+            outcome.quarantined += split.unrelated.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+            staged.replace(&self.warehouse, split.related, refused, &draft.prefix()).await?;
+        }
+        Ok(())
+    }
+
+    /// Rules over the whole table; only those that the clock alone can break where `clock_only`.
+    async fn table_checks(
+        &self,
+        work: &Work<'_>,
+        table: Arc<dyn TableProvider>,
+        clock_only: bool,
+    ) -> Result<Vec<CheckOutcome>> {
+        let model = work.model;
+        let checks = TableChecks { ctx: &work.session, table, now_us: self.options.now_us };
+        let mut outcomes = Vec::new();
+        if !clock_only && !model.key.is_empty() && !model.key_is_derived {
+            let repeated = checks.unique(KEY_UNIQUE, OnFail::Fail, &model.key).await?;
+            outcomes.extend((repeated.failing_rows > 0).then_some(repeated));
+        }
+        for check in &model.checks {
+            let (name, on_fail) = (check.name(), check.on_fail());
+            match &check.test {
+                CheckTest::Freshness { column, within_us } => {
+                    outcomes.push(checks.freshness(name, on_fail, column, *within_us).await?);
+                }
+                CheckTest::Unique(columns) if !clock_only => outcomes.push(checks.unique(name, on_fail, columns).await?),
+                CheckTest::Relationship { column, to_relation, to_column } if !clock_only => {
+                    let target = work.related(to_relation).unwrap_or_else(|_| Arc::clone(&checks.table));
+                    outcomes.push(checks.relationship(name, on_fail, column, target, to_column).await?);
+                }
+                _ => {}
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Keeps what the checks came to; the first failed one is the model's error.
+    fn note_checks(&mut self, model: &PlannedModel, checked: Vec<CheckOutcome>, outcome: &mut ModelOutcome) -> Result<()> {
+        let mut failed = None;
+        for mut check in checked {
+            check.model.clone_from(&model.name);
+            if check.status == "failed" {
+                match check.on_fail.as_str() {
+                    "warn" => {
+                        outcome.warnings += check.failing_rows;
+                        self.observer.warned(&describe(&check));
+                    }
+                    "quarantine" => outcome.quarantined += check.failing_rows,
+                    _ => drop(failed.get_or_insert_with(|| describe(&check))),
+                }
+            }
+            self.checks.push(check);
+        }
+        match failed {
+            None => Ok(()),
+            Some(text) => Err(Error::new(ErrorKind::Check, text)
+                .with("kept", "the table keeps its last version; what depends on it is skipped")),
+        }
+    }
+}
+
+impl Work<'_> {
+    /// The relation that a check compares with; the model's own name stands for the version at hand.
+    fn related(&self, name: &str) -> Result<Arc<dyn TableProvider>> {
+        self.inputs.relations.get(name).cloned().ok_or_else(|| Error::internal("a related table wasn't opened").with("table", name))
+    }
+}
+
+/// `daily_sales: the check revenue >= 0 failed on 3 rows, such as day=…`
+pub(super) fn describe(check: &CheckOutcome) -> String {
+    let rows = if check.failing_rows == 1 { "row" } else { "rows" };
+    let sample = check.sample.as_ref().map(|s| format!(", such as {s}")).unwrap_or_default();
+    format!("{}: the check `{}` failed on {} {rows}{sample}", check.model, check.check, check.failing_rows)
+}

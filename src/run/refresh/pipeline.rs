@@ -1,0 +1,122 @@
+//! One pipeline of a refresh: recover, land, compute, commit, follow.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::Refresh;
+use super::draft::Draft;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::plan::PlannedModel;
+use crate::run::commit::{CommitChain, CommitRecord};
+use crate::run::follow::{self, Which};
+use crate::run::lease::Lease;
+use crate::run::{failpoint, schedule};
+use crate::table::{delta, garbage};
+
+impl<'a> Refresh<'a> {
+    /// Brings the selected models of `pipeline` up to date and publishes them in one commit.
+    pub(super) async fn pipeline(&mut self, pipeline: &str, lease: &Lease) -> Result<()> {
+        let chain = CommitChain::open(&self.warehouse, pipeline);
+        let base = chain.latest().await?;
+        let project = self.open.project.name.value.clone();
+        let mut versions = BTreeMap::new();
+        if let Some(record) = &base {
+            // A run that died between its record and its tables is finished first.
+            versions = follow::catch_up(&self.warehouse, &project, &chain, record, Which::All).await?;
+        }
+        let mut draft = Draft::new(base.as_ref(), pipeline, lease.writer(), &self.run, self.options.now_us);
+        let due = self.due_models(pipeline, &draft)?;
+        let taken = self.land_sources(pipeline, &due, &chain, &mut draft).await?;
+        let mut outcomes = Vec::new();
+        for model in due {
+            outcomes.push(self.model(model, &chain, &mut draft).await);
+        }
+        if draft.is_changed {
+            if lease.is_lost() {
+                return Err(Error::new(ErrorKind::Lease, "the lease on these tables was lost; nothing was published")
+                    .with("pipeline", pipeline));
+            }
+            versions.extend(self.publish(&chain, draft.record).await?);
+        }
+        for mut outcome in outcomes {
+            outcome.version = match versions.get(&outcome.model) {
+                Some(version) => Some(*version),
+                None => delta::version_of(&self.warehouse, &outcome.model).await?,
+            };
+            self.observer.finished(&outcome);
+            self.models.push(outcome);
+        }
+        for (source, position) in taken {
+            self.open.files(&source)?.finish_taken(&position).await?;
+        }
+        Ok(())
+    }
+
+    /// Selected models of the pipeline, in dependency order, without those that aren't due.
+    fn due_models(&self, pipeline: &str, draft: &Draft) -> Result<Vec<&'a PlannedModel>> {
+        let open = self.open;
+        let mut due = Vec::new();
+        for model in &open.plan.models {
+            if model.pipeline != pipeline || !self.options.models.contains(&model.name) {
+                continue;
+            }
+            let last_us = draft.record.tables.get(&model.name).map(|entry| entry.refreshed_at_us);
+            if !self.options.due || schedule::is_due(&model.refresh, last_us, self.options.now_us, self.zone())? {
+                due.push(model);
+            }
+        }
+        Ok(due)
+    }
+
+    /// Puts the record and brings the tables up to it; the versions of the tables that changed.
+    async fn publish(&self, chain: &CommitChain, mut record: CommitRecord) -> Result<BTreeMap<String, i64>> {
+        self.observer.working(&format!("publishing {}", record.pipeline));
+        record.committed_at_us = schedule::wall_clock_us();
+        failpoint::hit("after_stage");
+        self.sync_staged(&record).await?;
+        failpoint::hit("before_record");
+        chain.put(&record).await?;
+        failpoint::hit("after_record");
+        let project = &self.open.project.name.value;
+        let versions = follow::catch_up(&self.warehouse, project, chain, &record, Which::Changed).await?;
+        if let Err(error) = self.clean(chain, &record).await {
+            // Everything is published; what can't be cleaned now is cleaned after the next commit.
+            tracing::warn!(%error, "cleaning up failed");
+        }
+        Ok(versions)
+    }
+
+    /// Writes the files that the record names through to the disk, before the record does so itself.
+    async fn sync_staged(&self, record: &CommitRecord) -> Result<()> {
+        let mut paths = Vec::new();
+        for (table, entry) in record.tables.iter().filter(|(_, entry)| entry.changed_in == record.n) {
+            paths.extend(entry.files.iter().flatten().map(|file| format!("{table}/{}", file.path)));
+        }
+        for (source, position) in &record.sources {
+            let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
+            let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
+            // Landed rows of earlier commits were synced by them.
+            let fresh = landed.filter(|file| file.path.starts_with(&format!("c{:08}", record.n)));
+            paths.extend(fresh.map(|file| format!("{}/{}", super::source::landed_folder(&record.pipeline, source), file.path)));
+        }
+        self.warehouse.sync_files(&paths).await
+    }
+
+    /// Deletes what neither this record nor a table's log names: after one's own record was put, nobody can commit it.
+    async fn clean(&self, chain: &CommitChain, record: &CommitRecord) -> Result<()> {
+        for (table, entry) in &record.tables {
+            let files = chain.table_files(table, entry).await?;
+            let keep: HashSet<String> = files.files.into_iter().map(|file| file.path).collect();
+            garbage::collect(&self.warehouse, table, &keep, std::time::Duration::ZERO).await?;
+        }
+        for (source, position) in &record.sources {
+            let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
+            let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
+            let keep: HashSet<String> = landed.map(|file| file.path.clone()).collect();
+            let folder = super::source::landed_folder(&record.pipeline, source);
+            garbage::collect_folder(&self.warehouse, &folder, &keep, limits::RETENTION).await?;
+        }
+        chain.prune(limits::RETENTION).await?;
+        Ok(())
+    }
+}

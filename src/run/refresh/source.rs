@@ -1,0 +1,222 @@
+//! Sources of a refresh: look at what is there, take it in, check it, and make it readable for models.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+
+use super::checks::{TableChecks, outcome};
+use super::draft::{Description, Draft, quarantine_of};
+use super::{Refresh, Relation};
+use crate::connect::files::{Discovery, FilesPosition, Landing};
+use crate::connect::quarantine_schema;
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{self, CheckTest, PlannedModel, PlannedSource};
+use crate::run::commit::{CommitChain, TableKind};
+use crate::run::history::CheckOutcome;
+use crate::spec::types::OnFail;
+use crate::table::{BOOKKEEPING, TableFiles, parquet_table};
+
+/// Folder of a source's landed rows in the warehouse.
+pub(super) fn landed_folder(pipeline: &str, source: &str) -> String {
+    format!("{BOOKKEEPING}/{pipeline}/landed/{source}")
+}
+
+/// Sources whose taken files are to be moved away after the commit, with their positions.
+pub(super) type Taken = Vec<(String, FilesPosition)>;
+
+impl<'a> Refresh<'a> {
+    /// Lands the pipeline's sources that this run needs. A source that fails fails its models only.
+    pub(super) async fn land_sources(
+        &mut self,
+        pipeline: &str,
+        due: &[&PlannedModel],
+        chain: &CommitChain,
+        draft: &mut Draft,
+    ) -> Result<Taken> {
+        let open = self.open;
+        let read: BTreeSet<&str> = self.needed_sources(due);
+        let mut taken = Vec::new();
+        for source in open.plan.sources.iter().filter(|s| s.pipeline == pipeline) {
+            let name = source.spec.name.value.as_str();
+            if !read.contains(name) {
+                continue;
+            }
+            match self.land_source(source, chain, draft).await {
+                Ok(position) if open.files(name)?.is_append() => taken.push((name.to_string(), position)),
+                Ok(_) => {}
+                Err(error) => self.failed(name, &error),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Sources that selected models of any pipeline read, or that were selected themselves.
+    fn needed_sources(&self, due: &[&PlannedModel]) -> BTreeSet<&'a str> {
+        let open = self.open;
+        let options = self.options;
+        let selected = open.plan.models.iter().filter(|m| options.models.contains(&m.name));
+        // Models of other pipelines may read this one's sources later in the run.
+        let readers = selected.filter(|m| !options.due || due.iter().any(|d| d.name == m.name));
+        let inputs = readers.flat_map(|m| m.inputs.iter().chain(&m.check_inputs)).map(String::as_str);
+        let all = !options.due;
+        let sources = open.plan.sources.iter().map(|s| s.spec.name.value.as_str());
+        let own = sources.filter(|name| all && options.sources.contains(*name));
+        inputs.chain(own).collect()
+    }
+
+    async fn land_source(&mut self, source: &PlannedSource, chain: &CommitChain, draft: &mut Draft) -> Result<FilesPosition> {
+        let name = source.spec.name.value.as_str();
+        self.observer.working(&format!("landing {name}"));
+        let files = self.open.files(name)?;
+        let prior = FilesPosition::from_json(draft.record.sources.get(name))?;
+        // Rows taken in under another contract, and all of them under a full refresh, are read again.
+        let is_stale = prior.contract != source.fingerprint || self.options.full_refresh;
+        let mut discovery = files.discover(&prior, true).await?;
+        if is_stale {
+            files.read_again(&mut discovery).await?;
+        }
+        self.tell(name, &discovery);
+        let session = self.open.session(self.options.now_us);
+        let rules = self.open.row_rules(&session, source)?;
+        let landed_folder = landed_folder(&source.pipeline, name);
+        let landing = Landing {
+            warehouse: &self.warehouse,
+            landed: landed_folder.clone(),
+            quarantine: quarantine_of(name),
+            prefix: draft.prefix(),
+            contract: Arc::clone(&source.schema),
+            rules: &rules,
+            fingerprint: source.fingerprint.clone(),
+            run: self.run.clone(),
+            ingested_at_us: self.options.now_us,
+        };
+        let has_changes = discovery.changes().is_some() || is_stale;
+        let landed = files.land(discovery, &landing).await?;
+        let raw = files.relation(&source.schema, &landed.position, &self.warehouse, &landed_folder)?;
+        let relation = plan::source_relation(source, raw)?;
+        if has_changes {
+            self.check_source(source, &landed.position, Arc::clone(&relation), chain).await?;
+        }
+        if landed.position != prior {
+            draft.record.sources.insert(name.to_string(), landed.position.to_json()?);
+            draft.is_changed = true;
+        }
+        self.enter_quarantine(source, &landed.position, draft)?;
+        self.ready(name, relation, landed.position.digest());
+        Ok(landed.position)
+    }
+
+    fn tell(&self, source: &str, discovery: &Discovery) {
+        for path in &discovery.growing {
+            self.observer.warned(&format!("{source}: {path} is still being written; it is left for the next run"));
+        }
+        for path in &discovery.rewritten {
+            self.observer.warned(&format!("{source}: {path} was taken already and has other bytes now; its first rows stay"));
+        }
+    }
+
+    /// Rules over the whole source, and counts of those over rows.
+    async fn check_source(
+        &mut self,
+        source: &PlannedSource,
+        position: &FilesPosition,
+        table: Arc<dyn TableProvider>,
+        chain: &CommitChain,
+    ) -> Result<()> {
+        let name = source.spec.name.value.as_str();
+        let mut warned: BTreeMap<&str, u64> = BTreeMap::new();
+        for (rule, count) in position.files.iter().flat_map(|file| &file.warned) {
+            *warned.entry(rule).or_default() += count;
+        }
+        let session = self.open.session(self.options.now_us);
+        let checks = TableChecks { ctx: &session, table, now_us: self.options.now_us };
+        let mut outcomes: Vec<CheckOutcome> = Vec::new();
+        for check in &source.checks {
+            let (rule, on_fail) = (check.name(), check.on_fail());
+            outcomes.push(match &check.test {
+                CheckTest::Row(_) => outcome(rule, on_fail, warned.get(rule).copied().unwrap_or(0), None),
+                CheckTest::Unique(columns) => checks.unique(rule, on_fail, columns).await?,
+                CheckTest::Freshness { column, within_us } => checks.freshness(rule, on_fail, column, *within_us).await?,
+                CheckTest::Relationship { column, to_relation, to_column } => match self.relation(to_relation, chain).await? {
+                    Some(Relation::Ready { provider, .. }) => {
+                        checks.relationship(rule, on_fail, column, provider, to_column).await?
+                    }
+                    // Its own failure is told; there is nothing to compare with.
+                    _ => continue,
+                },
+            });
+        }
+        let mut failed = None;
+        for mut check in outcomes {
+            check.model = name.to_string();
+            if check.status == "failed" && on_fail_is(source, &check.check, OnFail::Fail) {
+                failed.get_or_insert_with(|| super::model::describe(&check));
+            } else if check.status == "failed" {
+                self.observer.warned(&super::model::describe(&check));
+            }
+            self.checks.push(check);
+        }
+        match failed {
+            None => Ok(()),
+            Some(text) => Err(Error::new(ErrorKind::Check, text).with("kept", "models that read it keep their last version")),
+        }
+    }
+
+    /// The quarantine table is the parts of all files that are there.
+    fn enter_quarantine(&self, source: &PlannedSource, position: &FilesPosition, draft: &mut Draft) -> Result<()> {
+        let table = quarantine_of(&source.spec.name.value);
+        let schema = quarantine_schema(source.schema.fields().iter().map(|f| f.name().as_str()));
+        let files = TableFiles { schema, partition_by: Vec::new(), files: position.quarantined() };
+        let digest = blake3::hash(serde_json::to_string(&files.files).unwrap_or_default().as_bytes()).to_hex()[..32].to_string();
+        let fingerprint = format!("{} {digest}", source.fingerprint);
+        if draft.record.tables.get(&table).is_some_and(|entry| entry.fingerprint == fingerprint) {
+            return Ok(());
+        }
+        let description = Description {
+            kind: TableKind::SourceQuarantine,
+            fingerprint: &fingerprint,
+            inputs: BTreeMap::new(),
+            key: &[],
+            serve: true,
+            clock_us: None,
+            now_us: self.options.now_us,
+        };
+        draft.set_files(&table, &files, description)
+    }
+
+    /// What a relation holds in this run; the last committed version of one that the run doesn't work on; none if that was
+    /// never built.
+    pub(super) async fn relation(&mut self, name: &str, chain: &CommitChain) -> Result<Option<Relation>> {
+        if let Some(known) = self.relations.get(name) {
+            return Ok(Some(known.clone()));
+        }
+        let owners = self.open.pipelines_by_relation();
+        let Some(owner) = owners.get(name) else { return Ok(None) };
+        let chain = if *owner == chain.pipeline() { chain.clone() } else { CommitChain::open(&self.warehouse, owner) };
+        let Some(record) = chain.latest().await? else { return Ok(None) };
+        if let Some(source) = self.open.source(name) {
+            let Some(json) = record.sources.get(name) else { return Ok(None) };
+            let position = FilesPosition::from_json(Some(json))?;
+            let folder = landed_folder(&source.pipeline, name);
+            let raw = self.open.files(name)?.relation(&source.schema, &position, &self.warehouse, &folder)?;
+            let provider = plan::source_relation(source, raw)?;
+            self.ready(name, provider, position.digest());
+            return Ok(self.relations.get(name).cloned());
+        }
+        let Some(entry) = record.tables.get(name) else { return Ok(None) };
+        let files = chain.table_files(name, entry).await?;
+        let provider = parquet_table(&self.warehouse, name, files, self.zone())?;
+        self.ready(name, provider, table_digest(&record.pipeline, entry.changed_in));
+        Ok(self.relations.get(name).cloned())
+    }
+}
+
+/// Changes exactly when a table's rows may.
+pub(super) fn table_digest(pipeline: &str, changed_in: u64) -> String {
+    format!("{pipeline}@{changed_in}")
+}
+
+fn on_fail_is(source: &PlannedSource, check: &str, on_fail: OnFail) -> bool {
+    source.checks.iter().any(|c| c.name() == check && c.on_fail() == on_fail)
+}

@@ -1,0 +1,110 @@
+//! Reads `tidemill.yaml` and the parameters given besides.
+
+use std::time::Duration;
+
+use super::fault::{Fault, Place, SourceText};
+use super::fields::Reader;
+use super::load::{LoadOptions, check_name};
+use super::source::read_type;
+use super::tree::Node;
+use super::types::{Located, Param, Project};
+use super::variables::shown;
+use super::{check_zone, did_you_mean, keys, nearest};
+
+/// The project without its pipelines and tests.
+pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadOptions) -> Option<Project> {
+    let fields = reader.fields(node, &keys::PROJECT)?;
+    let source = &node.place.source;
+    let start = Place::new(source, source.start()..source.start());
+    let default = |value: &str| Located { value: value.to_string(), place: start.clone() };
+    if let Some(version) = fields.require(reader, "version", &start).and_then(|node| reader.word(node))
+        && version.value != "1"
+    {
+        let message = format!("this Tidemill reads version 1, found `{}`", shown(&version.value, &version.place));
+        reader.fault(Fault::error("wrong_version", version.place, message));
+    }
+    let name = fields.require(reader, "name", &start).and_then(|node| reader.word(node));
+    if let Some(name) = &name {
+        check_name(reader, name, "a project");
+    }
+    let timezone = fields.get("timezone").and_then(|node| reader.word(node)).unwrap_or_else(|| default("UTC"));
+    check_zone(reader, &timezone);
+    let flight = fields.get("flight").and_then(|node| reader.fields(node, &keys::FLIGHT));
+    let listen = flight.and_then(|flight| flight.get("listen")).and_then(|node| read_address(reader, node));
+    let lease_ttl = fields.get("lease_ttl").and_then(|node| reader.length(node));
+    Some(Project {
+        root: options.root.clone(),
+        name: name.unwrap_or_else(|| default("project")),
+        warehouse: fields.get("warehouse").and_then(|node| reader.word(node)).unwrap_or_else(|| default("./warehouse")),
+        params: read_params(reader, fields.get("params"), &options.params),
+        flight_listen: listen.unwrap_or_else(|| default("127.0.0.1:31337")),
+        lease_ttl: lease_ttl.unwrap_or(Duration::from_secs(30)),
+        pipelines: Vec::new(),
+        tests: Vec::new(),
+        timezone,
+    })
+}
+
+fn read_address(reader: &mut Reader<'_>, node: &Node) -> Option<Located<String>> {
+    let text = reader.word(node)?;
+    let parts = text.value.rsplit_once(':');
+    let is_address = parts.is_some_and(|(host, port)| {
+        let is_host = !host.is_empty() && (host.starts_with('[') == host.contains(':'));
+        is_host && port.parse::<u16>().is_ok()
+    });
+    if !is_address {
+        let message = format!("expected HOST:PORT, found `{}`", shown(&text.value, &text.place));
+        let fault = Fault::error("wrong_value", text.place.clone(), message);
+        reader.fault(fault.hint("such as \"127.0.0.1:31337\"; `0.0.0.0:…` listens on all addresses"));
+    }
+    Some(text)
+}
+
+fn read_params(reader: &mut Reader<'_>, node: Option<&Node>, given: &[(String, String)]) -> Vec<Param> {
+    let mut params = Vec::new();
+    let entries = node.map(|node| reader.named(node, "parameters by name")).unwrap_or_default();
+    for (name, node) in entries {
+        check_name(reader, name, "a parameter");
+        let param = read_param(reader, name, node, given);
+        if param.is_none() {
+            reader.unsound.insert(name.value.clone());
+        }
+        params.extend(param);
+    }
+    for (name, _) in given {
+        if !entries.iter().any(|(known, _)| known.value == *name) {
+            let message = format!("--param {name}: the project has no such parameter");
+            let near = nearest(name, entries.iter().map(|(known, _)| known.value.as_str()));
+            reader.fault(did_you_mean(Fault::error("unknown_param", None, message), near));
+        }
+    }
+    params
+}
+
+fn read_param(
+    reader: &mut Reader<'_>,
+    name: &Located<String>,
+    node: &Node,
+    given: &[(String, String)],
+) -> Option<Param> {
+    let fields = reader.fields(node, &keys::PARAM)?;
+    let data_type = fields.require(reader, "type", &name.place).and_then(|node| read_type(reader, node));
+    let default = fields.get("default").map(|node| reader.text(node));
+    let value = match given.iter().rev().find(|(given, _)| *given == name.value) {
+        Some((_, value)) => Some(option_value(&name.value, value)),
+        None => default.clone().flatten(),
+    };
+    // A default that can't be read is told; the parameter isn't one without a value.
+    let is_told = value.is_none() && default.is_some();
+    if is_told {
+        return None;
+    }
+    Some(Param { name: name.clone(), data_type: data_type?.value, value })
+}
+
+/// A value from the command line, at its own characters there.
+fn option_value(name: &str, value: &str) -> Located<String> {
+    let source = SourceText::new("--param", format!("{name}={value}"));
+    let place = Place::new(&source, name.len() + 1..source.text.len());
+    Located { value: value.to_string(), place }
+}

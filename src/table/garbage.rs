@@ -1,0 +1,87 @@
+//! Takes away files that nothing names any longer, so that a disk doesn't fill for ever. Knows no commit record.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use futures::TryStreamExt;
+
+use super::{Warehouse, delta};
+use crate::error::{Error, Result, ResultExt};
+use crate::limits;
+
+/// What was taken away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Files.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Deletes the data files of `table` that are neither in `keep` (paths relative to the table's folder), nor active in its Delta
+/// log, nor removed from it less than [`limits::RETENTION`] ago, and that are at least `min_age` old.
+///
+/// `keep` must have the files of the newest commit record. With an age of zero call it only right after a commit record of
+/// one's own was put: a paused writer's staged files then can't be committed any more. Without a Delta log nothing is known
+/// of other files, so that only age and `keep` count.
+///
+/// # Errors
+/// External: the store, or a log that can't be read. Nothing that is named was deleted.
+pub async fn collect(
+    warehouse: &Warehouse,
+    table: &str,
+    keep: &HashSet<String>,
+    min_age: Duration,
+) -> Result<Collected> {
+    let log = delta::log_store(warehouse, table)?;
+    let mut named = keep.clone();
+    if let Some(state) = delta::load(&log, table).await? {
+        named.extend(state.log_data().iter().map(|view| view.path().into_owned()));
+        let cutoff = (Utc::now() - age(limits::RETENTION)?).timestamp_millis();
+        let removed: Vec<_> = state.all_tombstones(&log).try_collect().await.map_err(|e| {
+            Error::external("a Delta log's removed files can't be listed").with("table", table).caused_by(e)
+        })?;
+        let recent = removed.iter().filter(|gone| gone.deletion_timestamp().is_none_or(|at| at >= cutoff));
+        named.extend(recent.map(|gone| gone.path().into_owned()));
+    }
+    collect_folder(warehouse, table, &named, min_age).await
+}
+
+/// Deletes the Parquet files below a folder of the warehouse that are not in `keep` (paths relative to the folder) and at
+/// least `min_age` old.
+///
+/// # Errors
+/// External: the store.
+pub async fn collect_folder(
+    warehouse: &Warehouse,
+    folder: &str,
+    keep: &HashSet<String>,
+    min_age: Duration,
+) -> Result<Collected> {
+    let cutoff = Utc::now() - age(min_age)?;
+    let root = warehouse.path(folder);
+    let mut collected = Collected::default();
+    let mut gone = Vec::new();
+    for meta in warehouse.list(folder).await? {
+        let Some(below) = meta.location.prefix_match(&root) else { continue };
+        let below: Vec<String> = below.map(|part| part.as_ref().to_owned()).collect();
+        let is_log = below.first().is_some_and(|first| first == "_delta_log");
+        let path = below.join("/");
+        if is_log || !path.ends_with(".parquet") || keep.contains(&path) || meta.last_modified > cutoff {
+            continue;
+        }
+        collected.files += 1;
+        collected.bytes += meta.size;
+        gone.push(meta.location);
+    }
+    warehouse.delete(gone).await?;
+    if collected.files > 0 {
+        tracing::debug!(folder, files = collected.files, bytes = collected.bytes, "took away files that nothing names");
+    }
+    Ok(collected)
+}
+
+fn age(age: Duration) -> Result<TimeDelta> {
+    TimeDelta::from_std(age).external("an age is out of range")
+}

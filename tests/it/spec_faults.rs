@@ -1,0 +1,186 @@
+//! What a user sees of a project that isn't right: every fault of the YAML, at its place.
+
+use std::fs;
+
+use tempfile::TempDir;
+use tidemill::spec::{self, LoadOptions};
+
+/// A project of these files, and its faults as text.
+fn faults(files: &[(&str, &str)]) -> String {
+    let dir = TempDir::new().unwrap();
+    for (path, text) in files {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let options = LoadOptions { root: dir.path().to_path_buf(), ..LoadOptions::default() };
+    let (_, faults) = spec::load_with(&options, &|name| (name == "HOME_DIR").then(|| "/srv".to_string()));
+    spec::render::text(&faults, false)
+}
+
+const PROJECT: (&str, &str) = ("tidemill.yaml", "version: 1\nname: shop\n");
+
+/// A pipeline with one CSV source whose further lines are given.
+fn with_source(lines: &str) -> String {
+    let text = format!("sources:\n  orders:\n    connector: files\n    path: data/*.csv\n    format: csv\n{lines}");
+    faults(&[PROJECT, ("pipelines/sales.yaml", &text)])
+}
+
+/// A pipeline with one inline model whose further lines are given.
+fn with_model(lines: &str) -> String {
+    let text = format!("models:\n  daily:\n    sql: select 1 as day\n{lines}");
+    faults(&[PROJECT, ("pipelines/sales.yaml", &text)])
+}
+
+#[test]
+fn broken_yaml_is_one_fault_and_other_files_are_still_read() {
+    let seen = faults(&[
+        ("tidemill.yaml", "version: 1\nname: shop\ntimezone: Mars/Olympus\n"),
+        ("pipelines/a.yaml", "sources:\n  orders: [unclosed\nmodels:\n"),
+        ("pipelines/b.yaml", "models:\n  daily:\n    sql: select 1\n    kee: [day]\n"),
+    ]);
+    insta::assert_snapshot!(seen);
+}
+
+#[test]
+fn unknown_keys_name_the_nearest() {
+    insta::assert_snapshot!(with_source(
+        "    columns: { id: bigint }\n    on_invalidd: drop\n    delimeter: ';'\n    frobnicate: 1\n"
+    ));
+}
+
+#[test]
+fn wrong_types_and_values() {
+    insta::assert_snapshot!(with_source(
+        "    columns: { id: biggint, price: decimal, at: timestamp(3), name: varchar(10) }\n    header: maybe\n    settle: soon\n    mode: snap\n    checks: { a: b }\n"
+    ));
+}
+
+#[test]
+fn a_comma_inside_an_unquoted_type() {
+    insta::assert_snapshot!(with_source("    columns:\n      price: {type: decimal(12, 2), nullable: false}\n"));
+}
+
+#[test]
+fn commas_inside_other_unquoted_values() {
+    insta::assert_snapshot!(with_source(
+        "    columns:\n      id: { type: bigint, description: Number, from 1, of the unit }\n    \
+         checks: [coalesce(id, 1, 2) > 0, id > 0]\n    null_values: [a, b]\n"
+    ));
+}
+
+#[test]
+fn a_colon_inside_an_unquoted_rule() {
+    insta::assert_snapshot!(with_model("    checks:\n      - city <> 'a: b'\n"));
+    insta::assert_snapshot!(with_model(
+        "    checks:\n      - { city <> 'a: b', on_fail: warn }\n      - { units > 0, on_fail: warn }\n"
+    ));
+    insta::assert_snapshot!(with_model("    checks:\n      - check: city <> 'a: b'\n"));
+}
+
+#[test]
+fn a_hash_cuts_a_rule_off() {
+    insta::assert_snapshot!(with_model(
+        "    checks:\n      - city <> 'a #b'\n      - revenue >= 0   # a comment, and meant so\n"
+    ));
+}
+
+#[test]
+fn signs_that_start_an_unquoted_value() {
+    insta::assert_snapshot!(with_model("    refresh: * * * * *\n"));
+    insta::assert_snapshot!(with_model("    refresh: { cron: */5 * * * * }\n"));
+    insta::assert_snapshot!(with_model("    checks:\n      - %a > 1\n"));
+    insta::assert_snapshot!(with_model("    checks:\n      - \"Price\" > 0\n"));
+    insta::assert_snapshot!(with_model("    checks:\n      - !active\n"));
+    insta::assert_snapshot!(with_source("    columns: { id: bigint }\n    timestamp_format: %m/%d/%Y %H:%M\n"));
+}
+
+#[test]
+fn a_missing_variable_is_told_at_its_characters() {
+    let text = "version: 1\nname: shop\nwarehouse: ${HOME_DIR}/x/${NO_SUCH_DIR}/y\n";
+    insta::assert_snapshot!(faults(&[("tidemill.yaml", text)]));
+}
+
+#[test]
+fn names_are_unique_in_the_project() {
+    let a = "models:\n  daily: { sql: select 1 }\n  daily_quarantine: { sql: select 1 }\n";
+    let b = "models:\n  daily: { sql: select 2 }\n  Daily-2: { sql: select 2 }\n";
+    insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/a.yaml", a), ("pipelines/b.yaml", b)]));
+}
+
+#[test]
+fn features_of_other_builds_are_never_ignored() {
+    let text = "sources:\n  events: { connector: kafka, topic: t, nonsense: 1 }\nmodels:\n  daily:\n    sql: select 1\n    refresh: continuous\n    publish: []\n";
+    insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/a.yaml", text)]));
+}
+
+#[test]
+fn schedules_and_zones_are_checked() {
+    let a = "models:\n  daily: { sql: select 1, refresh: { cron: \"0 6 1 *\" } }\n  other: { sql: select 1, refresh: { every: 1x } }\n";
+    let project = ("tidemill.yaml", "version: 1\nname: shop\ntimezone: America/Sao_Paolo\n");
+    insta::assert_snapshot!(faults(&[project, ("pipelines/a.yaml", a)]));
+}
+
+#[test]
+fn duplicates_and_missing_keys() {
+    let text = "sources:\n  orders:\n    connector: files\n    connector: files\n    format: csv\n  items: { path: x }\nmodels:\n  daily:\n";
+    insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/a.yaml", text)]));
+}
+
+#[test]
+fn checks_say_what_they_lack() {
+    insta::assert_snapshot!(with_model(
+        "    checks:\n      - { unique: [a], on_fail: quarantine }\n      - { relationships: { column: a, to: products } }\n      - { name: empty }\n      - { freshness: { column: a } }\n"
+    ));
+}
+
+#[test]
+fn a_schedule_that_stands_bare_is_shown_where_it_belongs() {
+    insta::assert_snapshot!(with_model("    refresh: \"0 6 1 * *\"\n"));
+    insta::assert_snapshot!(with_model("    refresh: 5m\n"));
+    insta::assert_snapshot!(with_model("    refresh: { cron: \"0 25 1 * *\" }\n"));
+}
+
+#[test]
+fn what_text_files_need() {
+    insta::assert_snapshot!(with_source("    after: move\n"));
+    insta::assert_snapshot!(with_source(
+        "    columns: { id: bigint, _source_row: bigint }\n    after: delete\n    delimiter: ab\n    timestamp_format: \"%Q\"\n    encoding: utf-9\n"
+    ));
+}
+
+#[test]
+fn rules_name_columns_of_the_contract() {
+    insta::assert_snapshot!(with_source(
+        "    columns: { id: bigint, at: timestamp, Price: real }\n    event_time: id\n    deduplicate: [id, idd, id]\n    \
+         checks:\n      - { not_null: [price] }\n      - { freshness: { column: att, within: 1h }, on_fail: warn }\n"
+    ));
+}
+
+#[test]
+fn unit_tests_name_what_there_is() {
+    let tests = "tests:\n  - name: a\n    model: dayly\n    now: 2018-09-01\n    given:\n      order: []\n      orders:\n        - { idd: 1 }\n        - 5\n    \
+                 expect: {}\n  - { name: a, model: daily, expect: { rows: [] }, givn: {} }\n  - { name: a, model: orders, expect: { rows: 1 } }\n";
+    let pipeline = "sources:\n  orders: { connector: files, path: x, format: csv, columns: { id: bigint } }\nmodels:\n  daily: { sql: select 1 }\n";
+    insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/a.yaml", pipeline), ("tests/a.yaml", tests)]));
+}
+
+#[test]
+fn several_faults_over_two_files_come_in_order_and_as_json() {
+    let project = "version: 2\nname: Shop\ntimezone: UTC\nflight: { listen: nowhere }\nparams:\n  a: { type: money }\n";
+    let pipeline = "pipelines: sales\nmodels:\n  daily: { sql: select 1, key: [a, a], serve: yes, owner: }\n";
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("pipelines")).unwrap();
+    fs::write(dir.path().join("tidemill.yaml"), project).unwrap();
+    fs::write(dir.path().join("pipelines/a.yaml"), pipeline).unwrap();
+    let options = LoadOptions { root: dir.path().to_path_buf(), ..LoadOptions::default() };
+    let (_, faults) = spec::load_with(&options, &|_| None);
+    insta::assert_snapshot!(spec::render::text(&faults, false));
+    let lines: Vec<String> = faults.iter().map(|fault| spec::render::json(fault).to_string()).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn a_folder_without_a_project() {
+    insta::assert_snapshot!(faults(&[("pipelines/a.yaml", "models:\n  daily: { kee: x, sql: select 1 }\n")]));
+}
