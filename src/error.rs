@@ -103,8 +103,14 @@ impl fmt::Display for Error {
             write!(f, "\n  {key}: {value}")?;
         }
         let mut cause: Option<&dyn std::error::Error> = self.source.as_deref().map(|e| e as _);
+        let mut before = String::new();
         while let Some(error) = cause {
-            write!(f, "\n  because: {error}")?;
+            let text = error.to_string();
+            // Many errors repeat their own cause.
+            if !before.contains(&text) {
+                write!(f, "\n  because: {text}")?;
+                before = text;
+            }
             cause = error.source();
         }
         Ok(())

@@ -147,3 +147,6 @@ pub const FLIGHT_ERROR_CHARS: usize = 2000;
 
 /// Queries that the log of a server keeps, the newest ones.
 pub const LOGGED_QUERIES: usize = 1000;
+
+/// Rows that a printed table is measured by before its first line is written: later ones may be wider.
+pub const TABLE_MEASURED_ROWS: usize = 10_000;

@@ -5,6 +5,7 @@ mod generate;
 mod init;
 mod interrupt;
 mod open;
+mod selection;
 pub mod output;
 mod plan;
 mod query;

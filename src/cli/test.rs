@@ -23,7 +23,7 @@ pub(super) async fn execute(global: &Global, args: &TestArgs) -> Result<Exit> {
         if !chosen.models.contains(&test.model.value) {
             continue;
         }
-        let (ok, detail) = match unit_test::run(&open, test).await? {
+        let (ok, detail) = match unit_test::run(&open, test).await {
             Ok(outcome) => (outcome.passed, outcome.detail),
             Err(found) => {
                 faults.extend(found);

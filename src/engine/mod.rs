@@ -5,7 +5,8 @@ mod failure;
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -50,6 +51,27 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<Vec<Send
     let plan = frame.create_physical_plan().await.map_err(failure)?;
     tracing::debug!(partitions = plan.output_partitioning().partition_count(), "executing a plan");
     execute_stream_partitioned(plan, task).map_err(failure)
+}
+
+/// The batch under the schema that its plan was bound to. Columns go by position.
+///
+/// An optimized plan may give a wider type than the bound one said: a sum that is split in two widens its decimals twice.
+///
+/// # Errors
+/// External, when a value doesn't fit the type that was promised.
+pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for (column, field) in batch.columns().iter().zip(schema.fields()) {
+        columns.push(match column.data_type() == field.data_type() {
+            true => Arc::clone(column),
+            false => cast_with_options(column, field.data_type(), &strict)
+                .external("a value doesn't fit its column")
+                .map_err(|e| e.with("column", field.name()))?,
+        });
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).external("a row doesn't fit its table")
 }
 
 /// A runtime whose plans share `memory_bytes` and spill to disk beyond.

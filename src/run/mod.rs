@@ -12,3 +12,4 @@ pub mod project;
 pub mod reader;
 pub mod refresh;
 pub mod schedule;
+pub mod unit_test;

@@ -204,6 +204,18 @@ pub struct CsvOptions {
     pub text: TextOptions,
 }
 
+impl Default for TextOptions {
+    fn default() -> Self {
+        Self { timestamp_format: None, timestamp_zone: None, encoding: None, null_values: None, decimal_separator: '.' }
+    }
+}
+
+impl Default for CsvOptions {
+    fn default() -> Self {
+        Self { delimiter: b',', header: true, quote: b'"', escape: None, text: TextOptions::default() }
+    }
+}
+
 /// A named `SELECT` and its table.
 #[derive(Debug, Clone)]
 pub struct ModelSpec {

@@ -41,7 +41,9 @@ def queries(connection):
             parameters=(decimal.Decimal("12.00"), datetime.date(2018, 8, 31)),
         )
         say("typed parameters", cursor.fetchall())
-        cursor.executemany("select id from sales where id = ?", [(1,), (3,)])
+        rows = pyarrow.record_batch({"0": [3, 1]})
+        cursor.execute("select id, cast(units as bigint) as units from sales where id = ?", parameters=rows)
+        say("rows of parameters", cursor.fetchall())
         cursor.execute("select n, pad from many")
         table = cursor.fetch_arrow_table()
         say("many", f"{table.num_rows} {pyarrow.compute.sum(table['n'])}")
@@ -51,6 +53,11 @@ def queries(connection):
 
 
 def errors(connection):
+    with connection.cursor() as cursor:
+        try:
+            cursor.executemany("select id from sales where id = ?", [(1,), (3,)])
+        except flight.Error as error:
+            say("executemany", error)
     for sql in ["select * from nowhere", "selec", "select nothing from sales", "drop table sales", "select 1 / 0", "select ?"]:
         with connection.cursor() as cursor:
             try:

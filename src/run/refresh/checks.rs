@@ -21,7 +21,7 @@ use crate::run::history::CheckOutcome;
 use crate::spec::types::OnFail;
 
 /// Rules over single rows, bound to a result's schema; counts across all streams of that result.
-pub(super) struct RowChecks {
+pub(in crate::run) struct RowChecks {
     rules: Vec<RowRule>,
     quarantine_schema: SchemaRef,
     run: String,
@@ -37,7 +37,7 @@ struct RowRule {
 
 impl RowChecks {
     /// Binds the row rules among `checks`, and one that key columns aren't null.
-    pub(super) fn bind(
+    pub(in crate::run) fn bind(
         ctx: &SessionContext,
         schema: &SchemaRef,
         checks: &[PlannedCheck],
@@ -63,12 +63,12 @@ impl RowChecks {
     }
 
     /// Columns of the quarantine table.
-    pub(super) fn quarantine_schema(&self) -> &SchemaRef {
+    pub(in crate::run) fn quarantine_schema(&self) -> &SchemaRef {
         &self.quarantine_schema
     }
 
     /// Splits a batch into the rows that stay and those that go to quarantine, counting failures of every rule.
-    pub(super) fn split(&self, batch: RecordBatch) -> Result<(RecordBatch, Option<RecordBatch>)> {
+    pub(in crate::run) fn split(&self, batch: RecordBatch) -> Result<(RecordBatch, Option<RecordBatch>)> {
         let mut refused: Vec<Option<usize>> = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
             let Some(fails) = failing_rows(&rule.expr, &batch)? else { continue };
@@ -94,7 +94,7 @@ impl RowChecks {
     }
 
     /// What each rule came to.
-    pub(super) fn outcomes(&self) -> Vec<CheckOutcome> {
+    pub(in crate::run) fn outcomes(&self) -> Vec<CheckOutcome> {
         self.rules
             .iter()
             .map(|rule| outcome(&rule.name, rule.on_fail, rule.failing.load(Ordering::Relaxed), rule.sample.lock().unwrap_or_else(PoisonError::into_inner).clone()))
@@ -106,10 +106,10 @@ impl RowChecks {
 /// Name of the built-in rule that key columns aren't null.
 const KEY_NOT_NULL: &str = "key_not_null";
 /// Name of the built-in rule that keys don't repeat.
-pub(super) const KEY_UNIQUE: &str = "key_unique";
+pub(in crate::run) const KEY_UNIQUE: &str = "key_unique";
 
 /// What a rule came to.
-pub(super) fn outcome(check: &str, on_fail: OnFail, failing_rows: u64, sample: Option<String>) -> CheckOutcome {
+pub(in crate::run) fn outcome(check: &str, on_fail: OnFail, failing_rows: u64, sample: Option<String>) -> CheckOutcome {
     let status = if failing_rows == 0 { "passed" } else { "failed" };
     let on_fail = match on_fail {
         OnFail::Warn => "warn",
@@ -138,7 +138,10 @@ fn failing_rows(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<Opt
 /// `column=value, …` of one row.
 fn describe_row(batch: &RecordBatch, row: usize) -> String {
     let options = FormatOptions::default().with_null("null");
-    let cells = batch.schema_ref().fields().iter().zip(batch.columns()).map(|(field, column)| {
+    // Of the hidden columns only those that say where the row stands.
+    let is_shown = |name: &str, column: &ArrayRef| !name.starts_with('_') || column.is_valid(row) && name != "_ingested_at";
+    let shown = batch.schema_ref().fields().iter().zip(batch.columns()).filter(|(f, c)| is_shown(f.name(), c));
+    let cells = shown.map(|(field, column)| {
         let text = ArrayFormatter::try_new(column, &options).map(|f| f.value(row).to_string()).unwrap_or_default();
         format!("{}={text}", field.name())
     });
@@ -146,7 +149,7 @@ fn describe_row(batch: &RecordBatch, row: usize) -> String {
 }
 
 /// Refused rows as text with the rule and run that refused them; source positions are null for a model's row.
-pub(super) fn quarantine_rows(
+pub(in crate::run) fn quarantine_rows(
     rows: &RecordBatch,
     rules: &[&str],
     run: &str,
@@ -169,24 +172,24 @@ pub(super) fn quarantine_rows(
 }
 
 /// A relation cut in two.
-pub(super) struct Split {
-    pub(super) related: datafusion::prelude::DataFrame,
-    pub(super) unrelated: Vec<RecordBatch>,
+pub(in crate::run) struct Split {
+    pub(in crate::run) related: datafusion::prelude::DataFrame,
+    pub(in crate::run) unrelated: Vec<RecordBatch>,
 }
 
 /// Rules over a whole relation: evaluates the ones among `checks` that no single row can tell, and that `key` doesn't repeat.
-pub(super) struct TableChecks<'a> {
+pub(in crate::run) struct TableChecks<'a> {
     /// Session that runs them, at the run's instant.
-    pub(super) ctx: &'a SessionContext,
+    pub(in crate::run) ctx: &'a SessionContext,
     /// The relation.
-    pub(super) table: Arc<dyn TableProvider>,
+    pub(in crate::run) table: Arc<dyn TableProvider>,
     /// The run's instant, microseconds since 1970 UTC.
-    pub(super) now_us: i64,
+    pub(in crate::run) now_us: i64,
 }
 
 impl TableChecks<'_> {
     /// How many keys repeat, and one of them.
-    pub(super) async fn unique(&self, check: &str, on_fail: OnFail, columns: &[String]) -> Result<CheckOutcome> {
+    pub(in crate::run) async fn unique(&self, check: &str, on_fail: OnFail, columns: &[String]) -> Result<CheckOutcome> {
         let frame = self.ctx.read_table(Arc::clone(&self.table)).external("can't read the result")?;
         let not_null = columns.iter().map(|c| ident(c).is_not_null()).reduce(Expr::and).unwrap_or(lit(true));
         let keys = columns.iter().map(ident).collect();
@@ -199,7 +202,7 @@ impl TableChecks<'_> {
     }
 
     /// How many rows have a value that `target` lacks, and one of them.
-    pub(super) async fn relationship(
+    pub(in crate::run) async fn relationship(
         &self,
         check: &str,
         on_fail: OnFail,
@@ -212,7 +215,7 @@ impl TableChecks<'_> {
     }
 
     /// Rows whose non-null `column` stands nowhere in `target_column`.
-    pub(super) fn without_partner(
+    pub(in crate::run) fn without_partner(
         &self,
         column: &str,
         target: Arc<dyn TableProvider>,
@@ -232,7 +235,7 @@ impl TableChecks<'_> {
     }
 
     /// The rows with a partner (or a null) as a plan's streams, and those without.
-    pub(super) async fn split_by_partner(
+    pub(in crate::run) async fn split_by_partner(
         &self,
         column: &str,
         target: Arc<dyn TableProvider>,
@@ -256,12 +259,12 @@ impl TableChecks<'_> {
     }
 
     /// Rows as those of a quarantine table.
-    pub(super) fn quarantined(&self, rows: &[RecordBatch], rule: &str, run: &str, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    pub(in crate::run) fn quarantined(&self, rows: &[RecordBatch], rule: &str, run: &str, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
         rows.iter().map(|batch| quarantine_rows(batch, &vec![rule; batch.num_rows()], run, schema)).collect()
     }
 
     /// Whether the newest `column` is within `within_us` of now; an empty table isn't.
-    pub(super) async fn freshness(&self, check: &str, on_fail: OnFail, column: &str, within_us: i64) -> Result<CheckOutcome> {
+    pub(in crate::run) async fn freshness(&self, check: &str, on_fail: OnFail, column: &str, within_us: i64) -> Result<CheckOutcome> {
         let frame = self.ctx.read_table(Arc::clone(&self.table)).external("can't read the result")?;
         let newest = frame
             .aggregate(vec![], vec![max(ident(column))])

@@ -120,9 +120,9 @@ fn checked(
     let rows = stream.then(move |batch| {
         let (checks, schema, refused) = (Arc::clone(&checks), Arc::clone(&schema_of_rows), refused.clone());
         async move {
-            // Names and nullability as declared: what a plan infers may be stricter.
-            let batch = RecordBatch::try_new(schema, batch?.columns().to_vec())?;
-            let (rows, gone) = checks.split(batch).map_err(|e| DataFusionError::External(Box::new(e)))?;
+            let batch = crate::engine::conform(&batch?, &schema);
+            let split = batch.and_then(|batch| checks.split(batch));
+            let (rows, gone) = split.map_err(|e| DataFusionError::External(Box::new(e)))?;
             if let Some(gone) = gone
                 && refused.send(gone).await.is_err()
             {

@@ -22,12 +22,12 @@ pub type Rows = BoxStream<'static, Result<RecordBatch>>;
 /// with its SQLSTATE; that it can't be reached is external. Dropping the rows cancels the query.
 pub async fn query(url: &str, sql: &str) -> Result<(SchemaRef, Rows)> {
     let mut client = FlightSqlServiceClient::new(connect(url).await?);
-    let info = client.execute(sql.to_owned(), None).await.map_err(|error| refused(error.into(), url))?;
+    let info = client.execute(sql.to_owned(), None).await.map_err(|error| refused(error, url))?;
     let schema = SchemaRef::new(info.clone().try_decode_schema().external("the server's schema is unreadable")?);
     let mut streams = Vec::new();
     for endpoint in info.endpoint {
         let ticket = endpoint.ticket.ok_or_else(|| Error::external("the server gave no ticket").with("url", url))?;
-        streams.push(client.do_get(ticket).await.map_err(|error| refused(error.into(), url))?);
+        streams.push(client.do_get(ticket).await.map_err(|error| refused(error, url))?);
     }
     let url = url.to_owned();
     let rows = stream::iter(streams).flatten().map(move |batch| batch.map_err(|error| refused(error, &url)));

@@ -1,6 +1,7 @@
 //! Runs a pinned statement: batches are made a little ahead of the network, and making them stops when the client does.
 //! Knows no protocol message but the data itself.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use datafusion::logical_expr::LogicalPlan;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -35,23 +36,20 @@ pub(super) fn run(
     runtime: &Handle,
 ) -> DataStream {
     let (sender, receiver) = mpsc::channel(limits::FLIGHT_BATCHES_AHEAD);
+    let (tell, told) = oneshot::channel();
     let schema = Arc::clone(&statement.schema);
     let cancel = statements.start(&statement.id);
     runtime.spawn(async move {
         let mut query = Query { statement, sender, cancel, rows: 0 };
-        let outcome = query.run().await;
+        let outcome = AssertUnwindSafe(query.run()).catch_unwind().await;
+        let outcome = outcome.unwrap_or_else(|_| Err(SqlError::new("XX000", "the query panicked: a bug").into()));
         statements.finish(&query.statement.id);
         drop(permit);
         let (status, error) = match outcome {
             Ok(()) => (QueryStatus::Ok, None),
             Err(End::Gone) => (QueryStatus::Cancelled, None),
-            Err(End::Error(error)) => {
-                let status = if error.state == "57014" { QueryStatus::Cancelled } else { QueryStatus::Failed };
-                let told = error.to_string();
-                // Where the client reads nothing, or is gone, nobody is there to be told.
-                let _ = query.sender.try_send(Err(FlightError::Tonic(Box::new(error.into()))));
-                (status, Some(told))
-            }
+            Err(End::Error(error)) if error.state == "57014" => (QueryStatus::Cancelled, Some(error)),
+            Err(End::Error(error)) => (QueryStatus::Failed, Some(error)),
         };
         tables.query_finished(QueryInfo {
             id: std::mem::take(&mut query.statement.id),
@@ -60,16 +58,28 @@ pub(super) fn run(
             seconds: query.statement.started.elapsed().as_secs_f64(),
             rows: query.rows,
             status,
-            error,
+            error: error.as_ref().map(SqlError::to_string),
         });
+        // A client that is gone can't be told.
+        let _ = tell.send(error.map_or(Ok(()), Err));
     });
-    encode(schema, ReceiverStream::new(receiver))
+    encode(schema, ReceiverStream::new(receiver).map(Ok).chain(ending(told)))
+}
+
+/// The end of the rows: nothing if all were sent. It has a way of its own, past the batches that wait to be read, since
+/// rows that merely stop would look like a whole result.
+fn ending(told: oneshot::Receiver<SqlResult<()>>) -> impl Stream<Item = Result<RecordBatch, FlightError>> + Send {
+    let outcome = async move {
+        let lost = || Err(SqlError::new("57P01", "the server is shutting down"));
+        told.await.unwrap_or_else(|_| lost()).err().map(|error| Err(FlightError::Tonic(Box::new(error.into()))))
+    };
+    stream::once(outcome).filter_map(|end| async move { end })
 }
 
 /// Encodes batches that are already in `schema`'s types and small enough.
 pub(super) fn encode(
     schema: arrow::datatypes::SchemaRef,
-    batches: impl futures::Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static,
+    batches: impl Stream<Item = Result<RecordBatch, FlightError>> + Send + 'static,
 ) -> DataStream {
     FlightDataEncoderBuilder::new()
         .with_schema(schema)
@@ -95,7 +105,7 @@ impl<E: Into<SqlError>> From<E> for End {
 
 struct Query {
     statement: Pinned,
-    sender: mpsc::Sender<Result<RecordBatch, FlightError>>,
+    sender: mpsc::Sender<RecordBatch>,
     cancel: CancellationToken,
     rows: u64,
 }
@@ -135,7 +145,7 @@ impl Query {
     async fn send(&mut self, batch: RecordBatch) -> Result<(), End> {
         let rows = batch.num_rows() as u64;
         let patience = Duration::from_secs(limits::FLIGHT_IDLE_READER_SECONDS);
-        let sent = self.unless_stopped(self.sender.send_timeout(Ok(batch), patience)).await?;
+        let sent = self.unless_stopped(self.sender.send_timeout(batch, patience)).await?;
         match sent {
             Ok(()) => {
                 self.rows += rows;
@@ -156,5 +166,5 @@ fn cancelled(why: &str) -> SqlError {
 /// One small batch as a whole answer, such as a listing.
 pub(super) fn one_batch(batch: &RecordBatch) -> SqlResult<DataStream> {
     let parts = wire::split(batch.clone(), limits::FLIGHT_MESSAGE_BYTES)?;
-    Ok(encode(batch.schema(), futures::stream::iter(parts.into_iter().map(Ok))))
+    Ok(encode(batch.schema(), stream::iter(parts.into_iter().map(Ok))))
 }

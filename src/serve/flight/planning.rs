@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::metadata::ScalarAndMetadata;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ParamValues, ScalarValue};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
@@ -142,7 +143,13 @@ fn dollar_quoted(text: &str) -> usize {
 
 /// The parameters of a plan: `$1`, `$2`, … in order of number, or named ones by name. A type that the SQL leaves open is text.
 pub(super) fn parameters(plan: &LogicalPlan) -> SqlResult<Schema> {
+    let counts = row_count_placeholders(plan)?;
     let mut found: Vec<(String, Option<DataType>)> = plan.get_parameter_types()?.into_iter().collect();
+    for (name, data_type) in &mut found {
+        if data_type.is_none() && counts.contains(name) {
+            *data_type = Some(DataType::Int64);
+        }
+    }
     found.sort_by_key(|(name, _)| (number(name), name.clone()));
     if let Some(highest) = found.iter().filter_map(|(name, _)| number(name)).max() {
         if found.iter().any(|(name, _)| number(name).is_none()) {
@@ -155,8 +162,45 @@ pub(super) fn parameters(plan: &LogicalPlan) -> SqlResult<Schema> {
     }
     let fields = found
         .into_iter()
-        .map(|(name, data_type)| Field::new(name, wire::wire_type(&data_type.unwrap_or(DataType::Utf8)), true));
+        .map(|(name, data_type)| Field::new(name, parameter_type(&data_type.unwrap_or(DataType::Utf8)), true));
     Ok(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The type that a driver is told to send. The JDBC driver writes milliseconds into times of whatever unit is asked for,
+/// so milliseconds it is; see [`bindings`] for the way back. Drivers that choose types themselves lose nothing.
+fn parameter_type(data_type: &DataType) -> DataType {
+    match wire::wire_type(data_type) {
+        DataType::Timestamp(_, zone) => DataType::Timestamp(TimeUnit::Millisecond, zone),
+        DataType::Time32(_) | DataType::Time64(_) => DataType::Time32(TimeUnit::Millisecond),
+        other => other,
+    }
+}
+
+/// The type that a sent value is bound as: never a coarser unit than the columns', or the comparison would be coarse too.
+fn bound_type(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Timestamp(TimeUnit::Second | TimeUnit::Millisecond, zone) => {
+            DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
+        }
+        DataType::Time32(_) => DataType::Time64(TimeUnit::Microsecond),
+        other => other.clone(),
+    }
+}
+
+/// Placeholders in LIMIT and OFFSET, to which DataFusion gives no type.
+fn row_count_placeholders(plan: &LogicalPlan) -> SqlResult<Vec<String>> {
+    let mut names = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Limit(limit) = node {
+            for bound in [&limit.skip, &limit.fetch].into_iter().flatten() {
+                if let Expr::Placeholder(placeholder) = bound.as_ref() {
+                    names.push(placeholder.id.clone());
+                }
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(names)
 }
 
 fn number(placeholder: &str) -> Option<usize> {
@@ -171,9 +215,12 @@ pub(super) fn bindings(parameters: &Schema, rows: &[RecordBatch]) -> SqlResult<V
         if batch.num_columns() != parameters.fields().len() {
             return Err(wrong_count(parameters.fields().len(), batch.num_columns()));
         }
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let columns = batch.columns().iter().map(|c| cast_with_options(c, &bound_type(c.data_type()), &options));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
-            let mut values = Vec::with_capacity(batch.num_columns());
-            for column in batch.columns() {
+            let mut values = Vec::with_capacity(columns.len());
+            for column in &columns {
                 values.push(ScalarAndMetadata::from(ScalarValue::try_from_array(column, row)?));
             }
             bindings.push(match is_numbered {
@@ -208,4 +255,42 @@ pub(super) fn common_schema(plans: &[LogicalPlan], catalog: &str) -> SqlResult<A
         return Err(SqlError::new("07001", "the rows of parameters give results of different types"));
     }
     Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn question_marks_are_numbered_outside_of_quotes_and_comments() {
+        for (sql, expected) in [
+            ("select ? + ?", "select $1 + $2"),
+            ("select '?', 'it''s ?', ?", "select '?', 'it''s ?', $1"),
+            ("select \"a?\" -- ?\n, ?", "select \"a?\" -- ?\n, $1"),
+            ("select /* ? /* ? */ ? */ ?", "select /* ? /* ? */ ? */ $1"),
+            ("select $q$ ? $q$, $$?$$, ?", "select $q$ ? $q$, $$?$$, $1"),
+            ("select $1, $2", "select $1, $2"),
+            ("select 'é?' , ? -- é", "select 'é?' , $1 -- é"),
+            ("select '?", "select '?"),
+        ] {
+            assert_eq!(number_placeholders(sql), expected);
+        }
+    }
+
+    async fn parameters_of(sql: &str) -> SqlResult<Vec<(String, DataType)>> {
+        let plan = plan_read_only(&SessionContext::new(), sql).await?;
+        let schema = parameters(&plan)?;
+        Ok(schema.fields().iter().map(|field| (field.name().clone(), field.data_type().clone())).collect())
+    }
+
+    #[tokio::test]
+    async fn parameters_are_ordered_by_number_and_must_have_no_gap() {
+        let many = (1..=11).rev().map(|n| format!("${n}")).collect::<Vec<_>>().join(", ");
+        let names = parameters_of(&format!("select {many}")).await.unwrap();
+        assert_eq!(names[10], ("$11".to_owned(), DataType::Utf8));
+        assert_eq!(parameters_of("select $2").await.unwrap_err().state, "07001");
+        assert_eq!(parameters_of("select $1, $x").await.unwrap_err().state, "07001");
+        let named = parameters_of("select 1 where 2 > $b and 1.5 < $a").await.unwrap();
+        assert_eq!(named, [("$a".to_owned(), DataType::Float64), ("$b".to_owned(), DataType::Int64)]);
+    }
 }

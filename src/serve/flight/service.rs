@@ -200,7 +200,9 @@ impl Service {
 fn refused(command: &Command) -> SqlError {
     match command {
         Command::CommandStatementUpdate(update) => SqlError::read_only(planning::first_words(&update.query)),
-        Command::CommandPreparedStatementUpdate(_) => SqlError::read_only("an update is refused"),
+        Command::CommandPreparedStatementUpdate(_) => {
+            SqlError::new("25006", "this statement only reads: run it as a query, not as an update")
+        }
         Command::CommandStatementIngest(ingest) => {
             SqlError::read_only(format!("ingest into {} is refused", ingest.table))
         }

@@ -17,6 +17,9 @@ use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 use super::catalog::internal;
 use super::sqlstate::SqlResult;
 
+/// An information that `arrow-flight` doesn't name and the JDBC driver asks for.
+const STORED_FUNCTIONS_USING_CALL_SYNTAX: u32 = 576;
+
 /// The answer to SqlInfo. Functions are those of `session`.
 pub(super) fn sql_info(session: &SessionContext) -> SqlResult<SqlInfoData> {
     let mut info = SqlInfoDataBuilder::new();
@@ -155,8 +158,10 @@ fn abilities(info: &mut SqlInfoDataBuilder) {
     ] {
         info.append(name, mask);
     }
-    let joins = SqlOuterJoinsSupportLevel::SqlFullOuterJoins as i32;
-    info.append(SqlInfo::SqlOuterJoinsSupportLevel, i64::from(joins));
+    let joins =
+        [SqlOuterJoinsSupportLevel::SqlLimitedOuterJoins as i32, SqlOuterJoinsSupportLevel::SqlFullOuterJoins as i32];
+    info.append(SqlInfo::SqlOuterJoinsSupportLevel, bits(&joins));
+    info.append(STORED_FUNCTIONS_USING_CALL_SYNTAX, false);
     let isolation = SqlTransactionIsolationLevel::SqlTransactionNone as i32;
     info.append(SqlInfo::SqlDefaultTransactionIsolation, i64::from(isolation));
     info.append(SqlInfo::SqlSupportsConvert, conversions());

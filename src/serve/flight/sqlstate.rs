@@ -11,7 +11,7 @@
 //! | `42883`, `42804`, `42000` | no such function, wrong types, other faults of SQL | INVALID_ARGUMENT |
 //! | `07001` | parameters missing, too many, or of an unusable type | INVALID_ARGUMENT |
 //! | `22012`, `22003`, `22018`, `22000` | division by zero, out of range, bad cast, other bad data | INVALID_ARGUMENT |
-//! | `25006` | a statement that writes | FAILED_PRECONDITION |
+//! | `25006` | a statement that writes | INVALID_ARGUMENT |
 //! | `26000` | a statement that isn't there (any more) | NOT_FOUND |
 //! | `0A000` | not supported | UNIMPLEMENTED |
 //! | `57014`, `57P01` | cancelled; server shutting down | CANCELLED, UNAVAILABLE |
@@ -66,12 +66,13 @@ impl SqlError {
     fn code(&self) -> Code {
         match &*self.state {
             "42P01" | "3F000" | "26000" => Code::NotFound,
-            "25006" => Code::FailedPrecondition,
             "0A000" => Code::Unimplemented,
             "57014" => Code::Cancelled,
             "57P01" => Code::Unavailable,
             state if state.starts_with("53") => Code::ResourceExhausted,
-            state if ["42", "22", "07", "08"].iter().any(|class| state.starts_with(class)) => Code::InvalidArgument,
+            state if ["42", "25", "22", "07", "08"].iter().any(|class| state.starts_with(class)) => {
+                Code::InvalidArgument
+            }
             _ => Code::Internal,
         }
     }
@@ -224,7 +225,7 @@ fn of_execution_text(text: &str) -> &'static str {
     let text = text.to_ascii_lowercase();
     if text.contains("divide by zero") || text.contains("division by zero") {
         "22012"
-    } else if text.contains("overflow") || text.contains("out of range") {
+    } else if ["overflow", "out of range", "too large", "can't cast value"].iter().any(|words| text.contains(words)) {
         "22003"
     } else {
         "22000"
@@ -235,7 +236,10 @@ fn of_arrow(error: &ArrowError) -> &'static str {
     match error {
         ArrowError::DivideByZero => "22012",
         ArrowError::ArithmeticOverflow(_) => "22003",
-        ArrowError::CastError(_) | ArrowError::ParseError(_) => "22018",
+        ArrowError::CastError(text) | ArrowError::ParseError(text) => match of_execution_text(text) {
+            "22000" => "22018",
+            known => known,
+        },
         ArrowError::InvalidArgumentError(_) | ArrowError::ComputeError(_) => of_execution_text(&error.to_string()),
         ArrowError::IoError(..) | ArrowError::ParquetError(_) => "58030",
         ArrowError::MemoryError(_) => "53200",
@@ -244,5 +248,62 @@ fn of_arrow(error: &ArrowError) -> &'static str {
             None => "XX000",
         },
         _ => "XX000",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::flight::plan_read_only;
+    use datafusion::prelude::SessionContext;
+
+    async fn state(sql: &str) -> String {
+        let session = SessionContext::new();
+        session.sql("create table t(a bigint, s varchar) as values (1, 'x')").await.unwrap();
+        let failed = match plan_read_only(&session, sql).await {
+            Err(error) => SqlError::from(error),
+            Ok(plan) => match session.execute_logical_plan(plan).await.unwrap().collect().await {
+                Err(error) => SqlError::from(error),
+                Ok(_) => panic!("{sql} runs"),
+            },
+        };
+        failed.state.into_owned()
+    }
+
+    #[tokio::test]
+    async fn words_of_the_engine_have_their_states() {
+        for (sql, expected) in [
+            ("select * from nowhere", "42P01"),
+            ("select b from t", "42703"),
+            ("select t.b from t", "42703"),
+            ("select a from t x join t y on x.a = y.a", "42702"),
+            ("select a from", "42601"),
+            ("select nofunction(a) from t", "42883"),
+            ("select abs() from t", "42883"),
+            ("select sum(s, a) from t", "42883"),
+            ("select a / 0 from t", "22012"),
+            ("select cast(s as bigint) from t", "22018"),
+            ("select cast(a * 300 as tinyint) from t", "22003"),
+            ("select cast(a * 99999 as decimal(5, 2)) from t", "22003"),
+            ("update t set a = 1", "25006"),
+        ] {
+            assert_eq!(state(sql).await, expected, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_given_state_wins_over_words_and_is_said_once() {
+        let error = Error::usage("table x not found").with("sqlstate", "3F000").with("hint", "try y");
+        let error = SqlError::from(error);
+        assert_eq!(error.to_string(), "SQLSTATE 3F000: table x not found\n  hint: try y");
+        assert_eq!(SqlError::from(Error::usage("no such thing").with("code", "unknown_column")).state, "42703");
+        assert_eq!(SqlError::from(Error::external("the disk is gone")).state, "58030");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_for_the_header() {
+        let status = Status::from(SqlError::new("42601", "é".repeat(10_000)));
+        assert_eq!(status.message().chars().count(), limits::FLIGHT_ERROR_CHARS + 1);
+        assert_eq!(status.code(), Code::InvalidArgument);
     }
 }

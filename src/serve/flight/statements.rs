@@ -184,3 +184,24 @@ impl<T> Expiring<T> {
         self.entries.retain(|_, (until, _)| *until >= now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_expired_is_gone_and_room_is_bounded() {
+        let mut open = Expiring::default();
+        open.insert("late".into(), 1, Duration::ZERO, "things").unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(open.touch("late", Duration::ZERO).is_none());
+        for n in 0..limits::FLIGHT_OPEN_STATEMENTS {
+            // The expired one makes room for the last.
+            open.insert(n.to_string(), n, Duration::from_secs(60), "things").unwrap();
+        }
+        let full = open.insert("more".into(), 0, Duration::from_secs(60), "things").unwrap_err();
+        assert_eq!(full.state, "53400");
+        assert_eq!(open.remove("7"), Some(7));
+        open.insert("more".into(), 0, Duration::from_secs(60), "things").unwrap();
+    }
+}

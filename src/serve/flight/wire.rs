@@ -74,7 +74,6 @@ pub fn wire_column(field: &Field, origin: Origin<'_>) -> Field {
     put("IS_CASE_SENSITIVE", if is_text { "1" } else { "0" }.into());
     put("IS_READ_ONLY", "1".into());
     put("IS_SEARCHABLE", if data_type.is_nested() { "0" } else { "1" }.into());
-    put("IS_NULLABLE", if field.is_nullable() { "1" } else { "0" }.into());
     if let Some(description) = field.metadata().get(DESCRIPTION) {
         put("REMARKS", description.clone());
     }
@@ -192,4 +191,39 @@ fn slice_bytes(batch: &RecordBatch) -> SqlResult<usize> {
         bytes += column.to_data().get_slice_memory_size()?;
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, Int64Array, StringViewArray, TimestampNanosecondArray};
+
+    #[test]
+    fn values_arrive_in_plain_types() {
+        let instant = TimestampNanosecondArray::from(vec![1_500]).with_timezone("America/Sao_Paulo");
+        let text = StringViewArray::from(vec!["a text too long to be inlined"]);
+        let list = arrow::array::ListArray::from_iter_primitive::<arrow::datatypes::Int32Type, _, _>([Some([Some(1)])]);
+        let columns: Vec<(&str, ArrayRef)> =
+            vec![("i", Arc::new(instant)), ("t", Arc::new(text)), ("l", Arc::new(list))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let schema = Arc::new(table_schema(&batch.schema(), Origin::default()));
+        let sent = to_wire(&batch, &schema).unwrap();
+        let types: Vec<String> = sent.columns().iter().map(|column| type_name(column.data_type())).collect();
+        assert_eq!(types, ["timestamptz", "text", "integer[]"]);
+        assert_eq!(sent.column(0).data_type(), &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+        assert_eq!(schema.field(0).metadata()["ARROW:FLIGHT:SQL:PRECISION"], "27");
+    }
+
+    #[test]
+    fn batches_are_cut_by_the_bytes_of_their_slice_and_keep_their_order() {
+        let whole: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
+        let batch = RecordBatch::try_from_iter([("n", whole)]).unwrap();
+        let parts = split(batch.clone(), 80_000).unwrap();
+        assert!((10..=20).contains(&parts.len()), "{}", parts.len());
+        assert_eq!(arrow::compute::concat_batches(&batch.schema(), &parts).unwrap(), batch);
+        // A slice of a large buffer is small.
+        assert_eq!(split(batch.slice(7, 100), 80_000).unwrap().len(), 1);
+        // A row is never cut.
+        assert_eq!(split(batch.slice(0, 3), 1).unwrap().len(), 3);
+    }
 }

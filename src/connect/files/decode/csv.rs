@@ -209,3 +209,23 @@ impl Scanner {
         }
     }
 }
+
+/// Names and cells of a whole text with a header.
+pub(super) fn cells(text: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>)> {
+    let options = CsvOptions::default();
+    let input = || Box::new(std::io::Cursor::new(text.as_bytes().to_vec()));
+    let names = header(&options, input())?.ok_or_else(|| Error::external("expected a header with column names"))?;
+    let fields = names.iter().map(|name| arrow::datatypes::Field::new(name, arrow::datatypes::DataType::Utf8, true));
+    let schema = std::sync::Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()));
+    let mut records = CsvRecords::new(&options, input(), &schema)?;
+    let mut cells = Vec::new();
+    while let Some(rows) = records.next_rows(limits::BATCH_ROWS)? {
+        if let Some(reason) = rows.broken().iter().flatten().next() {
+            return Err(Error::external(reason.clone()));
+        }
+        for row in 0..rows.len() {
+            cells.push((0..names.len()).map(|column| rows.cell(row, column).map(str::to_string)).collect());
+        }
+    }
+    Ok((names, cells))
+}

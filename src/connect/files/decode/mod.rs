@@ -169,3 +169,11 @@ pub(super) fn csv_header(options: &CsvOptions, input: Box<dyn Read + Send>) -> R
 pub(super) fn is_readable(data_type: &DataType) -> bool {
     ColumnReader::new(data_type, None, "UTC", '.').is_ok()
 }
+
+/// Names and cells of CSV text with a header; an empty unquoted field is null.
+///
+/// # Errors
+/// External: a record with too few or too many fields, or text without a header.
+pub fn csv_cells(text: &str) -> Result<(Vec<String>, Vec<Vec<Option<String>>>)> {
+    csv::cells(text)
+}

@@ -79,7 +79,8 @@ impl RawRows {
         (0..self.len()).map(move |row| self.cell(row, column))
     }
 
-    fn cell(&self, row: usize, column: usize) -> Option<&str> {
+    /// A cell; null for one that isn't UTF-8 or stands in a broken record.
+    pub(super) fn cell(&self, row: usize, column: usize) -> Option<&str> {
         if self.nulls[row * self.width + column] || self.broken[row].is_some() {
             return None;
         }
