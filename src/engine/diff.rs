@@ -371,8 +371,9 @@ mod tests {
             .with_runtime_env(runtime(40 << 20).unwrap())
             .build();
         let ctx = SessionContext::new_with_state(state);
-        let made = async |sql: &str| -> Arc<dyn TableProvider> {
-            Arc::new(ViewTable::new(ctx.state().create_logical_plan(sql).await.unwrap(), None))
+        let made = async |sql: &str| {
+            let view = ViewTable::new(ctx.state().create_logical_plan(sql).await.unwrap(), None);
+            Arc::new(view) as Arc<dyn TableProvider>
         };
         let old = made("select value as k, repeat('x', 60) || value as v from generate_series(1, 300000)").await;
         let new = made(
