@@ -4,7 +4,10 @@
 mod commits;
 mod flight;
 mod generate;
+mod house;
+mod layers;
 mod output;
+mod select;
 mod shop_clv;
 mod spec_faults;
 mod tables;
