@@ -189,3 +189,57 @@ impl<W: Write> Write for Pipe<W> {
 fn unwritable<T>(result: io::Result<T>) -> Result<T> {
     result.external("can't write the result")
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+    use futures::{StreamExt, stream};
+
+    use super::*;
+
+    /// A reader that leaves after so many bytes, or a disk that is full.
+    struct Ends {
+        after: usize,
+        with: io::ErrorKind,
+    }
+
+    impl Write for Ends {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.after = self.after.checked_sub(bytes.len()).ok_or(io::Error::from(self.with))?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    async fn written(format: Format, end: Ends) -> Result<u64> {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
+        let batch = RecordBatch::try_from_iter([("n", column)]).unwrap();
+        let schema = batch.schema();
+        let rows = stream::iter(vec![batch; 4].into_iter().map(Ok)).boxed();
+        let left = Arc::new(AtomicBool::new(false));
+        let pipe = Pipe { inner: end, left: Arc::clone(&left) };
+        drive(writer(Box::new(BufWriter::with_capacity(16, pipe)), &schema, format, false), rows, &left).await
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_leaves_ends_the_writing_quietly() {
+        for format in [Format::Table, Format::Csv, Format::Json, Format::Arrow, Format::Parquet] {
+            for after in [0, 40, 5_000] {
+                let end = Ends { after, with: io::ErrorKind::BrokenPipe };
+                let rows = written(format, end).await.unwrap();
+                assert!(rows < 4000 || matches!(format, Format::Table | Format::Parquet), "{format:?} {after}: {rows}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn any_other_failure_to_write_is_told() {
+        for format in [Format::Table, Format::Csv, Format::Json, Format::Arrow, Format::Parquet] {
+            let error = written(format, Ends { after: 40, with: io::ErrorKind::StorageFull }).await.unwrap_err();
+            assert_eq!(error.kind(), crate::error::ErrorKind::External, "{format:?}");
+        }
+    }
+}

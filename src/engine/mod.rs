@@ -91,3 +91,6 @@ pub fn default_memory_bytes() -> usize {
     let total = system.cgroup_limits().map_or(system.total_memory(), |limits| limits.total_memory);
     usize::try_from(total / 100 * limits::MEMORY_PERCENT).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests;
