@@ -55,68 +55,6 @@ pub async fn diff(
     columns: &[String],
     key: &[String],
 ) -> Result<Changes> {
-    let old = read(ctx, old, columns, "old")?;
-    let new = read(ctx, new, columns, "new")?;
-    if key.is_empty() { bags(old, new, columns).await } else { keyed(old, new, columns, key).await }
-}
-
-/// The columns, each named `<side>_<name>`.
-fn read(ctx: &SessionContext, table: Arc<dyn TableProvider>, columns: &[String], side: &str) -> Result<DataFrame> {
-    let renamed = columns.iter().map(|name| ident(name).alias(format!("{side}_{name}")));
-    ctx.read_table(table).and_then(|frame| frame.select(renamed.collect::<Vec<_>>())).map_err(failure)
-}
-
-fn side(side: &str, name: &str) -> Expr {
-    ident(format!("{side}_{name}"))
-}
-
-async fn keyed(old: DataFrame, new: DataFrame, columns: &[String], key: &[String]) -> Result<Changes> {
-    let marked = |frame: DataFrame, name: &str| frame.with_column(name, lit(true));
-    let on: Vec<Expr> = key.iter().map(|name| side("old", name).eq(side("new", name))).collect();
-    let differs = columns
-        .iter()
-        .filter(|name| !key.contains(name))
-        .map(|name| binary_expr(side("old", name), Operator::IsDistinctFrom, side("new", name)))
-        .reduce(Expr::or)
-        .unwrap_or(lit(false));
-    let (is_old, is_new) = (col("is_old").is_not_null(), col("is_new").is_not_null());
-    let one = |condition: Expr| when(condition, lit(1_i64)).otherwise(lit(0_i64));
-    let joined = marked(old, "is_old")
-        .and_then(|old| old.join_on(marked(new, "is_new")?, JoinType::Full, on))
-        .map_err(failure)?;
-    let counts = [one(!is_old.clone()), one(is_old.clone().and(is_new.clone()).and(differs)), one(!is_new)];
-    let counts = counts.into_iter().map(|c| c.map(sum)).collect::<Result<Vec<_>, _>>().map_err(failure)?;
-    let [inserted, updated, deleted] = totals(joined, counts).await?;
-    Ok(Changes { inserted, updated, deleted })
-}
-
-async fn bags(old: DataFrame, new: DataFrame, columns: &[String]) -> Result<Changes> {
-    let weighted = |frame: DataFrame, name: &str, weight: i64| {
-        let mut all: Vec<Expr> = columns.iter().map(|column| side(name, column).alias(column)).collect();
-        all.push(lit(weight).alias("_weight"));
-        frame.select(all)
-    };
-    let both = weighted(new, "new", 1).and_then(|new| new.union(weighted(old, "old", -1)?)).map_err(failure)?;
-    let groups = columns.iter().map(ident).collect();
-    let net = both.aggregate(groups, vec![sum(ident("_weight")).alias("_net")]).map_err(failure)?;
-    let part = |condition: Expr, value: Expr| when(condition, value).otherwise(lit(0_i64)).map(sum);
-    let counts = vec![
-        part(ident("_net").gt(lit(0_i64)), ident("_net")).map_err(failure)?,
-        part(ident("_net").lt(lit(0_i64)), lit(0_i64) - ident("_net")).map_err(failure)?,
-        count(lit(1)),
-    ];
-    let [inserted, deleted, _] = totals(net, counts).await?;
-    Ok(Changes { inserted, updated: 0, deleted })
-}
-
-/// One row of sums; none of no rows is 0.
-async fn totals(frame: DataFrame, sums: Vec<Expr>) -> Result<[u64; 3]> {
-    let batches = frame.aggregate(vec![], sums).map_err(failure)?.collect().await.map_err(failure)?;
-    let batch = batches.iter().find(|b| b.num_rows() > 0).ok_or_else(|| Error::internal("a count gave no row"))?;
-    let mut totals = [0; 3];
-    for (total, column) in totals.iter_mut().zip(batch.columns()) {
-        let values = column.as_primitive_opt::<Int64Type>().ok_or_else(|| Error::internal("a count isn't a number"))?;
-        *total = u64::try_from(values.iter().next().flatten().unwrap_or(0)).unwrap_or(0);
     if let Some(missing) = key.iter().find(|k| !columns.contains(k)) {
         return Err(Error::usage(format!("key column {missing} isn't a column of the relation")));
     }
@@ -332,15 +270,6 @@ mod tests {
         SessionContext::new_with_config(SessionConfig::new().with_target_partitions(3).with_batch_size(2))
     }
 
-    async fn compare(
-        old: &[(Option<i64>, Option<f64>)],
-        new: &[(Option<i64>, Option<f64>)],
-        key: &[&str],
-    ) -> (u64, u64, u64) {
-        let columns = ["K".to_string(), "v".to_string()];
-        let key: Vec<String> = key.iter().map(|k| (*k).to_string()).collect();
-        let changes = diff(&SessionContext::new(), table(old), table(new), &columns, &key).await.unwrap();
-        (changes.inserted, changes.updated, changes.deleted)
     fn table(batches: Vec<RecordBatch>, partitions: usize) -> Arc<dyn TableProvider> {
         let schema = batches[0].schema();
         let mut parts = vec![Vec::new(); partitions];
