@@ -158,6 +158,24 @@ fn a_first_run_that_dies_leaves_nothing_half_made() {
 }
 
 #[test]
+fn a_landing_folder_loses_no_file_to_a_run_that_dies() {
+    for place in ["after_stage", "before_record", "after_record", "before_delta", "after_delta:3"] {
+        let landing = PIPELINE.replace("    settle: 0s\n", "    settle: 0s\n    mode: append\n    after: delete\n");
+        let shop = Scratch::new(&landing);
+        write_day(&shop, 0);
+        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).output().unwrap();
+        assert_eq!(died.status.code(), None, "{place}");
+        assert!(shop.path("data/00.csv").is_file(), "{place}: a file goes after its commit is whole, not before");
+        write_day(&shop, 1);
+        shop.exits(0, &["run"]);
+        assert_eq!(contents(&shop), undisturbed(2), "{place}");
+        assert_eq!(fs::read_dir(shop.path("data")).unwrap().count(), 0, "{place}: taken files are gone");
+        shop.exits(0, &["run"]);
+        assert_eq!(contents(&shop), undisturbed(2), "{place}: nothing is taken twice");
+    }
+}
+
+#[test]
 fn runs_killed_at_any_instant_leave_whole_tables() {
     let seed = std::env::var("TIDEMILL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| u64::from(std::process::id()));
     eprintln!("seed {seed}; again with TIDEMILL_SEED={seed}");

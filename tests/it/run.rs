@@ -163,3 +163,71 @@ fn a_model_that_reads_the_clock_goes_by_the_runs_instant() {
     shop.exits(0, &["run", "today", "--now", "2020-03-01T00:00:00Z"]);
     assert_eq!(shop.rows("select day from today"), "2020-03-01\n");
 }
+
+#[test]
+fn parameters_and_overlays_change_a_project_for_one_command() {
+    let shop = shop();
+    shop.write("tidemill.yaml", "version: 1\nname: shop\nparams:\n  least: { type: \"decimal(12, 2)\", default: \"10.00\" }\n");
+    shop.write("pipelines/sales.yaml", SALES.replace(">= 10", ">= $least"));
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select count(*) from big_orders"), "2\n");
+    shop.exits(0, &["run", "--param", "least=20.25"]);
+    assert_eq!(shop.rows("select id from big_orders"), "3\n");
+    shop.exits(2, &["run", "--param", "least=20.255"]);
+    shop.exits(2, &["run", "--param", "leest=1"]);
+
+    shop.write("sample/1.csv", "id,city,amount\n7,Recife,70.00\n");
+    shop.write("sample.yaml", "warehouse: ./elsewhere\nsources:\n  orders: { path: sample/*.csv }\n");
+    shop.exits(0, &["run", "--overlay", "sample.yaml"]);
+    let there = shop.exits(0, &["query", "--overlay", "sample.yaml", "--format", "csv", "select id from big_orders"]);
+    assert_eq!(there.out, "id\n7\n");
+    assert_eq!(shop.rows("select id from big_orders"), "3\n", "the project's own tables stay");
+}
+
+#[test]
+fn due_runs_go_by_the_schedules() {
+    let shop = shop();
+    let models = "models:\n  by_hand:\n    sql: select count(*) as n from orders\n    refresh: manual\n  hourly:\n    sql: select count(*) as n from orders\n    refresh: { every: 1h }\n";
+    shop.write("pipelines/scheduled.yaml", models);
+    let due = |now: &str| shop.statuses(0, &["pipeline:scheduled", "--due", "--now", now]);
+    assert_eq!(due("2020-01-01T00:30:00Z"), ["hourly ok"]);
+    shop.write("data/orders/2.csv", TUESDAY);
+    assert_eq!(due("2020-01-01T00:45:00Z"), [""; 0]);
+    assert_eq!(due("2020-01-01T01:30:00Z"), ["hourly ok"]);
+    assert_eq!(shop.statuses(0, &["by_hand"]), ["by_hand ok"], "a model that is named is due");
+}
+
+#[test]
+fn a_signal_ends_a_run_with_its_own_code() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let shop = shop();
+        // Settling keeps the run busy for as long as this test needs.
+        shop.write("pipelines/sales.yaml", SALES.replace("settle: 0s", "settle: 1m"));
+        let run = shop.command(&["run"]).stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        let pid = run.id().to_string();
+        assert!(std::process::Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
+        let seen = shop.seen(run.wait_with_output().unwrap());
+        assert_eq!(seen.code, code, "{signal}: {}", seen.err);
+        shop.write("pipelines/sales.yaml", SALES);
+        shop.exits(0, &["run"]);
+        assert_eq!(shop.rows(CITIES), "Recife,2,30.25\n", "the next one goes on at once");
+    }
+}
+
+#[test]
+fn a_file_that_grows_is_left_for_the_next_run() {
+    let shop = shop();
+    shop.write("pipelines/sales.yaml", SALES.replace("settle: 0s", "settle: 1s"));
+    shop.exits(0, &["run", "counted"]);
+    shop.write("data/orders/2.csv", "id,city,amount\n4,Na");
+    let run = shop.command(&["run", "counted"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    shop.write("data/orders/2.csv", TUESDAY);
+    let seen = shop.seen(run.wait_with_output().unwrap());
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    assert!(seen.err.contains("data/orders/2.csv is still being written"), "{}", seen.err);
+    assert_eq!(shop.rows("select orders from counted"), "3\n");
+    shop.exits(0, &["run", "counted"]);
+    assert_eq!(shop.rows("select orders from counted"), "4\n");
+}
