@@ -1,6 +1,7 @@
 //! `tidemill run` and its companions as a user meets them: the real program, folders of files, exit codes and what is printed.
 
 use std::fs;
+use std::process::Stdio;
 
 use crate::scratch::{Scratch, filtered};
 
@@ -212,12 +213,7 @@ fn a_signal_ends_a_run_with_its_own_code() {
         let shop = shop();
         // Settling keeps the run busy for as long as this test needs.
         shop.write("pipelines/sales.yaml", SALES.replace("settle: 0s", "settle: 1m"));
-        let run = shop
-            .command(&["run"])
-            .stderr(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
+        let run = shop.command(&["run"]).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_secs(2));
         let pid = run.id().to_string();
         assert!(std::process::Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
@@ -235,7 +231,7 @@ fn a_file_that_grows_is_left_for_the_next_run() {
     shop.write("pipelines/sales.yaml", SALES.replace("settle: 0s", "settle: 1s"));
     shop.exits(0, &["run", "counted"]);
     shop.write("data/orders/2.csv", "id,city,amount\n4,Na");
-    let run = shop.command(&["run", "counted"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let run = shop.command(&["run", "counted"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(600));
     shop.write("data/orders/2.csv", TUESDAY);
     let seen = shop.seen(run.wait_with_output().unwrap());

@@ -78,6 +78,8 @@ struct Refresh<'a> {
     options: &'a RefreshOptions,
     observer: &'a dyn Observer,
     run: String,
+    /// Models to bring up to date: the selected ones, under `due` those whose schedule says so.
+    due: BTreeSet<String>,
     relations: HashMap<String, Relation>,
     models: Vec<ModelOutcome>,
     checks: Vec<CheckOutcome>,
@@ -108,19 +110,13 @@ pub async fn refresh(open: &OpenProject, options: &RefreshOptions, observer: &dy
         options,
         observer,
         run: record.run.clone(),
+        due: BTreeSet::new(),
         relations: HashMap::new(),
         models: Vec::new(),
         checks: Vec::new(),
         exit_code: 0,
     };
-    let mut result = Ok(());
-    for pipeline in &pipelines {
-        let Some(lease) = leases.get(pipeline) else { continue };
-        result = refresh.pipeline(pipeline, lease).await;
-        if result.is_err() {
-            break;
-        }
-    }
+    let result = refresh.pipelines(&pipelines, &leases).await;
     let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| refresh.exit_code);
     record.models.clone_from(&refresh.models);
     record.checks.clone_from(&refresh.checks);
@@ -136,6 +132,19 @@ pub async fn refresh(open: &OpenProject, options: &RefreshOptions, observer: &dy
 }
 
 impl Refresh<'_> {
+    async fn pipelines(&mut self, pipelines: &[String], leases: &BTreeMap<String, Lease>) -> Result<()> {
+        // All of them first: a pipeline's sources are landed for the due models of others too.
+        for pipeline in pipelines {
+            let due = self.due_models(pipeline).await?;
+            self.due.extend(due);
+        }
+        for pipeline in pipelines {
+            let Some(lease) = leases.get(pipeline) else { continue };
+            self.pipeline(pipeline, lease).await?;
+        }
+        Ok(())
+    }
+
     /// Notes a failure: its exit code wins if it is worse, and what depends on it is skipped.
     fn failed(&mut self, relation: &str, error: &Error) {
         self.exit_code = self.exit_code.max(match error.kind() {

@@ -25,10 +25,14 @@ impl<'a> Refresh<'a> {
             versions = follow::catch_up(&self.warehouse, &project, &chain, record, Which::All).await?;
         }
         let mut draft = Draft::new(base.as_ref(), pipeline, lease.writer(), &self.run, self.options.now_us);
-        let due = self.due_models(pipeline, &draft)?;
-        let taken = self.land_sources(pipeline, &due, &chain, &mut draft).await?;
+        let taken = self.land_sources(pipeline, &chain, &mut draft).await?;
         let mut outcomes = Vec::new();
-        for model in due {
+        let open = self.open;
+        // In dependency order, as they were planned.
+        for model in open.plan.models.iter().filter(|m| m.pipeline == pipeline) {
+            if !self.due.contains(&model.name) {
+                continue;
+            }
             outcomes.push(self.model(model, &chain, &mut draft).await);
         }
         if draft.is_changed {
@@ -52,17 +56,20 @@ impl<'a> Refresh<'a> {
         Ok(())
     }
 
-    /// Selected models of the pipeline, in dependency order, without those that aren't due.
-    fn due_models(&self, pipeline: &str, draft: &Draft) -> Result<Vec<&'a PlannedModel>> {
-        let open = self.open;
+    /// Names of the pipeline's selected models, without those that aren't due.
+    pub(super) async fn due_models(&self, pipeline: &str) -> Result<Vec<String>> {
+        let chosen = |model: &&PlannedModel| model.pipeline == pipeline && self.options.models.contains(&model.name);
+        let chosen = self.open.plan.models.iter().filter(chosen);
+        if !self.options.due {
+            return Ok(chosen.map(|model| model.name.clone()).collect());
+        }
+        let record = CommitChain::open(&self.warehouse, pipeline).latest().await?;
         let mut due = Vec::new();
-        for model in &open.plan.models {
-            if model.pipeline != pipeline || !self.options.models.contains(&model.name) {
-                continue;
-            }
-            let last_us = draft.record.tables.get(&model.name).map(|entry| entry.refreshed_at_us);
-            if !self.options.due || schedule::is_due(&model.refresh, last_us, self.options.now_us, self.zone())? {
-                due.push(model);
+        for model in chosen {
+            let entry = record.as_ref().and_then(|record| record.tables.get(&model.name));
+            let last_us = entry.map(|entry| entry.refreshed_at_us);
+            if schedule::is_due(&model.refresh, last_us, self.options.now_us, self.zone())? {
+                due.push(model.name.clone());
             }
         }
         Ok(due)

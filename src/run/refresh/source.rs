@@ -11,7 +11,7 @@ use super::{Refresh, Relation};
 use crate::connect::files::{Discovery, FilesPosition, Landing};
 use crate::connect::quarantine_schema;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{self, CheckTest, PlannedModel, PlannedSource};
+use crate::plan::{self, CheckTest, PlannedSource};
 use crate::run::commit::{CommitChain, TableKind};
 use crate::run::history::CheckOutcome;
 use crate::spec::types::OnFail;
@@ -30,12 +30,11 @@ impl<'a> Refresh<'a> {
     pub(super) async fn land_sources(
         &mut self,
         pipeline: &str,
-        due: &[&PlannedModel],
         chain: &CommitChain,
         draft: &mut Draft,
     ) -> Result<Taken> {
         let open = self.open;
-        let read: BTreeSet<&str> = self.needed_sources(due);
+        let read: BTreeSet<&str> = self.needed_sources();
         let mut taken = Vec::new();
         for source in open.plan.sources.iter().filter(|s| s.pipeline == pipeline) {
             let name = source.spec.name.value.as_str();
@@ -51,17 +50,13 @@ impl<'a> Refresh<'a> {
         Ok(taken)
     }
 
-    /// Sources that selected models of any pipeline read, or that were selected themselves.
-    fn needed_sources(&self, due: &[&PlannedModel]) -> BTreeSet<&'a str> {
+    /// Sources that models of any pipeline read in this run, or that were selected themselves.
+    fn needed_sources(&self) -> BTreeSet<&'a str> {
         let open = self.open;
-        let options = self.options;
-        let selected = open.plan.models.iter().filter(|m| options.models.contains(&m.name));
-        // Models of other pipelines may read this one's sources later in the run.
-        let readers = selected.filter(|m| !options.due || due.iter().any(|d| d.name == m.name));
+        let readers = open.plan.models.iter().filter(|m| self.due.contains(&m.name));
         let inputs = readers.flat_map(|m| m.inputs.iter().chain(&m.check_inputs)).map(String::as_str);
-        let all = !options.due;
         let sources = open.plan.sources.iter().map(|s| s.spec.name.value.as_str());
-        let own = sources.filter(|name| all && options.sources.contains(*name));
+        let own = sources.filter(|name| !self.options.due && self.options.sources.contains(*name));
         inputs.chain(own).collect()
     }
 
