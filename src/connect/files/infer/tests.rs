@@ -502,7 +502,7 @@ proptest! {
     }
 
     #[test]
-    fn every_sampled_object_fits(rows in proptest::collection::vec(proptest::collection::btree_map("[a-c$#:\" é]{1,2}", json(), 1..4), 1..6)) {
+    fn every_sampled_object_fits(rows in proptest::collection::vec(proptest::collection::btree_map("[a-c][a-c$#:\" é]?", json(), 1..4), 1..6)) {
         let lines: String = rows.iter().map(|row| {
             let entries: Vec<String> = row.iter().map(|(key, value)| format!("{}: {value}", serde_json::to_string(key).unwrap())).collect();
             format!("{{{}}}\n", entries.join(", "))
