@@ -27,8 +27,7 @@ models:
 }
 
 const SOLD: &str = "select * from sold order by id";
-const REFUSED: &str =
-    "select id, name, price, _rule, _reason, _source_file, _source_row, _raw from items_quarantine order by _source_file, _source_row";
+const REFUSED: &str = "select id, name, price, _rule, _reason, _source_file, _source_row, _raw from items_quarantine order by _source_file, _source_row";
 
 /// A pipeline over `orders` of one file, with these models.
 fn models(text: &str) -> Scratch {
@@ -154,7 +153,9 @@ fn unknown_names_in_sql_are_told_at_their_characters() {
 
 #[test]
 fn sql_that_does_not_parse_is_told_at_its_characters() {
-    let shop = models("  in_file:\n    file: sql/in_file.sql\n  block:\n    sql: |\n      select id\n      fro orders where\n");
+    let shop = models(
+        "  in_file:\n    file: sql/in_file.sql\n  block:\n    sql: |\n      select id\n      fro orders where\n",
+    );
     shop.write("sql/in_file.sql", "select id,\nfrom orders\ngroup buy id\n");
     insta::assert_snapshot!("sql_syntax", shop.exits(2, &["validate"]).err);
 }

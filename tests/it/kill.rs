@@ -129,7 +129,11 @@ fn a_run_that_dies_at_a_named_place_is_finished_by_the_next() {
         let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).output().unwrap();
         assert_eq!(died.status.code(), None, "{place}: the run has to die: {}", String::from_utf8_lossy(&died.stderr));
         let seen = contents(&shop);
-        assert_eq!(seen, if published { two.clone() } else { one.clone() }, "{place}: one commit or the other, never a mix");
+        assert_eq!(
+            seen,
+            if published { two.clone() } else { one.clone() },
+            "{place}: one commit or the other, never a mix"
+        );
 
         assert!(published || !orphans(&shop).is_empty(), "{place}: staged files are there, or this test shows nothing");
         let again = shop.exits(0, &["run"]);
@@ -177,7 +181,10 @@ fn a_landing_folder_loses_no_file_to_a_run_that_dies() {
 
 #[test]
 fn runs_killed_at_any_instant_leave_whole_tables() {
-    let seed = std::env::var("TIDEMILL_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| u64::from(std::process::id()));
+    let seed = std::env::var("TIDEMILL_SEED")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or_else(|| u64::from(std::process::id()));
     eprintln!("seed {seed}; again with TIDEMILL_SEED={seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let shop = Scratch::new(PIPELINE);

@@ -67,7 +67,10 @@ fn a_snapshot_source_is_the_files_there_are_now() {
 
     shop.write("data/orders/1.csv", "id,city,amount\n1,Recife,12.00\n9,Belo Horizonte,99.00\n");
     let changed = shop.exits(0, &["run", "--format", "json"]).json();
-    assert_eq!((&changed[0]["inserted"], &changed[0]["updated"], &changed[0]["deleted"]), (&1.into(), &1.into(), &1.into()));
+    assert_eq!(
+        (&changed[0]["inserted"], &changed[0]["updated"], &changed[0]["deleted"]),
+        (&1.into(), &1.into(), &1.into())
+    );
     assert_eq!(shop.rows(CITIES), "Belo Horizonte,1,99.00\nNatal,1,11.00\nRecife,1,12.00\n");
 
     shop.remove("data/orders/2.csv");
@@ -149,7 +152,10 @@ fn changed_sql_computes_its_model_again() {
     let sql = SALES.replace("amount >= 10", "amount >= 5");
     shop.write("pipelines/sales.yaml", sql);
     let plan = shop.exits(0, &["plan", "--format", "json"]).json();
-    assert_eq!(plan.iter().map(|m| m["change"].as_str().unwrap()).collect::<Vec<_>>(), ["changed", "unchanged", "unchanged"]);
+    assert_eq!(
+        plan.iter().map(|m| m["change"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["changed", "unchanged", "unchanged"]
+    );
     assert_eq!(shop.statuses(0, &["state:modified+"]), ["big_orders ok", "cities ok"]);
     assert_eq!(shop.rows(CITIES), "Natal,1,5.50\nRecife,2,30.25\n");
 }
@@ -167,7 +173,10 @@ fn a_model_that_reads_the_clock_goes_by_the_runs_instant() {
 #[test]
 fn parameters_and_overlays_change_a_project_for_one_command() {
     let shop = shop();
-    shop.write("tidemill.yaml", "version: 1\nname: shop\nparams:\n  least: { type: \"decimal(12, 2)\", default: \"10.00\" }\n");
+    shop.write(
+        "tidemill.yaml",
+        "version: 1\nname: shop\nparams:\n  least: { type: \"decimal(12, 2)\", default: \"10.00\" }\n",
+    );
     shop.write("pipelines/sales.yaml", SALES.replace(">= 10", ">= $least"));
     shop.exits(0, &["run"]);
     assert_eq!(shop.rows("select count(*) from big_orders"), "2\n");
@@ -203,7 +212,12 @@ fn a_signal_ends_a_run_with_its_own_code() {
         let shop = shop();
         // Settling keeps the run busy for as long as this test needs.
         shop.write("pipelines/sales.yaml", SALES.replace("settle: 0s", "settle: 1m"));
-        let run = shop.command(&["run"]).stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let run = shop
+            .command(&["run"])
+            .stderr(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         std::thread::sleep(std::time::Duration::from_secs(2));
         let pid = run.id().to_string();
         assert!(std::process::Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());

@@ -76,7 +76,9 @@ fn rules_on_columns_fail_too() {
 
 #[test]
 fn null_passes_every_rule_but_not_null() {
-    let shop = checked("    checks: [ amount > 0, { accepted_values: { column: city, values: [Recife, Natal] } }, { unique: [amount, city] } ]");
+    let shop = checked(
+        "    checks: [ amount > 0, { accepted_values: { column: city, values: [Recife, Natal] } }, { unique: [amount, city] } ]",
+    );
     add(&shop, "3,,,\n4,,,\n");
     shop.exits(0, &["run"]);
     assert_eq!(shop.rows(IDS), "1\n2\n3\n4\n");
@@ -98,7 +100,9 @@ fn a_warning_is_counted_and_told_and_fails_nothing() {
 
 #[test]
 fn quarantined_rows_leave_the_table_and_are_kept_with_rule_and_reason() {
-    let shop = checked("    key: [id]\n    checks: [ { name: paid, check: amount > 0, on_fail: quarantine }, { not_null: [city], on_fail: quarantine } ]");
+    let shop = checked(
+        "    key: [id]\n    checks: [ { name: paid, check: amount > 0, on_fail: quarantine }, { not_null: [city], on_fail: quarantine } ]",
+    );
     add(&shop, "3,Recife,-5,2020-01-01 00:00:00\n4,,7,2020-01-01 00:00:00\n5,,-7,\n");
     let seen = shop.exits(0, &["run", "--format", "json"]).json();
     assert_eq!((&seen[0]["quarantined"], &seen[0]["inserted"]), (&3.into(), &2.into()));
@@ -137,11 +141,16 @@ models:
         shop.exits(0, &["run"]);
         add(&shop, "3,Olinda,1,2020-01-01 00:00:00\n4,,1,2020-01-01 00:00:00\n");
         let seen = shop.exits(code, &["run"]);
-        assert_eq!(shop.rows(IDS), match on_fail {
-            "fail" => "1\n2\n",
-            "warn" => "1\n2\n3\n4\n",
-            _ => "1\n2\n4\n",
-        }, "{on_fail}: {}", seen.err);
+        assert_eq!(
+            shop.rows(IDS),
+            match on_fail {
+                "fail" => "1\n2\n",
+                "warn" => "1\n2\n3\n4\n",
+                _ => "1\n2\n4\n",
+            },
+            "{on_fail}: {}",
+            seen.err
+        );
         let refused = shop.rows("select id, city from checked_quarantine");
         assert_eq!(refused, if on_fail == "quarantine" { "3,Olinda\n" } else { "" });
     }

@@ -25,15 +25,25 @@ fn a_csv_of_another_country() {
     null_values: ['n/d', '-']
     timestamp_format: '%d.%m.%Y'";
     let shop = copied(lines, PEOPLE, COPY);
-    shop.write("data/1.csv", b"name;born;height\r\n'S\xe3o; Jos\xe9';31.12.1999;1,75\r\nn/d;-;1,5\r\n'';01.02.2000;-\r\n");
+    shop.write(
+        "data/1.csv",
+        b"name;born;height\r\n'S\xe3o; Jos\xe9';31.12.1999;1,75\r\nn/d;-;1,5\r\n'';01.02.2000;-\r\n",
+    );
     shop.exits(0, &["run"]);
-    assert_eq!(shop.rows("select * from copied order by height nulls last"), ",,1.50\nSão; José,1999-12-31,1.75\n\"\",2000-02-01,\n");
+    assert_eq!(
+        shop.rows("select * from copied order by height nulls last"),
+        ",,1.50\nSão; José,1999-12-31,1.75\n\"\",2000-02-01,\n"
+    );
     assert_eq!(shop.rows("select count(*) from rows_quarantine"), "0\n");
 }
 
 #[test]
 fn an_escape_inside_quotes_and_a_byte_order_mark() {
-    let shop = copied("    format: csv\n    escape: '\\'", "      name: text\n      note: text", "    sql: select name, note from rows");
+    let shop = copied(
+        "    format: csv\n    escape: '\\'",
+        "      name: text\n      note: text",
+        "    sql: select name, note from rows",
+    );
     shop.write("data/1.csv", "\u{feff}note,name\n\"a \\\"b\\\" c\",x\n");
     shop.exits(0, &["run"]);
     assert_eq!(shop.rows("select name, note from copied"), "x,\"a \"\"b\"\" c\"\n");
@@ -88,7 +98,10 @@ fn json_lines_go_by_name_and_keep_decimals_exact() {
     );
     shop.exits(0, &["run"]);
     assert_eq!(shop.rows(COPIED), "ana,2000-01-31,0.1000000001,9007199254740993\nbob,,,\nfayé,,,12\n");
-    insta::assert_snapshot!("json_refused", shop.rows("select _source_row, _reason, _raw from rows_quarantine order by 1"));
+    insta::assert_snapshot!(
+        "json_refused",
+        shop.rows("select _source_row, _reason, _raw from rows_quarantine order by 1")
+    );
 }
 
 #[test]
@@ -102,11 +115,17 @@ fn parquet_files_of_narrower_types_are_widened() {
         shop.write(to, fs::read(maker.path("made.parquet")).unwrap());
     };
     parquet("select cast(1 as int) as id, cast(1.5 as decimal(4,1)) as price, 'a' as name", "data/1.parquet");
-    parquet("select 'b' as name, cast(20000000000 as bigint) as id, cast(2.25 as decimal(12,2)) as price, 7 as extra", "data/2.parquet");
+    parquet(
+        "select 'b' as name, cast(20000000000 as bigint) as id, cast(2.25 as decimal(12,2)) as price, 7 as extra",
+        "data/2.parquet",
+    );
     parquet("select cast(3 as smallint) as id, cast(9.999 as decimal(6,3)) as price", "data/3.parquet");
     shop.exits(0, &["run"]);
     assert_eq!(shop.rows("select * from copied order by id"), "1,1.50,a\n20000000000,2.25,b\n");
-    insta::assert_snapshot!("parquet_refused", shop.rows("select id, price, _reason, _source_file, _source_row from rows_quarantine"));
+    insta::assert_snapshot!(
+        "parquet_refused",
+        shop.rows("select id, price, _reason, _source_file, _source_row from rows_quarantine")
+    );
 }
 
 #[test]
@@ -130,7 +149,10 @@ fn deduplicate_keeps_the_first_by_event_time() {
     let columns = "      id: bigint\n      at: timestamp\n      name: text";
     let lines = "    format: csv\n    event_time: at\n    deduplicate: [id]";
     let shop = copied(lines, columns, "    sql: select id, at, name from rows\n    key: [id]");
-    shop.write("data/1.csv", "id,at,name\n1,2020-01-02 00:00:00,late\n2,2020-01-01 00:00:00,b\n2,2020-01-01 00:00:00,a\n");
+    shop.write(
+        "data/1.csv",
+        "id,at,name\n1,2020-01-02 00:00:00,late\n2,2020-01-01 00:00:00,b\n2,2020-01-01 00:00:00,a\n",
+    );
     shop.write("data/2.csv", "id,at,name\n1,2020-01-01 00:00:00,early\n");
     shop.exits(0, &["run"]);
     assert_eq!(shop.rows("select id, name from copied order by id"), "1,early\n2,a\n", "ties by the other columns");
@@ -138,7 +160,8 @@ fn deduplicate_keeps_the_first_by_event_time() {
 
 #[test]
 fn partitions_are_folders_and_columns_stay() {
-    let shop = copied("    format: csv", PEOPLE, "    sql: select name, born, height from rows\n    partition_by: [born]");
+    let shop =
+        copied("    format: csv", PEOPLE, "    sql: select name, born, height from rows\n    partition_by: [born]");
     shop.write("data/1.csv", "name,born,height\nana,2000-01-31,1.5\nbob,2000-02-01,1.6\ncid,,\n");
     shop.exits(0, &["run"]);
     assert!(shop.path("warehouse/copied/born=2000-01-31").is_dir());
@@ -186,6 +209,10 @@ fn taken_files_are_deleted_or_moved_after_the_commit() {
     assert!(shop.path("taken/1.csv").is_file());
     shop.write("data/1.csv", "name,born,height\nbob,,\n");
     shop.exits(0, &["run"]);
-    assert_eq!(shop.rows("select name from copied order by name"), "ana\nbob\n", "another file of the same name is another file");
+    assert_eq!(
+        shop.rows("select name from copied order by name"),
+        "ana\nbob\n",
+        "another file of the same name is another file"
+    );
     assert_eq!(fs::read_dir(shop.path("taken")).unwrap().count(), 2, "and replaces none of those moved before");
 }

@@ -48,7 +48,8 @@ fn each_format_holds_the_same_rows() {
     assert_eq!(shop.exits(0, &["query", KEPT]).out, text("table"), "a table unless told otherwise");
 
     let stream = shop.command(&["query", "--format", "arrow", KEPT]).output().unwrap().stdout;
-    let rows: usize = StreamReader::try_new(stream.as_slice(), None).unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+    let rows: usize =
+        StreamReader::try_new(stream.as_slice(), None).unwrap().map(|batch| batch.unwrap().num_rows()).sum();
     assert_eq!(rows, 2);
     shop.exits(0, &["query", KEPT, "-o", "out.arrow"]);
     let file = FileReader::try_new(fs::File::open(shop.path("out.arrow")).unwrap(), None).unwrap();
@@ -60,7 +61,9 @@ fn each_format_holds_the_same_rows() {
     }
     let piped = shop.command(&["query", "--format", "parquet", KEPT]).output().unwrap().stdout;
     shop.write("again.parquet", piped);
-    let again = Scratch::new("sources:\n  again: { connector: files, path: ./again.parquet, format: parquet, settle: 0s }\nmodels:\n  m:\n    sql: select * from again\n");
+    let again = Scratch::new(
+        "sources:\n  again: { connector: files, path: ./again.parquet, format: parquet, settle: 0s }\nmodels:\n  m:\n    sql: select * from again\n",
+    );
     fs::copy(shop.path("again.parquet"), again.path("again.parquet")).unwrap();
     assert_eq!(again.exits(0, &["show", "m", "--format", "csv"]).out, text("csv"), "through Parquet and back");
 
@@ -81,7 +84,10 @@ fn earlier_versions_stay_readable() {
     assert_eq!(count("version as of 0"), "2\n");
     assert_eq!(count("version as of 1"), "3\n");
     assert_eq!(count(&format!("timestamp as of '{between}'")), "2\n");
-    assert_eq!(shop.rows("select n.id from kept n left join kept version as of 0 o on n.id = o.id where o.id is null"), "3\n");
+    assert_eq!(
+        shop.rows("select n.id from kept n left join kept version as of 0 o on n.id = o.id where o.id is null"),
+        "3\n"
+    );
     let at = |time: &str| shop.tidemill(&["query", "--format", "csv", "--at", time, "select count(*) from kept"]);
     assert_eq!(at(&between).out, "count(*)\n2\n");
     assert_eq!(at(&now()).out, "count(*)\n3\n");
@@ -140,7 +146,10 @@ fn runs_and_status_tell_what_was() {
     shop.write("data/2.csv", "id,note,amount,at,day\n1,twice,3,,\n");
     shop.exits(1, &["run"]);
     let status = shop.exits(1, &["status", "--format", "json"]).json();
-    assert_eq!((&status[0]["model"], &status[0]["status"], &status[0]["rows"]), (&"kept".into(), &"failed".into(), &2.into()));
+    assert_eq!(
+        (&status[0]["model"], &status[0]["status"], &status[0]["rows"]),
+        (&"kept".into(), &"failed".into(), &2.into())
+    );
     assert_eq!(shop.exits(0, &["runs", "--limit", "2", "--format", "json"]).json().len(), 2);
     assert_eq!(shop.rows("select status, count(*) from shop.tidemill.runs group by 1 order by 1"), "failed,1\nok,2\n");
     shop.remove("data/2.csv");
@@ -184,7 +193,11 @@ fn a_server_sees_commits_of_other_processes_within_a_second() {
     let shop = shop();
     let server = Server::start(&shop);
     let remote = |sql: &str| shop.tidemill(&["query", "--url", &server.url, "--format", "csv", sql]);
-    assert_eq!(remote(KEPT).out, shop.exits(0, &["query", "--format", "csv", KEPT]).out, "the same bytes as a local query");
+    assert_eq!(
+        remote(KEPT).out,
+        shop.exits(0, &["query", "--format", "csv", KEPT]).out,
+        "the same bytes as a local query"
+    );
     add(&shop);
     let committed = Instant::now();
     while remote("select count(*) from kept").out != "count(*)\n3\n" {

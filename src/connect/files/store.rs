@@ -136,7 +136,9 @@ impl FileStore {
         };
         match done {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(Error::external("a taken file can't be moved away").with("file", self.shown(taken)).caused_by(e)),
+            Err(e) => {
+                Err(Error::external("a taken file can't be moved away").with("file", self.shown(taken)).caused_by(e))
+            }
         }
     }
 

@@ -98,7 +98,14 @@ impl RowChecks {
     pub(in crate::run) fn outcomes(&self) -> Vec<CheckOutcome> {
         self.rules
             .iter()
-            .map(|rule| outcome(&rule.name, rule.on_fail, rule.failing.load(Ordering::Relaxed), rule.sample.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+            .map(|rule| {
+                outcome(
+                    &rule.name,
+                    rule.on_fail,
+                    rule.failing.load(Ordering::Relaxed),
+                    rule.sample.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                )
+            })
             .filter(|outcome| outcome.check != KEY_NOT_NULL || outcome.failing_rows > 0)
             .collect()
     }
@@ -151,7 +158,8 @@ fn failing_rows(expr: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Result<Opt
 fn describe_row(batch: &RecordBatch, row: usize) -> String {
     let options = FormatOptions::default().with_null("null");
     // Of the hidden columns only those that say where the row stands.
-    let is_shown = |name: &str, column: &ArrayRef| !name.starts_with('_') || column.is_valid(row) && name != "_ingested_at";
+    let is_shown =
+        |name: &str, column: &ArrayRef| !name.starts_with('_') || column.is_valid(row) && name != "_ingested_at";
     let shown = batch.schema_ref().fields().iter().zip(batch.columns()).filter(|(f, c)| is_shown(f.name(), c));
     let cells = shown.map(|(field, column)| {
         let text = ArrayFormatter::try_new(column, &options).map(|f| f.value(row).to_string()).unwrap_or_default();
@@ -182,7 +190,9 @@ pub(in crate::run) fn quarantine_rows(
     for field in &schema.fields()[rows.num_columns()..] {
         let column: ArrayRef = match field.name().as_str() {
             "_rule" => Arc::new(StringArray::from_iter_values(rules)),
-            "_reason" => Arc::new(StringArray::from_iter_values(rules.iter().map(|rule| format!("the check `{rule}` failed")))),
+            "_reason" => {
+                Arc::new(StringArray::from_iter_values(rules.iter().map(|rule| format!("the check `{rule}` failed"))))
+            }
             "_run" => Arc::new(StringArray::from_iter_values(rules.iter().map(|_| run))),
             _ => arrow::array::new_null_array(field.data_type(), rows.num_rows()),
         };
@@ -209,7 +219,12 @@ pub(in crate::run) struct TableChecks<'a> {
 
 impl TableChecks<'_> {
     /// How many keys repeat, and one of them.
-    pub(in crate::run) async fn unique(&self, check: &str, on_fail: OnFail, columns: &[String]) -> Result<CheckOutcome> {
+    pub(in crate::run) async fn unique(
+        &self,
+        check: &str,
+        on_fail: OnFail,
+        columns: &[String],
+    ) -> Result<CheckOutcome> {
         let frame = self.ctx.read_table(Arc::clone(&self.table)).external("can't read the result")?;
         let not_null = columns.iter().map(|c| ident(c).is_not_null()).reduce(Expr::and).unwrap_or(lit(true));
         let keys = columns.iter().map(ident).collect();
@@ -279,12 +294,24 @@ impl TableChecks<'_> {
     }
 
     /// Rows as those of a quarantine table.
-    pub(in crate::run) fn quarantined(&self, rows: &[RecordBatch], rule: &str, run: &str, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+    pub(in crate::run) fn quarantined(
+        &self,
+        rows: &[RecordBatch],
+        rule: &str,
+        run: &str,
+        schema: &SchemaRef,
+    ) -> Result<Vec<RecordBatch>> {
         rows.iter().map(|batch| quarantine_rows(batch, &vec![rule; batch.num_rows()], run, schema)).collect()
     }
 
     /// Whether the newest `column` is within `within_us` of now; an empty table isn't.
-    pub(in crate::run) async fn freshness(&self, check: &str, on_fail: OnFail, column: &str, within_us: i64) -> Result<CheckOutcome> {
+    pub(in crate::run) async fn freshness(
+        &self,
+        check: &str,
+        on_fail: OnFail,
+        column: &str,
+        within_us: i64,
+    ) -> Result<CheckOutcome> {
         let frame = self.ctx.read_table(Arc::clone(&self.table)).external("can't read the result")?;
         let newest = frame
             .aggregate(vec![], vec![max(ident(column))])
@@ -301,7 +328,12 @@ impl TableChecks<'_> {
         Ok(outcome(check, on_fail, failing, sample))
     }
 
-    async fn counted(&self, check: &str, on_fail: OnFail, failing: datafusion::prelude::DataFrame) -> Result<CheckOutcome> {
+    async fn counted(
+        &self,
+        check: &str,
+        on_fail: OnFail,
+        failing: datafusion::prelude::DataFrame,
+    ) -> Result<CheckOutcome> {
         let rows = failing.clone().count().await.map_err(crate::engine::failure)? as u64;
         let sample = if rows == 0 {
             None
@@ -318,7 +350,10 @@ impl TableChecks<'_> {
 fn instant_us(column: &ArrayRef) -> Option<i64> {
     let micros = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
     let local = match column.data_type() {
-        DataType::Timestamp(_, Some(_)) => arrow::compute::cast(column, &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into()))),
+        DataType::Timestamp(_, Some(_)) => arrow::compute::cast(
+            column,
+            &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into())),
+        ),
         _ => arrow::compute::cast(column, &micros),
     };
     let values = local.ok()?;
