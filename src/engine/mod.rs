@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -53,7 +53,7 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<Vec<Send
     execute_stream_partitioned(plan, task).map_err(failure)
 }
 
-/// The batch under the schema that its plan was bound to. Columns go by position.
+/// The batch with the names and types of the schema that its plan was bound to, all of it nullable. Columns go by position.
 ///
 /// An optimized plan may give a wider type than the bound one said: a sum that is split in two widens its decimals twice.
 ///
@@ -70,8 +70,11 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
                 .map_err(|e| e.with("column", field.name()))?,
         });
     }
+    // Nulls where none may be are a rule's to tell, with its row.
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let loose = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).external("a row doesn't fit its table")
+    RecordBatch::try_new_with_options(loose, columns, &options).external("a row doesn't fit its table")
 }
 
 /// A runtime whose plans share `memory_bytes` and spill to disk beyond.

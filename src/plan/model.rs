@@ -165,7 +165,7 @@ impl ModelPlanner<'_> {
                 faults.push(with_nearest(fault, name, known));
                 continue;
             };
-            let wanted = column.data_type.value.to_arrow(&self.zone);
+            let wanted = column.data_type.value.to_arrow(self.zone);
             let wanted = stored_type(&wanted, self.zone, &DataType::Int64).unwrap_or(wanted);
             if wanted != *field.data_type() {
                 let (wanted, found) = (sql_name(&wanted), sql_name(field.data_type()));

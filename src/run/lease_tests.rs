@@ -1,3 +1,5 @@
+//! Who holds a lease, who waits and who takes it over.
+
 use object_store::memory::InMemory;
 use object_store::path::Path;
 

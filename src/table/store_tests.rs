@@ -1,3 +1,5 @@
+//! Warehouses are opened, refused and told apart; a name is created once.
+
 use object_store::memory::InMemory;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Data files share streams, split by partition value, and leave nothing when a write fails.
+
 use arrow::array::{Float64Array, Int64Array, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;

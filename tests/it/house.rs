@@ -59,7 +59,7 @@ fn files_are_short_enough_to_read() {
 fn the_first_line_says_what_a_module_is() {
     assert_none(|_, text| {
         let first = text.lines().next().unwrap_or_default();
-        (!first.starts_with("//! ") || first.len() < 20)
+        (!first.starts_with("//! ") || first.len() < 15)
             .then(|| format!("starts with `{first}`, not with `//! ` and what it is"))
     });
 }

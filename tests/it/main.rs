@@ -1,5 +1,5 @@
 //! The one integration-test binary: a module a subject, so that linking is paid once.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bad_input;
 mod commits;
@@ -8,6 +8,7 @@ mod generate;
 mod plan_faults;
 mod plan_project;
 mod plan_runs;
+mod plan_time;
 mod kill;
 mod run;
 mod run_checks;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::{filter_record_batch, kernels::boolean};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -23,6 +23,7 @@ use crate::spec::types::OnFail;
 /// Rules over single rows, bound to a result's schema; counts across all streams of that result.
 pub(in crate::run) struct RowChecks {
     rules: Vec<RowRule>,
+    schema: SchemaRef,
     quarantine_schema: SchemaRef,
     run: String,
 }
@@ -59,7 +60,12 @@ impl RowChecks {
             }
         }
         let columns: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-        Ok(Self { rules, quarantine_schema: crate::connect::quarantine_schema(columns), run: run.into() })
+        Ok(Self {
+            rules,
+            schema: Arc::clone(schema),
+            quarantine_schema: crate::connect::quarantine_schema(columns),
+            run: run.into(),
+        })
     }
 
     /// Columns of the quarantine table.
@@ -88,9 +94,26 @@ impl RowChecks {
             let rules: Vec<&str> = refused.iter().flatten().map(|rule| self.rules[*rule].name.as_str()).collect();
             (accepted, Some(quarantine_rows(&rows, &rules, &self.run, &self.quarantine_schema)?))
         };
+        let mut failed: Option<BooleanArray> = None;
         for rule in self.rules.iter().filter(|rule| rule.on_fail != OnFail::Quarantine) {
-            rule.count(&accepted)?;
+            let fails = rule.count(&accepted)?.filter(|_| rule.on_fail == OnFail::Fail);
+            failed = match (failed, fails) {
+                (Some(a), Some(b)) => Some(boolean::or(&a, &b).external("can't filter a batch")?),
+                (a, b) => a.or(b),
+            };
         }
+        // The version will be discarded: what can't stand in its table isn't written at all.
+        let accepted = match failed {
+            Some(failed) => {
+                let keep = boolean::not(&failed).external("can't filter a batch")?;
+                filter_record_batch(&accepted, &keep).external("can't filter a batch")?
+            }
+            None => accepted,
+        };
+        let options = RecordBatchOptions::new().with_row_count(Some(accepted.num_rows()));
+        let accepted =
+            RecordBatch::try_new_with_options(Arc::clone(&self.schema), accepted.columns().to_vec(), &options)
+                .external("a row doesn't fit its table")?;
         Ok((accepted, quarantined))
     }
 

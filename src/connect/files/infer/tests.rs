@@ -1,3 +1,5 @@
+//! How columns, formats and types are guessed from files.
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;

@@ -143,7 +143,7 @@ fn iso(values: &[Option<&str>], first: &str) -> Result<Option<Times>> {
     };
     // A column that starts as ISO 8601 has no other format.
     let is_iso = fits(&[Some(first)], &SqlType::TimestampTz, None, '.')? || fault.contains("digits of a second");
-    Ok(is_iso.then(|| Times::None(Some(fault))))
+    Ok(is_iso.then_some(Times::None(Some(fault))))
 }
 
 /// The first way to write the time of day, with what joins it to the date, that fits all of `probe`.
