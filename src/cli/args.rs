@@ -210,9 +210,6 @@ pub struct PlanArgs {
     /// Plan as a full refresh would
     #[arg(long)]
     pub full_refresh: bool,
-    /// The instant of now(), RFC 3339
-    #[arg(long, value_name = "T")]
-    pub now: Option<String>,
 }
 
 #[derive(Debug, Args)]
