@@ -2,6 +2,7 @@
 
 mod diff;
 mod failure;
+pub mod maintain;
 
 use std::sync::Arc;
 

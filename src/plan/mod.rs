@@ -10,6 +10,7 @@ mod dialect;
 mod hidden;
 mod inspect;
 mod keys;
+pub mod maintain;
 mod model;
 mod names;
 mod nearest;
@@ -35,7 +36,7 @@ use datafusion::logical_expr::LogicalPlan;
 pub use catalog::hidden_fields;
 pub use project::plan_project;
 pub use query::{At, TimeTravel, query, relations_of};
-pub use relation::{RelationTable, bind, source_relation};
+pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
 pub use session::{MAIN_SCHEMA, session};
 
 use crate::spec::fault::Fault;
@@ -121,12 +122,14 @@ pub struct PlannedModel {
     pub fingerprint: String,
     /// How it is maintained and why, for `plan`.
     pub strategy: Strategy,
+    /// The plan to maintain it by; none where it can only be computed anew.
+    pub maintenance: Option<maintain::Maintenance>,
 }
 
 /// How a model is maintained.
 #[derive(Debug, Clone)]
 pub struct Strategy {
-    /// `recompute` for now.
+    /// `incremental` or `recompute`.
     pub name: &'static str,
     /// Operators of the plan, top first.
     pub operators: Vec<String>,

@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::Query;
 use super::catalog::{Catalog, Relation, SourceShape};
 use super::checks::{CheckPlanner, Checked};
 use super::inspect::{Inspection, inspect_model};
+use super::maintain::maintenance;
 use super::model::{BoundModel, ModelPlanner};
 use super::nearest::with_nearest;
 use super::order::Graph;
@@ -333,10 +334,22 @@ impl Work<'_> {
         sql: &str,
     ) -> Option<PlannedModel> {
         let reads_clock = keys::reads_clock(&model.plan).ok()?;
-        let reason = if reads_clock {
-            "recomputed in this version, when an input or the clock that it reads has changed"
+        let maintenance = if reads_clock {
+            Err("it reads the clock: computed anew when an input or the time has changed".to_owned())
         } else {
-            "recomputed in this version, when an input has changed"
+            maintenance(self.state, &model.plan).unwrap_or_else(|error| Err(error.strip_backtrace()))
+        };
+        let strategy = match &maintenance {
+            Ok(maintenance) => Strategy {
+                name: "incremental",
+                operators: maintenance.operators.clone(),
+                reason: "changes follow from its inputs' changes".to_owned(),
+            },
+            Err(reason) => Strategy {
+                name: "recompute",
+                operators: keys::operators(&model.plan).ok()?,
+                reason: reason.clone(),
+            },
         };
         let fingerprint = self.fingerprint(spec, &model, &checks, sql)?;
         Some(PlannedModel {
@@ -344,11 +357,8 @@ impl Work<'_> {
             pipeline: pipeline.to_owned(),
             inputs: found.inputs.keys().cloned().collect(),
             check_inputs: check_inputs(&checks),
-            strategy: Strategy {
-                name: "recompute",
-                operators: keys::operators(&model.plan).ok()?,
-                reason: reason.to_owned(),
-            },
+            strategy,
+            maintenance: maintenance.ok(),
             plan: model.plan,
             schema: model.schema,
             key: spec.key.iter().map(|name| name.value.clone()).collect(),

@@ -104,6 +104,47 @@ fn own_error(error: DataFusionError) -> Error {
     }
 }
 
+/// Name of the relation that `scan` stands for, if it is a placeholder.
+pub fn placeholder_name(scan: &TableScan) -> Option<String> {
+    placeholder(scan).and_then(|provider| relation_of(provider.as_ref()).map(|relation| relation.name().to_owned()))
+}
+
+/// `table` in the place of a placeholder, as [`bind`] does it.
+///
+/// # Errors
+/// A bug: a column is missing or of another type.
+pub fn bind_scan(scan: &TableScan, table: &Arc<dyn TableProvider>) -> datafusion::common::Result<LogicalPlan> {
+    scan_of(scan, table)
+}
+
+/// As [`bind_scan`], with `table`'s column `weight` as a further last one, without a qualifier.
+///
+/// # Errors
+/// A bug: a column is missing or of another type.
+pub fn bind_weighted_scan(
+    scan: &TableScan,
+    table: &Arc<dyn TableProvider>,
+    weight: &str,
+) -> datafusion::common::Result<LogicalPlan> {
+    let whole = LogicalPlanBuilder::scan(scan.table_name.clone(), provider_as_source(Arc::clone(table)), None)?;
+    let have = table.schema();
+    let mut exprs = Vec::new();
+    for wanted in scan.projected_schema.fields() {
+        let found = have.column_with_name(wanted.name());
+        let Some((_, field)) = found.filter(|(_, field)| adapts(field.data_type(), wanted.data_type())) else {
+            return Err(external(mismatch(scan, wanted, found.map(|(_, field)| field))));
+        };
+        let column = Expr::Column(Column::new(Some(scan.table_name.clone()), wanted.name()));
+        exprs.push(if field.data_type() == wanted.data_type() {
+            column
+        } else {
+            cast(column, wanted.data_type().clone()).alias_qualified(Some(scan.table_name.clone()), wanted.name())
+        });
+    }
+    exprs.push(Expr::Column(Column::new(Some(scan.table_name.clone()), weight)).alias(weight));
+    whole.project(exprs)?.build()
+}
+
 fn scan_of(scan: &TableScan, table: &Arc<dyn TableProvider>) -> datafusion::common::Result<LogicalPlan> {
     let have = table.schema();
     let mut projection = Vec::new();

@@ -1,0 +1,272 @@
+//! A change between operators: a plan whose last column is the weight; settled, it is its net rows in memory. Knows no rules.
+
+use std::sync::Arc;
+
+use arrow::array::{Array as _, ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{Column, DFSchema, Result as DataFusionResult};
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::functions_aggregate::expr_fn::sum;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, lit};
+use futures::TryStreamExt;
+
+use super::Engine;
+use crate::engine::{execute, failure};
+use crate::error::{Error, Result, ResultExt};
+
+/// The last column of a change: `bigint`, +n where a row came n times, −n where it went n times.
+pub const WEIGHT: &str = "__weight";
+
+/// A change of an operator's result.
+#[derive(Clone, Debug)]
+pub(super) struct Delta {
+    /// The operator's columns, named as there, and [`WEIGHT`] last.
+    pub(super) plan: LogicalPlan,
+    /// Whether every weight is 1.
+    pub(super) insert_only: bool,
+    /// Whether its rows are in memory, net.
+    pub(super) is_settled: bool,
+}
+
+/// A net change: no row is both in `added` and `removed`.
+#[derive(Clone, Debug, Default)]
+pub struct Net {
+    /// Rows that came, each as often as it did.
+    pub added: Vec<RecordBatch>,
+    /// Rows that went.
+    pub removed: Vec<RecordBatch>,
+}
+
+impl Net {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+
+    /// Rows that came and went.
+    pub fn rows(&self) -> usize {
+        self.added.iter().chain(&self.removed).map(RecordBatch::num_rows).sum()
+    }
+}
+
+const TOO_LARGE: &str = "a change is too large to be held in memory";
+
+pub(super) fn is_too_large(error: &Error) -> bool {
+    error.to_string().starts_with(TOO_LARGE)
+}
+
+/// The column [`WEIGHT`].
+pub(super) fn weight() -> Expr {
+    Expr::Column(Column::new_unqualified(WEIGHT))
+}
+
+/// All columns of `schema`, in order.
+pub(super) fn columns(schema: &DFSchema) -> Vec<Expr> {
+    schema.columns().into_iter().map(Expr::Column).collect()
+}
+
+/// `plan`, whose columns are those of `schema` by position and maybe the weight, with the names of `schema`.
+pub(super) fn named_as(plan: LogicalPlan, schema: &DFSchema, weighted: bool) -> DataFusionResult<LogicalPlan> {
+    let mut exprs = Vec::with_capacity(schema.fields().len() + 1);
+    let mut same = plan.schema().fields().len() == schema.fields().len() + usize::from(weighted);
+    for at in 0..schema.fields().len() {
+        let (have, wanted) = (plan.schema().qualified_field(at), schema.qualified_field(at));
+        let column = Expr::Column(Column::from(have));
+        if have.0 == wanted.0 && have.1.name() == wanted.1.name() {
+            exprs.push(column);
+        } else {
+            same = false;
+            exprs.push(column.alias_qualified(wanted.0.cloned(), wanted.1.name()));
+        }
+    }
+    if weighted {
+        let at = plan.schema().fields().len() - 1;
+        let have = plan.schema().qualified_field(at);
+        if have.0.is_none() && have.1.name() == WEIGHT {
+            exprs.push(weight());
+        } else {
+            same = false;
+            exprs.push(Expr::Column(Column::from(have)).alias(WEIGHT));
+        }
+    }
+    if same {
+        return Ok(plan);
+    }
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?))
+}
+
+/// `plan`'s rows, each with this weight.
+pub(super) fn weighing(plan: LogicalPlan, each: i64) -> DataFusionResult<LogicalPlan> {
+    let mut exprs = columns(plan.schema());
+    exprs.push(lit(each).alias(WEIGHT));
+    Ok(LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?))
+}
+
+/// The rows of all of `plans`, which have the same columns by position; named as in the first.
+pub(super) fn all_of(plans: Vec<LogicalPlan>) -> DataFusionResult<Option<LogicalPlan>> {
+    let mut plans = plans.into_iter();
+    let Some(first) = plans.next() else { return Ok(None) };
+    let schema = Arc::clone(first.schema());
+    let mut builder = LogicalPlanBuilder::from(first);
+    let mut is_union = false;
+    for plan in plans {
+        is_union = true;
+        builder = builder.union(plan)?;
+    }
+    let plan = builder.build()?;
+    if is_union { named_as(plan, &schema, false).map(Some) } else { Ok(Some(plan)) }
+}
+
+/// A change's rows with equal ones added up; those that come to nothing are gone.
+pub(super) fn consolidated(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let schema = Arc::clone(plan.schema());
+    let mut keys = columns(&schema);
+    keys.pop();
+    let net = LogicalPlanBuilder::from(plan).aggregate(keys, [sum(weight()).alias(WEIGHT)])?;
+    net.filter(weight().not_eq(lit(0i64)))?.build()
+}
+
+/// Batches as a table; none where there are no rows.
+pub(super) fn table(batches: &[RecordBatch]) -> Result<Option<Arc<dyn TableProvider>>> {
+    let Some(first) = batches.iter().find(|batch| batch.num_rows() > 0) else { return Ok(None) };
+    let fields = first.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
+    let schema = Arc::new(Schema::new(fields));
+    let batches = batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| {
+        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).external("a change's rows don't fit together")
+    });
+    let batches = batches.collect::<Result<Vec<_>>>()?;
+    let table = MemTable::try_new(schema, vec![batches]).map_err(failure)?;
+    Ok(Some(Arc::new(table)))
+}
+
+/// The batch with a last column [`WEIGHT`], the same for each row.
+///
+/// # Errors
+/// A bug: a batch takes any column of its length.
+pub fn with_weight(batch: &RecordBatch, each: i64) -> Result<RecordBatch> {
+    let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(WEIGHT, DataType::Int64, true)));
+    let mut arrays = batch.columns().to_vec();
+    arrays.push(Arc::new(Int64Array::from_value(each, batch.num_rows())) as ArrayRef);
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).external("a change can't be weighed")
+}
+
+impl Engine<'_> {
+    /// The rows of `plan` in memory.
+    pub(super) async fn collect(&self, plan: LogicalPlan) -> Result<Vec<RecordBatch>> {
+        let streams = execute(self.ctx, plan).await?;
+        let collected = futures::future::try_join_all(streams.into_iter().map(async |mut stream| {
+            let (mut batches, mut bytes) = (Vec::new(), 0);
+            while let Some(batch) = stream.try_next().await.map_err(failure)? {
+                if batch.num_rows() == 0 {
+                    continue;
+                }
+                bytes += batch.get_array_memory_size();
+                if bytes > self.delta_bytes_max {
+                    return Err(Error::external(TOO_LARGE));
+                }
+                batches.push(batch);
+            }
+            Ok(batches)
+        }));
+        Ok(collected.await?.into_iter().flatten().collect())
+    }
+
+    /// The change with its net rows in memory; none where they come to nothing.
+    pub(super) async fn settle(&self, delta: Option<Delta>) -> Result<Option<Delta>> {
+        let Some(delta) = delta else { return Ok(None) };
+        if delta.is_settled {
+            return Ok(Some(delta));
+        }
+        let schema = Arc::clone(delta.plan.schema());
+        let plan = if delta.insert_only { delta.plan } else { consolidated(delta.plan).map_err(failure)? };
+        let mut batches = self.collect(plan).await?;
+        for batch in &mut batches {
+            *batch = once_each(batch)?;
+        }
+        let Some(memory) = in_memory(&batches)? else { return Ok(None) };
+        let plan = named_as(memory, &schema, false).map_err(failure)?;
+        let insert_only = delta.insert_only || batches.iter().all(|batch| weights(batch).is_some_and(all_ones));
+        Ok(Some(Delta { plan, insert_only, is_settled: true }))
+    }
+
+    /// The net rows of a change.
+    pub(super) async fn net(&self, delta: Option<Delta>) -> Result<Net> {
+        let Some(delta) = delta else { return Ok(Net::default()) };
+        let plan = if delta.insert_only || delta.is_settled { delta.plan } else { consolidated(delta.plan).map_err(failure)? };
+        let mut net = Net::default();
+        for batch in self.collect(plan).await? {
+            split(&batch, &mut net)?;
+        }
+        Ok(net)
+    }
+}
+
+/// Batches as a scan whose columns have plain names, so that a relation's own can be given to them.
+pub(super) fn in_memory(batches: &[RecordBatch]) -> Result<Option<LogicalPlan>> {
+    let Some(first) = batches.first() else { return Ok(None) };
+    let types = first.columns().iter().map(|column| column.data_type().clone()).enumerate();
+    let fields = types.map(|(at, data_type)| Field::new(format!("c{at}"), data_type, true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let batches = batches.iter().map(|batch| {
+        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).external("a change's rows don't fit together")
+    });
+    let batches = batches.collect::<Result<Vec<_>>>()?;
+    let table = Arc::new(MemTable::try_new(schema, vec![batches]).map_err(failure)?);
+    let scan = LogicalPlanBuilder::scan("__change", provider_as_source(table), None);
+    scan.and_then(LogicalPlanBuilder::build).map(Some).map_err(failure)
+}
+
+fn weights(batch: &RecordBatch) -> Option<&Int64Array> {
+    batch.columns().last().and_then(|column| column.as_primitive_opt::<Int64Type>())
+}
+
+fn all_ones(weights: &Int64Array) -> bool {
+    weights.values().iter().all(|weight| *weight == 1)
+}
+
+/// The batch with each row as often as its weight says, so that every weight is 1 or −1.
+fn once_each(batch: &RecordBatch) -> Result<RecordBatch> {
+    let Some(weights) = weights(batch) else { return Err(Error::internal("a change has no weights")) };
+    if weights.values().iter().all(|weight| weight.abs() == 1) {
+        return Ok(batch.clone());
+    }
+    let times = |weight: i64| usize::try_from(weight.unsigned_abs()).unwrap_or(usize::MAX);
+    let indices: UInt64Array = weights
+        .values()
+        .iter()
+        .enumerate()
+        .flat_map(|(row, weight)| std::iter::repeat_n(row as u64, times(*weight)))
+        .collect();
+    let signs: Int64Array = indices.values().iter().map(|row| weights.value(*row as usize).signum()).collect();
+    let rows = take_record_batch(batch, &indices).external("a change's rows can't be taken")?;
+    let mut arrays = rows.columns().to_vec();
+    if let Some(last) = arrays.last_mut() {
+        *last = Arc::new(signs);
+    }
+    RecordBatch::try_new(rows.schema(), arrays).external("a change's rows don't fit together")
+}
+
+/// Rows by the sign of their weight, each as often as it says.
+fn split(batch: &RecordBatch, net: &mut Net) -> Result<()> {
+    let Some(weights) = weights(batch) else { return Err(Error::internal("a change has no weights")) };
+    let fields: Vec<usize> = (0..batch.num_columns() - 1).collect();
+    let rows = batch.project(&fields).external("a change has no columns")?;
+    if all_ones(weights) {
+        net.added.push(rows);
+        return Ok(());
+    }
+    for (sign, side) in [(1, &mut net.added), (-1, &mut net.removed)] {
+        let mut indices = Vec::new();
+        for row in 0..weights.len() {
+            let times = usize::try_from(weights.value(row).saturating_mul(sign)).unwrap_or(0);
+            indices.extend(std::iter::repeat_n(row as u64, times));
+        }
+        if !indices.is_empty() {
+            side.push(take_record_batch(&rows, &UInt64Array::from(indices)).external("a change's rows can't be taken")?);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! The change of a join. A side's changed rows look up the other side; only keys that changed on the looked-up side are run
+//! again. Knows no other operator.
+
+use std::sync::Arc;
+
+use datafusion::common::{JoinType, NullEquality, Result as DataFusionResult};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, TableScan};
+
+use super::delta::{Delta, all_of, columns, named_as, weighing, weight};
+use super::restrict::Restriction;
+use super::{Engine, Version};
+use crate::engine::failure;
+use crate::error::Result;
+
+/// A side of a join.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+
+impl Side {
+    fn other(self) -> Self {
+        match self {
+            Self::Left => Self::Right,
+            Self::Right => Self::Left,
+        }
+    }
+
+    fn of(self, join: &Join) -> &LogicalPlan {
+        match self {
+            Self::Left => &join.left,
+            Self::Right => &join.right,
+        }
+    }
+
+    fn keys(self, join: &Join) -> Vec<Expr> {
+        join.on.iter().map(|(left, right)| if self == Self::Left { left.clone() } else { right.clone() }).collect()
+    }
+}
+
+impl Engine<'_> {
+    /// The change of `join`, which isn't null-aware.
+    pub(super) async fn join(&self, join: &Join) -> Result<Option<Delta>> {
+        let left = self.settle(self.delta(&join.left).await?).await?;
+        let right = self.settle(self.delta(&join.right).await?).await?;
+        if left.is_none() && right.is_none() {
+            return Ok(None);
+        }
+        match join.join_type {
+            JoinType::Inner => self.inner(join, left, right).await,
+            JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => {
+                self.one_sided(join, Side::Left, left, right).await
+            }
+            JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => {
+                self.one_sided(join, Side::Right, right, left).await
+            }
+            JoinType::Full => self.full(join, left, right).await,
+        }
+    }
+
+    /// ΔA ⋈ B + A' ⋈ ΔB.
+    async fn inner(&self, join: &Join, left: Option<Delta>, right: Option<Delta>) -> Result<Option<Delta>> {
+        let mut parts = Vec::new();
+        let mut insert_only = true;
+        for (side, delta, version) in [(Side::Left, left, Version::Old), (Side::Right, right, Version::New)] {
+            let Some(delta) = delta else { continue };
+            insert_only &= delta.insert_only;
+            let other = self.partners(join, side, &delta, version).await?;
+            parts.push(joined(join, side, delta.plan, other).map_err(failure)?);
+        }
+        let plan = all_of(parts).map_err(failure)?;
+        Ok(plan.map(|plan| Delta { plan, insert_only, is_settled: false }))
+    }
+
+    /// A join that keeps the rows of one side: linear in that side, f(ΔA, B); and for the keys K of ΔB,
+    /// f(A'|K, B') − f(A'|K, B).
+    async fn one_sided(
+        &self,
+        join: &Join,
+        kept: Side,
+        own: Option<Delta>,
+        others: Option<Delta>,
+    ) -> Result<Option<Delta>> {
+        let mut parts = Vec::new();
+        let mut insert_only = true;
+        if let Some(delta) = own {
+            insert_only &= delta.insert_only;
+            let other = self.partners(join, kept, &delta, Version::Old).await?;
+            parts.push(joined(join, kept, delta.plan, other).map_err(failure)?);
+        }
+        if let Some(delta) = others {
+            let keys = kept.other().keys(join);
+            // Null keys meet nothing, unless nulls are equal.
+            let touched = match keys.is_empty() {
+                true => None,
+                false => match self.keys_of(&delta, &keys, join.null_equality).await? {
+                    Some(touched) => Some(touched),
+                    None => return finished(parts, insert_only),
+                },
+            };
+            insert_only = false;
+            let on = |side: Side| touched.as_ref().map(|touched| Restriction { exprs: side.keys(join), ..touched.clone() });
+            let rows = self.at(kept.of(join), Version::New, on(kept).as_ref()).map_err(failure)?;
+            for (version, each) in [(Version::New, 1), (Version::Old, -1)] {
+                let looked_up = kept.other();
+                let other = self.at(looked_up.of(join), version, on(looked_up).as_ref()).map_err(failure)?;
+                let rerun = rejoined(join, kept, rows.clone(), other).and_then(|plan| {
+                    weighing(named_as(plan, &join.schema, false)?, each)
+                });
+                parts.push(rerun.map_err(failure)?);
+            }
+        }
+        finished(parts, insert_only)
+    }
+
+    /// For all keys that changed on either side, the join after less the join before.
+    async fn full(&self, join: &Join, left: Option<Delta>, right: Option<Delta>) -> Result<Option<Delta>> {
+        let plan = LogicalPlan::Join(join.clone());
+        let mut keys = Vec::new();
+        for (side, delta) in [(Side::Left, &left), (Side::Right, &right)] {
+            let Some(delta) = delta else { continue };
+            let named = side.keys(join).into_iter().enumerate().map(|(at, expr)| expr.alias(format!("k{at}")));
+            let projected = LogicalPlanBuilder::from(delta.plan.clone()).project(named);
+            keys.push(projected.and_then(LogicalPlanBuilder::build).map_err(failure)?);
+        }
+        let all = all_of(keys).map_err(failure)?.map(|all| LogicalPlanBuilder::from(all).distinct());
+        let touched = match all {
+            Some(all) if !join.on.is_empty() => {
+                let all = all.and_then(LogicalPlanBuilder::build).map_err(failure)?;
+                self.restriction(all, vec![], NullEquality::NullEqualsNull).await?
+            }
+            _ => None,
+        };
+        let Some(touched) = touched else { return self.whole(&plan, None).map_err(failure).map(Some) };
+        // Rows with a null key stay by themselves, so that they are run again where one of them changed.
+        let on = |side: Side| Restriction { exprs: side.keys(join), ..touched.clone() };
+        let mut parts = Vec::new();
+        for (version, each) in [(Version::New, 1), (Version::Old, -1)] {
+            let left = self.at(&join.left, version, Some(&on(Side::Left))).map_err(failure)?;
+            let right = self.at(&join.right, version, Some(&on(Side::Right))).map_err(failure)?;
+            let rerun = rejoined(join, Side::Left, left, right)
+                .and_then(|plan| weighing(named_as(plan, &join.schema, false)?, each));
+            parts.push(rerun.map_err(failure)?);
+        }
+        finished(parts, false)
+    }
+
+    /// The rows of the side opposite to `side` that the change's rows may meet.
+    async fn partners(&self, join: &Join, side: Side, delta: &Delta, version: Version) -> Result<LogicalPlan> {
+        let other = side.other();
+        // A plain scan is cut down by the join itself, by the keys of its smaller side.
+        let keys = match join.on.is_empty() || is_plain_scan(other.of(join)) {
+            true => None,
+            false => self.keys_of(delta, &side.keys(join), join.null_equality).await?,
+        };
+        let keys = keys.map(|keys| Restriction { exprs: other.keys(join), ..keys });
+        self.at(other.of(join), version, keys.as_ref()).map_err(failure)
+    }
+}
+
+fn finished(parts: Vec<LogicalPlan>, insert_only: bool) -> Result<Option<Delta>> {
+    let plan = all_of(parts).map_err(failure)?;
+    Ok(plan.map(|plan| Delta { plan, insert_only, is_settled: false }))
+}
+
+/// Whether the plan reads one source or model row by row.
+fn is_plain_scan(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => is_plain_scan(&projection.input),
+        LogicalPlan::Filter(filter) => is_plain_scan(&filter.input),
+        LogicalPlan::SubqueryAlias(alias) => is_plain_scan(&alias.input),
+        LogicalPlan::TableScan(TableScan { table_name, .. }) => !table_name.table().starts_with('#'),
+        _ => false,
+    }
+}
+
+/// The join with other inputs, `one` on `side`.
+fn rejoined(join: &Join, side: Side, one: LogicalPlan, other: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let (left, right) = if side == Side::Left { (one, other) } else { (other, one) };
+    Ok(LogicalPlan::Join(Join::try_new(
+        Arc::new(left),
+        Arc::new(right),
+        join.on.clone(),
+        join.filter.clone(),
+        join.join_type,
+        join.join_constraint,
+        join.null_equality,
+        join.null_aware,
+    )?))
+}
+
+/// A change of `side` joined with rows of the other; the change's weight comes last.
+fn joined(join: &Join, side: Side, delta: LogicalPlan, other: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let plan = rejoined(join, side, delta, other)?;
+    let is_weight = |expr: &Expr| *expr == weight();
+    let mut exprs: Vec<Expr> = columns(plan.schema()).into_iter().filter(|expr| !is_weight(expr)).collect();
+    exprs.push(weight());
+    let plan = LogicalPlan::Projection(Projection::try_new(exprs, Arc::new(plan))?);
+    named_as(plan, &join.schema, true)
+}

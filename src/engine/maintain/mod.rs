@@ -1,0 +1,180 @@
+//! Changes of a model from changes of what it reads: the parts of its plan that a change touches are run, and nothing else.
+//! Knows relations by name, and neither files nor commits.
+//!
+//! The rules are those of incremental view maintenance over bags with weights (Budiu et al., "DBSP: Automatic Incremental View
+//! Maintenance for Rich Query Languages", VLDB 2023; for joins and affected keys, Griffin and Libkin, "Incremental
+//! Maintenance of Views with Duplicates", SIGMOD 1995). A rule that doesn't fit is replaced by the difference of the operator's
+//! whole result before and after, which is always right.
+
+mod at;
+mod delta;
+mod derive;
+mod join;
+mod restrict;
+mod stage;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionContext;
+
+pub use delta::{Net, WEIGHT, with_weight};
+
+use crate::engine::failure;
+use crate::error::{Error, Result};
+use crate::plan::maintain::{Maintenance, Stage};
+
+/// A bag of rows in parts. Parts of `changes` have a last column [`WEIGHT`]: how often a row counts, negative where it takes
+/// one of the others away.
+#[derive(Clone, Default, Debug)]
+pub struct Rows {
+    /// Rows that count once each.
+    pub plain: Vec<Arc<dyn TableProvider>>,
+    /// Rows that count by their weight. Over all parts no row's weights come to less than 0.
+    pub changes: Vec<Arc<dyn TableProvider>>,
+}
+
+/// A relation before and after.
+#[derive(Clone, Debug)]
+pub struct Relation {
+    /// What it held.
+    pub old: Rows,
+    /// What it holds.
+    pub new: Rows,
+    /// Rows that came, a part of `new`.
+    pub added: Vec<Arc<dyn TableProvider>>,
+    /// Rows that went, a part of `old`.
+    pub removed: Vec<Arc<dyn TableProvider>>,
+}
+
+impl Relation {
+    /// A relation that stays as it is.
+    pub fn unchanged(rows: Rows) -> Self {
+        Self { old: rows.clone(), new: rows, added: vec![], removed: vec![] }
+    }
+
+    fn is_changed(&self) -> bool {
+        !(self.added.is_empty() && self.removed.is_empty())
+    }
+}
+
+/// Which side of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Old,
+    New,
+}
+
+/// A model's change.
+pub struct Advance {
+    /// The change of each stage's state, in the order of stages.
+    pub stages: Vec<Net>,
+    /// The change of the result.
+    pub root: RootChange,
+}
+
+/// How the result changes.
+pub enum RootChange {
+    /// By these rows.
+    Net(Net),
+    /// To the rows of this plan, which reads states: its topmost operator looks at all of them.
+    Whole(Box<LogicalPlan>),
+}
+
+/// Finds how a model changes. `relations` has each source and model that the plan reads, and each stage's state as `old`, by
+/// the stage's name.
+///
+/// Memory: the net changes between operators are held whole, up to `delta_bytes_max` each; beyond, the result is none and the
+/// model is better computed anew.
+///
+/// # Errors
+/// As running the model's plan would.
+pub async fn advance(
+    ctx: &SessionContext,
+    maintenance: &Maintenance,
+    relations: HashMap<String, Relation>,
+    delta_bytes_max: usize,
+) -> Result<Option<Advance>> {
+    let mut engine = Engine { ctx, relations, delta_bytes_max };
+    match engine.advance(maintenance).await {
+        Ok(advance) => Ok(Some(advance)),
+        Err(error) if delta::is_too_large(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The plan of a stage's whole state over relations, earlier states among them.
+///
+/// # Errors
+/// A bug: the plan was bound before.
+pub fn build_stage(
+    ctx: &SessionContext,
+    stage: &Stage,
+    relations: &HashMap<String, Relation>,
+) -> Result<LogicalPlan> {
+    let engine = Engine { ctx, relations: relations.clone(), delta_bytes_max: 0 };
+    engine.whole_state(stage).map_err(failure)
+}
+
+/// The plan of the result over relations, states among them, as they are now.
+///
+/// # Errors
+/// A bug: the plan was bound before.
+pub fn build_root(
+    ctx: &SessionContext,
+    maintenance: &Maintenance,
+    relations: &HashMap<String, Relation>,
+) -> Result<LogicalPlan> {
+    let engine = Engine { ctx, relations: relations.clone(), delta_bytes_max: 0 };
+    engine.at(&maintenance.root, Version::New, None).map_err(failure)
+}
+
+struct Engine<'a> {
+    ctx: &'a SessionContext,
+    relations: HashMap<String, Relation>,
+    delta_bytes_max: usize,
+}
+
+impl Engine<'_> {
+    async fn advance(&mut self, maintenance: &Maintenance) -> Result<Advance> {
+        let mut stages = Vec::with_capacity(maintenance.stages.len());
+        for stage in &maintenance.stages {
+            let net = self.advance_stage(stage).await?;
+            let relation = self
+                .relations
+                .get_mut(&stage.name)
+                .ok_or_else(|| Error::internal("a stage's state wasn't given").with("stage", &stage.name))?;
+            *relation = net.applied_to(&relation.old)?;
+            stages.push(net);
+        }
+        let root = match derive::whole_top(&maintenance.root) {
+            true if !self.is_touched(&maintenance.root).map_err(failure)? => RootChange::Net(Net::default()),
+            true => RootChange::Whole(Box::new(self.at(&maintenance.root, Version::New, None).map_err(failure)?)),
+            false => {
+                let delta = self.delta(&maintenance.root).await?;
+                RootChange::Net(self.net(delta).await?)
+            }
+        };
+        Ok(Advance { stages, root })
+    }
+}
+
+impl Net {
+    /// The relation that held `old`, changed.
+    fn applied_to(&self, old: &Rows) -> Result<Relation> {
+        let added = delta::table(&self.added)?;
+        let removed = delta::table(&self.removed)?;
+        let mut new = old.clone();
+        let mut weighted: Vec<RecordBatch> = Vec::new();
+        for (batches, weight) in [(&self.added, 1), (&self.removed, -1)] {
+            for batch in batches {
+                weighted.push(delta::with_weight(batch, weight)?);
+            }
+        }
+        new.changes.extend(delta::table(&weighted)?);
+        Ok(Relation { old: old.clone(), new, added: added.into_iter().collect(), removed: removed.into_iter().collect() })
+    }
+}

@@ -1,0 +1,159 @@
+//! Only the rows of some keys: a semi join with the keys, put as low as it can stand. Knows no relation.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, JoinConstraint, JoinType, NullEquality, Result};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, TableScan};
+
+/// Name of keys in plans.
+const KEYS: &str = "__keys";
+
+/// Which rows of an operator's result are asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Restriction {
+    /// Over the operator's columns.
+    pub(super) exprs: Vec<Expr>,
+    /// A scan of the keys, as many columns as there are expressions; no key twice.
+    pub(super) keys: LogicalPlan,
+    /// Whether a null key asks for rows with nulls.
+    pub(super) nulls: NullEquality,
+}
+
+impl Restriction {
+    fn on(&self, exprs: Vec<Expr>) -> Self {
+        Self { exprs, ..self.clone() }
+    }
+}
+
+/// Names keys, so that [`matching_of`] knows them again.
+pub(super) fn keys(plan: LogicalPlan) -> Result<LogicalPlan> {
+    datafusion::logical_expr::LogicalPlanBuilder::from(plan).alias(KEYS)?.build()
+}
+
+/// The rows of `plan` that the restriction asks for.
+pub(super) fn matching(plan: LogicalPlan, restriction: &Restriction) -> Result<LogicalPlan> {
+    let keys = restriction.keys.schema().columns().into_iter().map(Expr::Column);
+    let on = restriction.exprs.iter().cloned().zip(keys).collect();
+    let join = Join::try_new(
+        Arc::new(plan),
+        Arc::new(restriction.keys.clone()),
+        on,
+        None,
+        JoinType::LeftSemi,
+        JoinConstraint::On,
+        restriction.nulls,
+        false,
+    )?;
+    Ok(LogicalPlan::Join(join))
+}
+
+/// The scan that keys are asked of, and the restriction, where `node` is what [`matching`] made.
+pub(super) fn matching_of(node: &LogicalPlan) -> Option<(TableScan, Restriction)> {
+    let LogicalPlan::Join(join) = node else { return None };
+    let LogicalPlan::TableScan(scan) = join.left.as_ref() else { return None };
+    let is_keys = matches!(join.right.as_ref(), LogicalPlan::SubqueryAlias(alias) if alias.alias.table() == KEYS);
+    if !is_keys || join.join_type != JoinType::LeftSemi {
+        return None;
+    }
+    let exprs = join.on.iter().map(|(expr, _)| expr.clone()).collect();
+    let keys = join.right.as_ref().clone();
+    Some((scan.clone(), Restriction { exprs, keys, nulls: join.null_equality }))
+}
+
+/// `plan` with the restriction as low as it can stand. The same rows as [`matching`] gives.
+pub(super) fn restricted(plan: &LogicalPlan, restriction: &Restriction) -> Result<LogicalPlan> {
+    let below = match plan {
+        LogicalPlan::Projection(projection) => {
+            let exprs = through(&restriction.exprs, plan.schema(), &projection.expr)?;
+            Some(vec![restricted(&projection.input, &restriction.on(exprs))?])
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let inner: Vec<Expr> = alias.input.schema().columns().into_iter().map(Expr::Column).collect();
+            let exprs = through(&restriction.exprs, plan.schema(), &inner)?;
+            Some(vec![restricted(&alias.input, &restriction.on(exprs))?])
+        }
+        LogicalPlan::Filter(filter) => Some(vec![restricted(&filter.input, restriction)?]),
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => Some(vec![restricted(&sort.input, restriction)?]),
+        LogicalPlan::Union(union) => {
+            let inputs = union.inputs.iter().map(|input| {
+                let inner: Vec<Expr> = input.schema().columns().into_iter().map(Expr::Column).collect();
+                restricted(input, &restriction.on(through(&restriction.exprs, plan.schema(), &inner)?))
+            });
+            Some(inputs.collect::<Result<Vec<_>>>()?)
+        }
+        LogicalPlan::Window(window) => {
+            let partition = crate::plan::maintain::common_partition(&window.window_expr);
+            let by_partition = restriction.exprs.iter().all(|expr| partition.contains(expr));
+            if by_partition { Some(vec![restricted(&window.input, restriction)?]) } else { None }
+        }
+        LogicalPlan::Unnest(unnest) => {
+            let known = restriction.exprs.iter().all(|expr| reads_only(expr, unnest.input.schema()));
+            let unnested = |column: &Column| unnest.exec_columns.contains(column);
+            let touched = restriction.exprs.iter().any(|expr| expr.column_refs().into_iter().any(unnested));
+            if known && !touched { Some(vec![restricted(&unnest.input, restriction)?]) } else { None }
+        }
+        LogicalPlan::Join(join) => join_sides(join, restriction)?,
+        _ => None,
+    };
+    match below {
+        Some(inputs) => plan.with_new_exprs(plan.expressions(), inputs),
+        None => matching(plan.clone(), restriction),
+    }
+}
+
+/// Both inputs of a join, restricted where that takes away only rows that the result wouldn't have; none where neither can be.
+fn join_sides(join: &Join, restriction: &Restriction) -> Result<Option<Vec<LogicalPlan>>> {
+    let of_left = restriction.exprs.iter().all(|expr| reads_only(expr, join.left.schema()));
+    let of_right = restriction.exprs.iter().all(|expr| reads_only(expr, join.right.schema()));
+    // Only rows of the side that a join keeps whole, or of an inner join, can be left out before it.
+    let (left_whole, right_whole) = match join.join_type {
+        JoinType::Inner => (true, true),
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => (true, false),
+        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => (false, true),
+        JoinType::Full => (false, false),
+    };
+    if join.null_aware {
+        return Ok(None);
+    }
+    let partner = |from_left: bool| -> Option<Vec<Expr>> {
+        restriction
+            .exprs
+            .iter()
+            .map(|expr| {
+                let pair = join.on.iter().find(|(left, right)| if from_left { left == expr } else { right == expr })?;
+                Some(if from_left { pair.1.clone() } else { pair.0.clone() })
+            })
+            .collect()
+    };
+    let other = |side: &LogicalPlan, exprs: Option<Vec<Expr>>| match exprs {
+        Some(exprs) => restricted(side, &restriction.on(exprs)),
+        None => Ok(side.clone()),
+    };
+    Ok(if of_left && left_whole {
+        Some(vec![restricted(&join.left, restriction)?, other(&join.right, partner(true))?])
+    } else if of_right && right_whole {
+        Some(vec![other(&join.left, partner(false))?, restricted(&join.right, restriction)?])
+    } else {
+        None
+    })
+}
+
+fn reads_only(expr: &Expr, schema: &DFSchema) -> bool {
+    let columns = expr.column_refs();
+    !columns.is_empty() && columns.into_iter().all(|column| schema.has_column(column))
+}
+
+/// `exprs` over an operator's columns as expressions over its input, where `inner` gives each column.
+fn through(exprs: &[Expr], schema: &DFSchema, inner: &[Expr]) -> Result<Vec<Expr>> {
+    let replace = |expr: &Expr| {
+        expr.clone().transform_up(|expr| match &expr {
+            Expr::Column(column) => match schema.maybe_index_of_column(column).and_then(|at| inner.get(at)) {
+                Some(inner) => Ok(Transformed::yes(inner.clone().unalias_nested().data)),
+                None => Ok(Transformed::no(expr)),
+            },
+            _ => Ok(Transformed::no(expr)),
+        })
+    };
+    exprs.iter().map(|expr| replace(expr).map(|replaced| replaced.data)).collect()
+}

@@ -1,0 +1,297 @@
+//! An aggregate's state from its input's change: groups that changed are merged with what the state has of them, or computed
+//! anew. Knows no other operator.
+
+use std::sync::Arc;
+
+use datafusion::common::{Column, NullEquality, Result as DataFusionResult, ScalarValue};
+use datafusion::datasource::provider_as_source;
+use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::functions_aggregate::count::count_udaf;
+use datafusion::functions_aggregate::expr_fn::{count, sum};
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableScan, cast, col, lit};
+
+use super::at::rows_of;
+use super::delta::{Delta, Net, all_of, in_memory, weighing, weight};
+use super::derive::netted;
+use super::restrict::Restriction;
+use super::{Engine, Version};
+use crate::engine::failure;
+use crate::error::{Error, Result};
+use crate::plan::RelationTable;
+use crate::plan::maintain::{COUNT, Merge, Part, Stage};
+
+/// Column of changed groups: rows that went.
+const GONE: &str = "__gone";
+
+impl Engine<'_> {
+    /// How the stage's state changes.
+    pub(super) async fn advance_stage(&self, stage: &Stage) -> Result<Net> {
+        let Some(mut input) = self.delta(&stage.input).await? else { return Ok(Net::default()) };
+        if !input.insert_only && stage.has_irreversible_parts() {
+            match self.settle(Some(input)).await? {
+                Some(settled) => input = settled,
+                None => return Ok(Net::default()),
+            }
+        }
+        let touched = self.collect(changed_groups(stage, &input).map_err(failure)?).await?;
+        let Some(touched) = in_memory(&touched)? else { return Ok(Net::default()) };
+        let touched = renamed(touched, stage).map_err(failure)?;
+        let old = self.state_of(stage, touched.clone()).await?;
+        let mut parts = Vec::new();
+        parts.extend(old.clone().map(|old| weighing(old, -1)).transpose().map_err(failure)?);
+        let (merging, rerunning) = by_way(stage, &input, touched).map_err(failure)?;
+        if let Some(rerunning) = rerunning {
+            let keys = group_columns(stage);
+            let keys = LogicalPlanBuilder::from(rerunning).project(keys).and_then(LogicalPlanBuilder::build);
+            let anew = self.groups_anew(stage, keys.map_err(failure)?).await?;
+            parts.extend(anew.map(|anew| weighing(anew, 1)).transpose().map_err(failure)?);
+        }
+        if let Some(merging) = merging {
+            let merged = self.merged(stage, old, merging).await?;
+            parts.push(weighing(merged, 1).map_err(failure)?);
+        }
+        let plan = netted(parts).map_err(failure)?;
+        let delta = plan.map(|plan| Delta { plan, insert_only: false, is_settled: true });
+        let net = self.net(delta).await?;
+        conforming(net, stage)
+    }
+
+    /// The stage's whole state, over relations as they are now.
+    pub(super) fn whole_state(&self, stage: &Stage) -> DataFusionResult<LogicalPlan> {
+        state_over(stage, self.at(&stage.input, Version::New, None)?)
+    }
+
+    /// The state's rows of some groups, in memory; none where it has none of them.
+    async fn state_of(&self, stage: &Stage, touched: LogicalPlan) -> Result<Option<LogicalPlan>> {
+        let scan = state_scan(stage).map_err(failure)?;
+        let relation = self
+            .relations
+            .get(&stage.name)
+            .ok_or_else(|| Error::internal("a stage's state wasn't given").with("stage", &stage.name))?;
+        let keys = match stage.group.is_empty() {
+            true => None,
+            false => {
+                let exprs = group_columns(stage)
+                    .into_iter()
+                    .map(|expr| match expr {
+                        Expr::Column(column) => Expr::Column(Column::new(Some(stage.name.as_str()), column.name)),
+                        other => other,
+                    })
+                    .collect();
+                let keys = LogicalPlanBuilder::from(touched).project(group_columns(stage));
+                let keys = keys.and_then(LogicalPlanBuilder::build).map_err(failure)?;
+                self.restriction(keys, exprs, NullEquality::NullEqualsNull).await?
+            }
+        };
+        let plan = rows_of(&scan, &relation.old, keys.as_ref()).map_err(failure)?;
+        let batches = self.collect(plan).await?;
+        let Some(plan) = in_memory(&batches)? else { return Ok(None) };
+        renamed(plan, stage).map(Some).map_err(failure)
+    }
+
+    /// Groups computed anew from all their rows.
+    async fn groups_anew(&self, stage: &Stage, keys: LogicalPlan) -> Result<Option<LogicalPlan>> {
+        let restriction = match stage.group.is_empty() {
+            true => None,
+            false => self.restriction(keys, stage.group.clone(), NullEquality::NullEqualsNull).await?,
+        };
+        let input = self.restricted_input(stage, restriction.as_ref()).map_err(failure)?;
+        let batches = self.collect(state_over(stage, input).map_err(failure)?).await?;
+        let Some(plan) = in_memory(&batches)? else { return Ok(None) };
+        renamed(plan, stage).map(Some).map_err(failure)
+    }
+
+    fn restricted_input(&self, stage: &Stage, keys: Option<&Restriction>) -> DataFusionResult<LogicalPlan> {
+        self.at(&stage.input, Version::New, keys)
+    }
+
+    /// The state's rows of groups merged with their changes; groups that are left without rows are gone.
+    async fn merged(&self, stage: &Stage, old: Option<LogicalPlan>, changed: LogicalPlan) -> Result<LogicalPlan> {
+        let plan = merge(stage, old, changed).map_err(failure)?;
+        let negative = LogicalPlanBuilder::from(plan.clone()).filter(col(COUNT).lt(lit(0i64)));
+        let negative = negative.and_then(|plan| plan.limit(0, Some(1))).and_then(LogicalPlanBuilder::build);
+        if !self.collect(negative.map_err(failure)?).await?.is_empty() {
+            return Err(Error::internal("rows went that a state never had").with("stage", &stage.name));
+        }
+        if stage.group.is_empty() {
+            return Ok(plan);
+        }
+        LogicalPlanBuilder::from(plan)
+            .filter(col(COUNT).gt(lit(0i64)))
+            .and_then(LogicalPlanBuilder::build)
+            .map_err(failure)
+    }
+}
+
+/// The state's columns of the group.
+fn group_columns(stage: &Stage) -> Vec<Expr> {
+    (0..stage.group.len()).map(|at| column(stage, at)).collect()
+}
+
+fn column(stage: &Stage, at: usize) -> Expr {
+    Expr::Column(Column::new_unqualified(stage.schema.field(at).name()))
+}
+
+/// A placeholder scan of the state.
+fn state_scan(stage: &Stage) -> DataFusionResult<TableScan> {
+    let table = Arc::new(RelationTable::new(&stage.name, Arc::clone(&stage.schema)));
+    match LogicalPlanBuilder::scan(stage.name.as_str(), provider_as_source(table), None)?.build()? {
+        LogicalPlan::TableScan(scan) => Ok(scan),
+        other => datafusion::common::internal_err!("a scan is {}", other.display()),
+    }
+}
+
+/// `plan`'s columns by position as the state's, maybe more behind them.
+fn renamed(plan: LogicalPlan, stage: &Stage) -> DataFusionResult<LogicalPlan> {
+    let width = stage.schema.fields().len();
+    let names = stage.schema.fields().iter().map(|field| field.name().as_str());
+    let more = plan.schema().fields().len().saturating_sub(width);
+    let exprs: Vec<Expr> = plan
+        .schema()
+        .columns()
+        .into_iter()
+        .zip(names.chain(std::iter::repeat_n(GONE, more)))
+        .map(|(column, name)| Expr::Column(column).alias(name))
+        .collect();
+    LogicalPlanBuilder::from(plan).project(exprs)?.build()
+}
+
+/// `plan`'s columns by position, cast to the state's types and named so.
+fn as_state(plan: LogicalPlan, stage: &Stage) -> DataFusionResult<LogicalPlan> {
+    let mut exprs = Vec::new();
+    for (at, field) in stage.schema.fields().iter().enumerate() {
+        let (qualifier, have) = plan.schema().qualified_field(at);
+        let column = Expr::Column(Column::from((qualifier, have)));
+        let same = have.data_type() == field.data_type();
+        exprs.push(if same { column } else { cast(column, field.data_type().clone()) }.alias(field.name()));
+    }
+    for at in stage.schema.fields().len()..plan.schema().fields().len() {
+        exprs.push(Expr::Column(Column::from(plan.schema().qualified_field(at))).alias(GONE));
+    }
+    LogicalPlanBuilder::from(plan).project(exprs)?.build()
+}
+
+/// The state of the groups of `input`'s rows.
+fn state_over(stage: &Stage, input: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let mut aggregates = vec![count(lit(1i64)).alias("__n")];
+    for (at, part) in stage.parts.iter().enumerate() {
+        aggregates.push(part.aggregate.clone().unalias().alias(format!("__p{at}")));
+    }
+    let groups = named_groups(stage);
+    let plan = Aggregate::try_new(Arc::new(input), groups, aggregates)?;
+    as_state(LogicalPlan::Aggregate(plan), stage)
+}
+
+fn named_groups(stage: &Stage) -> Vec<Expr> {
+    stage.group.iter().enumerate().map(|(at, expr)| expr.clone().unalias().alias(format!("__g{at}"))).collect()
+}
+
+/// For each group with changed rows, how its parts change: what came less what went, or only what came for parts that can't be
+/// subtracted; and how many rows went.
+fn changed_groups(stage: &Stage, input: &Delta) -> DataFusionResult<LogicalPlan> {
+    // Settled or not, a change's weights are 1 and −1.
+    let came = if input.insert_only { None } else { Some(weight().gt(lit(0i64))) };
+    let went = weight().lt(lit(0i64));
+    let mut aggregates = vec![if input.insert_only { count(lit(1i64)) } else { sum(weight()) }.alias("__n")];
+    for (at, part) in stage.parts.iter().enumerate() {
+        aggregates.push(only(part, came.as_ref())?.alias(format!("__p{at}")));
+        if !input.insert_only && matches!(part.merge, Merge::Add) {
+            aggregates.push(only(part, Some(&went))?.alias(format!("__m{at}")));
+        }
+    }
+    let gone = if input.insert_only { sum(lit(0i64)) } else { count_if(went) };
+    aggregates.push(gone.alias(GONE));
+    let rows = Arc::new(input.plan.clone());
+    let plan = LogicalPlan::Aggregate(Aggregate::try_new(rows, named_groups(stage), aggregates)?);
+    let mut exprs: Vec<Expr> = (0..stage.group.len()).map(|at| col(format!("__g{at}"))).collect();
+    exprs.push(col("__n"));
+    for (at, part) in stage.parts.iter().enumerate() {
+        let came = col(format!("__p{at}"));
+        exprs.push(match part.merge {
+            Merge::Add if !input.insert_only => {
+                let zero = Expr::Literal(ScalarValue::new_zero(&came.get_type(plan.schema())?)?, None);
+                let known = |expr: Expr| coalesce(vec![expr, zero.clone()]);
+                known(came) - known(col(format!("__m{at}")))
+            }
+            _ => came,
+        });
+    }
+    exprs.push(col(GONE));
+    let plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
+    as_state(plan, stage)
+}
+
+fn count_if(condition: Expr) -> Expr {
+    let filter = Some(Box::new(condition));
+    Expr::AggregateFunction(AggregateFunction::new_udf(count_udaf(), vec![lit(1i64)], false, filter, vec![], None))
+}
+
+/// The part over the rows that meet `condition`.
+fn only(part: &Part, condition: Option<&Expr>) -> DataFusionResult<Expr> {
+    let aggregate = part.aggregate.clone().unalias();
+    let (Expr::AggregateFunction(mut function), Some(condition)) = (aggregate.clone(), condition) else {
+        return Ok(aggregate);
+    };
+    let both = match function.params.filter.take() {
+        Some(own) => own.and(condition.clone()),
+        None => condition.clone(),
+    };
+    function.params.filter = Some(Box::new(both));
+    Ok(Expr::AggregateFunction(function))
+}
+
+/// Changed groups by how they go on: merged, or computed anew.
+fn by_way(
+    stage: &Stage,
+    input: &Delta,
+    touched: LogicalPlan,
+) -> DataFusionResult<(Option<LogicalPlan>, Option<LogicalPlan>)> {
+    if stage.has_unmergeable_parts() {
+        return Ok((None, Some(touched)));
+    }
+    if input.insert_only || !stage.has_irreversible_parts() {
+        return Ok((Some(touched), None));
+    }
+    let kept = LogicalPlanBuilder::from(touched.clone()).filter(col(GONE).eq(lit(0i64)))?.build()?;
+    let lost = LogicalPlanBuilder::from(touched).filter(col(GONE).gt(lit(0i64)))?.build()?;
+    Ok((Some(kept), Some(lost)))
+}
+
+/// The rows of `old` and `changed`, both with the state's columns, as one row a group; groups that `changed` lacks are left out.
+fn merge(stage: &Stage, old: Option<LogicalPlan>, changed: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let all: Vec<Expr> = (0..stage.schema.fields().len()).map(|at| column(stage, at)).collect();
+    let changed = LogicalPlanBuilder::from(changed).project(all.clone())?.build()?;
+    let mut sides = vec![weighing(changed, 1)?];
+    if let Some(old) = old {
+        sides.push(weighing(LogicalPlanBuilder::from(old).project(all)?.build()?, 0)?);
+    }
+    let Some(both) = all_of(sides)? else { return datafusion::common::internal_err!("nothing to merge") };
+    let first = stage.group.len();
+    let mut aggregates = vec![sum(column(stage, first)).alias("__n")];
+    for (at, part) in stage.parts.iter().enumerate() {
+        let func = match &part.merge {
+            Merge::Of(func) => Arc::clone(func),
+            _ => sum_udaf(),
+        };
+        let args = vec![column(stage, first + 1 + at)];
+        let merged = AggregateFunction::new_udf(func, args, false, None, vec![], None);
+        aggregates.push(Expr::AggregateFunction(merged).alias(format!("__p{at}")));
+    }
+    aggregates.push(sum(weight()).alias(GONE));
+    let groups: Vec<Expr> = group_columns(stage).into_iter().enumerate().map(|(at, expr)| expr.alias(format!("__g{at}"))).collect();
+    let plan = LogicalPlanBuilder::from(both).aggregate(groups, aggregates)?;
+    let plan = plan.filter(col(GONE).gt(lit(0i64)))?.build()?;
+    let plan = as_state(plan, stage)?;
+    let exprs: Vec<Expr> = (0..stage.schema.fields().len()).map(|at| column(stage, at)).collect();
+    LogicalPlanBuilder::from(plan).project(exprs)?.build()
+}
+
+/// The change's rows under the state's own schema.
+fn conforming(net: Net, stage: &Stage) -> Result<Net> {
+    let side = |batches: Vec<_>| {
+        batches.iter().map(|batch| crate::engine::conform(batch, &stage.schema)).collect::<Result<Vec<_>>>()
+    };
+    Ok(Net { added: side(net.added)?, removed: side(net.removed)? })
+}

@@ -1,0 +1,158 @@
+//! Cuts a plan at its aggregates. Knows no rows.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DataFusionError, Result};
+use datafusion::datasource::provider_as_source;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{
+    Aggregate, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, cast, lit,
+};
+
+use super::decompose::{Decomposed, aggregate_of, decompose};
+use super::{COUNT, Maintenance, Stage, explain, normal};
+use crate::plan::relation::RelationTable;
+use crate::plan::types::{sql_name, stored_type};
+
+/// The way to maintain `plan`, or why it can only be computed anew.
+///
+/// # Errors
+/// A bug: the plan was bound before.
+pub fn maintenance(state: &SessionState, plan: &LogicalPlan) -> Result<Result<Maintenance, String>> {
+    if let Some(reason) = explain::unsupported(plan)? {
+        return Ok(Err(reason));
+    }
+    let plan = normal::normal(state, plan.clone())?;
+    let zone = state.config_options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
+    let mut cutter = Cutter { zone: zone.into(), stages: Vec::new(), refused: None };
+    let root = plan.transform_up(|node| match node {
+        LogicalPlan::Aggregate(aggregate) if !has_grouping_sets(&aggregate) => {
+            cutter.stage(&aggregate).map(|scan| match scan {
+                Some(scan) => Transformed::yes(scan),
+                None => Transformed::no(LogicalPlan::Aggregate(aggregate)),
+            })
+        }
+        other => Ok(Transformed::yes(other.recompute_schema()?)),
+    })?;
+    if let Some(reason) = cutter.refused {
+        return Ok(Err(reason));
+    }
+    let maintenance = Maintenance { stages: cutter.stages, root: root.data, operators: Vec::new() };
+    Ok(explain::operators(&maintenance)?.map(|operators| Maintenance { operators, ..maintenance }))
+}
+
+fn has_grouping_sets(aggregate: &Aggregate) -> bool {
+    aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_)))
+}
+
+struct Cutter {
+    zone: Arc<str>,
+    stages: Vec<Stage>,
+    /// The first reason against.
+    refused: Option<String>,
+}
+
+impl Cutter {
+    /// Makes a stage of `aggregate`; what stands in its place reads the state.
+    fn stage(&mut self, aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
+        let input = aggregate.input.schema();
+        let mut fields = Vec::new();
+        for (at, expr) in aggregate.group_expr.iter().enumerate() {
+            let found = expr.get_type(input)?;
+            let Some(stored) = self.state_type(&found) else { return Ok(None) };
+            fields.push(Field::new(format!("g{at}"), stored, true));
+        }
+        fields.push(Field::new(COUNT, DataType::Int64, false));
+        let functions = aggregate.aggr_expr.iter().map(|expr| match aggregate_of(expr) {
+            Some(function) => decompose(function, input),
+            None => Err(DataFusionError::Internal("an aggregate isn't a function".into())),
+        });
+        let functions = functions.collect::<Result<Vec<Decomposed>>>()?;
+        for part in functions.iter().flat_map(|function| &function.parts) {
+            let found = part.aggregate.get_type(input)?;
+            let Some(stored) = self.state_type(&found) else { return Ok(None) };
+            fields.push(Field::new(format!("p{}", fields.len() - 1 - aggregate.group_expr.len()), stored, true));
+        }
+        let name = format!("#{}", self.stages.len());
+        let schema = Arc::new(Schema::new(fields));
+        let scan = read_state(aggregate, &functions, &name, &schema)?;
+        let parts = functions.into_iter().flat_map(|function| function.parts).collect();
+        let (input, group) = (aggregate.input.as_ref().clone(), aggregate.group_expr.clone());
+        self.stages.push(Stage { name, input, group, parts, schema });
+        Ok(Some(scan))
+    }
+
+    /// The type that holds every value of `found` in a file, if there is one.
+    fn state_type(&mut self, found: &DataType) -> Option<DataType> {
+        let stored = stored_type(found, &self.zone, &DataType::Int64).ok();
+        let exact = stored.filter(|stored| {
+            let as_it_is = stored == found;
+            let other_form = matches!(
+                (found, stored),
+                (DataType::Utf8 | DataType::LargeUtf8, DataType::Utf8View)
+                    | (DataType::Binary | DataType::LargeBinary, DataType::BinaryView)
+                    | (DataType::UInt8 | DataType::UInt16 | DataType::UInt32, _)
+                    | (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, Some(_)))
+            );
+            let coarser = matches!(found, DataType::Timestamp(unit, _) if *unit == arrow::datatypes::TimeUnit::Nanosecond);
+            (as_it_is || other_form) && !coarser
+        });
+        if exact.is_none() {
+            let reason = format!("an aggregate's state has a value of type {}", sql_name(found));
+            self.refused.get_or_insert(reason);
+        }
+        exact
+    }
+}
+
+/// The aggregate's rows, made of its state: same columns, names and types.
+fn read_state(
+    aggregate: &Aggregate,
+    functions: &[Decomposed],
+    name: &str,
+    schema: &Arc<Schema>,
+) -> Result<LogicalPlan> {
+    let table = RelationTable::new(name, Arc::clone(schema));
+    let mut plan = LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(table)), None)?.build()?;
+    let column = |field: &str| Expr::Column(Column::new(Some(name), field));
+    if !aggregate.group_expr.is_empty() {
+        plan = LogicalPlan::Filter(Filter::try_new(column(COUNT).gt(lit(0i64)), Arc::new(plan))?);
+    }
+    let input = aggregate.input.schema();
+    let typed = |expr: Expr, wanted: &DataType, stored: &DataType| if wanted == stored { expr } else { cast(expr, wanted.clone()) };
+    let mut exprs = Vec::new();
+    for (at, group) in aggregate.group_expr.iter().enumerate() {
+        exprs.push(typed(column(&format!("g{at}")), &group.get_type(input)?, schema.field(at).data_type()));
+    }
+    let mut next = 0;
+    for function in functions {
+        let mut parts = Vec::new();
+        for part in &function.parts {
+            let stored = schema.field(aggregate.group_expr.len() + 1 + next).data_type();
+            parts.push(typed(column(&format!("p{next}")), &part.aggregate.get_type(input)?, stored));
+            next += 1;
+        }
+        exprs.push(function.value(&parts)?);
+    }
+    let named = exprs.into_iter().enumerate().map(|(at, expr)| {
+        let (qualifier, field) = aggregate.schema.qualified_field(at);
+        let expr = if expr.get_type(plan.schema())? == *field.data_type() { expr } else { cast(expr, field.data_type().clone()) };
+        Ok(expr.alias_qualified(qualifier.cloned(), field.name()))
+    });
+    let named = named.collect::<Result<Vec<Expr>>>()?;
+    Ok(LogicalPlan::Projection(Projection::try_new(named, Arc::new(plan))?))
+}
+
+/// Whether any scan of `plan` reads a source or model itself.
+pub(super) fn reads_relations(plan: &LogicalPlan) -> Result<bool> {
+    let mut reads = false;
+    plan.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            reads |= !scan.table_name.table().starts_with('#');
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(reads)
+}
