@@ -345,11 +345,9 @@ impl Work<'_> {
                 operators: maintenance.operators.clone(),
                 reason: "changes follow from its inputs' changes".to_owned(),
             },
-            Err(reason) => Strategy {
-                name: "recompute",
-                operators: keys::operators(&model.plan).ok()?,
-                reason: reason.clone(),
-            },
+            Err(reason) => {
+                Strategy { name: "recompute", operators: keys::operators(&model.plan).ok()?, reason: reason.clone() }
+            }
         };
         let fingerprint = self.fingerprint(spec, &model, &checks, sql)?;
         Some(PlannedModel {

@@ -18,6 +18,7 @@ mod scratch;
 mod house;
 mod layers;
 mod output;
+mod parity;
 mod select;
 mod shop_clv;
 mod spec_faults;

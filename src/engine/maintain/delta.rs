@@ -134,7 +134,8 @@ pub(super) fn table(batches: &[RecordBatch]) -> Result<Option<Arc<dyn TableProvi
     let fields = first.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
     let schema = Arc::new(Schema::new(fields));
     let batches = batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| {
-        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).external("a change's rows don't fit together")
+        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())
+            .external("a change's rows don't fit together")
     });
     let batches = batches.collect::<Result<Vec<_>>>()?;
     let table = MemTable::try_new(schema, vec![batches]).map_err(failure)?;
@@ -195,7 +196,11 @@ impl Engine<'_> {
     /// The net rows of a change.
     pub(super) async fn net(&self, delta: Option<Delta>) -> Result<Net> {
         let Some(delta) = delta else { return Ok(Net::default()) };
-        let plan = if delta.insert_only || delta.is_settled { delta.plan } else { consolidated(delta.plan).map_err(failure)? };
+        let plan = if delta.insert_only || delta.is_settled {
+            delta.plan
+        } else {
+            consolidated(delta.plan).map_err(failure)?
+        };
         let mut net = Net::default();
         for batch in self.collect(plan).await? {
             split(&batch, &mut net)?;
@@ -211,7 +216,8 @@ pub(super) fn in_memory(batches: &[RecordBatch]) -> Result<Option<LogicalPlan>> 
     let fields = types.map(|(at, data_type)| Field::new(format!("c{at}"), data_type, true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let batches = batches.iter().map(|batch| {
-        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).external("a change's rows don't fit together")
+        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())
+            .external("a change's rows don't fit together")
     });
     let batches = batches.collect::<Result<Vec<_>>>()?;
     let table = Arc::new(MemTable::try_new(schema, vec![batches]).map_err(failure)?);
@@ -265,7 +271,9 @@ fn split(batch: &RecordBatch, net: &mut Net) -> Result<()> {
             indices.extend(std::iter::repeat_n(row as u64, times));
         }
         if !indices.is_empty() {
-            side.push(take_record_batch(&rows, &UInt64Array::from(indices)).external("a change's rows can't be taken")?);
+            side.push(
+                take_record_batch(&rows, &UInt64Array::from(indices)).external("a change's rows can't be taken")?,
+            );
         }
     }
     Ok(())

@@ -100,14 +100,14 @@ impl Engine<'_> {
                 },
             };
             insert_only = false;
-            let on = |side: Side| touched.as_ref().map(|touched| Restriction { exprs: side.keys(join), ..touched.clone() });
+            let on =
+                |side: Side| touched.as_ref().map(|touched| Restriction { exprs: side.keys(join), ..touched.clone() });
             let rows = self.at(kept.of(join), Version::New, on(kept).as_ref()).map_err(failure)?;
             for (version, each) in [(Version::New, 1), (Version::Old, -1)] {
                 let looked_up = kept.other();
                 let other = self.at(looked_up.of(join), version, on(looked_up).as_ref()).map_err(failure)?;
-                let rerun = rejoined(join, kept, rows.clone(), other).and_then(|plan| {
-                    weighing(named_as(plan, &join.schema, false)?, each)
-                });
+                let rerun = rejoined(join, kept, rows.clone(), other)
+                    .and_then(|plan| weighing(named_as(plan, &join.schema, false)?, each));
                 parts.push(rerun.map_err(failure)?);
             }
         }

@@ -110,11 +110,7 @@ pub async fn advance(
 ///
 /// # Errors
 /// A bug: the plan was bound before.
-pub fn build_stage(
-    ctx: &SessionContext,
-    stage: &Stage,
-    relations: &HashMap<String, Relation>,
-) -> Result<LogicalPlan> {
+pub fn build_stage(ctx: &SessionContext, stage: &Stage, relations: &HashMap<String, Relation>) -> Result<LogicalPlan> {
     let engine = Engine { ctx, relations: relations.clone(), delta_bytes_max: 0 };
     engine.whole_state(stage).map_err(failure)
 }
@@ -175,6 +171,11 @@ impl Net {
             }
         }
         new.changes.extend(delta::table(&weighted)?);
-        Ok(Relation { old: old.clone(), new, added: added.into_iter().collect(), removed: removed.into_iter().collect() })
+        Ok(Relation {
+            old: old.clone(),
+            new,
+            added: added.into_iter().collect(),
+            removed: removed.into_iter().collect(),
+        })
     }
 }

@@ -10,7 +10,9 @@ use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::AggregateFunction;
-use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableScan, cast, col, lit};
+use datafusion::logical_expr::{
+    Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableScan, cast, col, lit,
+};
 
 use super::at::rows_of;
 use super::delta::{Delta, Net, all_of, in_memory, weighing, weight};
@@ -280,7 +282,8 @@ fn merge(stage: &Stage, old: Option<LogicalPlan>, changed: LogicalPlan) -> DataF
         aggregates.push(Expr::AggregateFunction(merged).alias(format!("__p{at}")));
     }
     aggregates.push(sum(weight()).alias(GONE));
-    let groups: Vec<Expr> = group_columns(stage).into_iter().enumerate().map(|(at, expr)| expr.alias(format!("__g{at}"))).collect();
+    let groups: Vec<Expr> =
+        group_columns(stage).into_iter().enumerate().map(|(at, expr)| expr.alias(format!("__g{at}"))).collect();
     let plan = LogicalPlanBuilder::from(both).aggregate(groups, aggregates)?;
     let plan = plan.filter(col(GONE).gt(lit(0i64)))?.build()?;
     let plan = as_state(plan, stage)?;

@@ -96,7 +96,8 @@ impl Cutter {
                     | (DataType::UInt8 | DataType::UInt16 | DataType::UInt32, _)
                     | (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, Some(_)))
             );
-            let coarser = matches!(found, DataType::Timestamp(unit, _) if *unit == arrow::datatypes::TimeUnit::Nanosecond);
+            let coarser =
+                matches!(found, DataType::Timestamp(unit, _) if *unit == arrow::datatypes::TimeUnit::Nanosecond);
             (as_it_is || other_form) && !coarser
         });
         if exact.is_none() {
@@ -121,7 +122,9 @@ fn read_state(
         plan = LogicalPlan::Filter(Filter::try_new(column(COUNT).gt(lit(0i64)), Arc::new(plan))?);
     }
     let input = aggregate.input.schema();
-    let typed = |expr: Expr, wanted: &DataType, stored: &DataType| if wanted == stored { expr } else { cast(expr, wanted.clone()) };
+    let typed = |expr: Expr, wanted: &DataType, stored: &DataType| {
+        if wanted == stored { expr } else { cast(expr, wanted.clone()) }
+    };
     let mut exprs = Vec::new();
     for (at, group) in aggregate.group_expr.iter().enumerate() {
         exprs.push(typed(column(&format!("g{at}")), &group.get_type(input)?, schema.field(at).data_type()));
@@ -138,7 +141,11 @@ fn read_state(
     }
     let named = exprs.into_iter().enumerate().map(|(at, expr)| {
         let (qualifier, field) = aggregate.schema.qualified_field(at);
-        let expr = if expr.get_type(plan.schema())? == *field.data_type() { expr } else { cast(expr, field.data_type().clone()) };
+        let expr = if expr.get_type(plan.schema())? == *field.data_type() {
+            expr
+        } else {
+            cast(expr, field.data_type().clone())
+        };
         Ok(expr.alias_qualified(qualifier.cloned(), field.name()))
     });
     let named = named.collect::<Result<Vec<Expr>>>()?;

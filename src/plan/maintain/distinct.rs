@@ -54,7 +54,11 @@ pub fn two_levels(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
     }
     let outer_aggregates: Vec<Expr> =
         outer_aggregates.into_iter().enumerate().map(|(at, expr)| expr.alias(format!("__whole{at}"))).collect();
-    let outer = Aggregate::try_new(Arc::new(LogicalPlan::Aggregate(inner)), (0..width).map(column).collect(), outer_aggregates)?;
+    let outer = Aggregate::try_new(
+        Arc::new(LogicalPlan::Aggregate(inner)),
+        (0..width).map(column).collect(),
+        outer_aggregates,
+    )?;
     values(aggregate, &levels, outer).map(Some)
 }
 

@@ -115,7 +115,8 @@ fn is_global_state(plan: &LogicalPlan) -> bool {
         LogicalPlan::SubqueryAlias(alias) => is_global_state(&alias.input),
         LogicalPlan::Filter(filter) => is_global_state(&filter.input),
         LogicalPlan::TableScan(scan) => {
-            scan.table_name.table().starts_with('#') && scan.source.schema().fields().first().is_some_and(|f| f.name() == super::COUNT)
+            scan.table_name.table().starts_with('#')
+                && scan.source.schema().fields().first().is_some_and(|f| f.name() == super::COUNT)
         }
         _ => false,
     }

@@ -14,8 +14,8 @@ use datafusion::logical_expr::{Expr, LogicalPlan};
 
 pub use classes::{AGGREGATES, AggregateClass, WINDOWS, WindowClass};
 pub use cut::maintenance;
-pub use explain::common_partition;
 pub use decompose::Merge;
+pub use explain::common_partition;
 
 /// Column of a stage's state: rows of the input in the group.
 pub const COUNT: &str = "n";

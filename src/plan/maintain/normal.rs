@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::execution::SessionState;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -22,7 +22,7 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::rewrite_set_comparison::RewriteSetComparison;
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 
 use super::distinct;
 
@@ -51,12 +51,12 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 
 /// `plan` in the form that it is cut in.
 pub fn normal(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
-    let mut options = state.config_options().as_ref().clone();
+    let mut config = state.config().clone();
     // A scalar subquery as a join is an operator like any other.
-    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
-    options.optimizer.skip_failed_rules = false;
-    let context = OptimizerContext::new_with_config_options(Arc::new(options));
-    let plan = Optimizer::with_rules(rules()).optimize(plan, &context, |_, _| {})?;
+    config.options_mut().optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    config.options_mut().optimizer.skip_failed_rules = false;
+    let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).build();
+    let plan = Optimizer::with_rules(rules()).optimize(plan, &state, |_, _| {})?;
     let plan = plan.transform_up(|node| match node {
         LogicalPlan::Aggregate(aggregate) => match distinct::two_levels(&aggregate)? {
             Some(rewritten) => Ok(Transformed::yes(rewritten)),

@@ -1,0 +1,13 @@
+//! Same SQL, same answer: models maintained over seeded random changes, against one batch run over the same rows.
+
+mod cases;
+mod data;
+mod harness;
+
+use harness::{Options, run};
+
+/// Every hand-made case under a few seeds. `PARITY_SEEDS` and `PARITY_FIRST` ask for more, `PARITY_CASE` for one of them.
+#[test]
+fn maintained_models_equal_one_batch_run() {
+    run(cases::CASES, &Options::of_environment(3));
+}
