@@ -24,6 +24,18 @@ pub const ROW_GROUP_ROWS: usize = 1 << 20;
 /// Encoded bytes that one stream may keep in unfinished row groups over all its open files; beyond, the largest is finished.
 pub const WRITE_BUFFER_BYTES: usize = 128 << 20;
 
+/// Bytes below which a data file of a maintained table counts as small.
+pub const SMALL_FILE_BYTES: u64 = 8 << 20;
+
+/// Small files of one partition at which they are written anew as one: each costs a reader a request, each rewrite costs bytes.
+pub const SMALL_FILES: usize = 16;
+
+/// Bytes of rows that one partition of a change may hold in memory between operators; a larger change is computed anew.
+pub const CHANGE_BYTES: usize = 256 << 20;
+
+/// Files with changes of a state at which it is written anew as one.
+pub const STATE_CHANGE_FILES: usize = 12;
+
 /// Files that one stream keeps open, one a partition value; beyond, the one with the most bytes is closed.
 pub const OPEN_FILES: usize = 256;
 

@@ -13,7 +13,9 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::common::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlanProperties, execute_stream_partitioned};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
@@ -76,6 +78,14 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let loose = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(loose, columns, &options).external("a row doesn't fit its table")
+}
+
+/// The stream with each batch as [`conform`] makes it.
+pub fn conforming(stream: SendableRecordBatchStream, schema: &SchemaRef) -> SendableRecordBatchStream {
+    let wanted = Arc::clone(schema);
+    let rows = stream
+        .map(move |batch| conform(&batch?, &wanted).map_err(|error| DataFusionError::External(Box::new(error))));
+    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows))
 }
 
 /// A runtime whose plans share `memory_bytes` and spill to disk beyond.

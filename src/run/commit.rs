@@ -66,6 +66,12 @@ pub struct TableEntry {
     pub key: Vec<String>,
     /// Whether Flight clients see it.
     pub serve: bool,
+    /// The commit of each input's pipeline that holds what was read of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs_at: BTreeMap<String, u64>,
+    /// States that it is maintained by, in the order of stages; empty where it has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<StateFiles>,
     /// When it was last found or made up to date, microseconds since 1970 UTC.
     pub refreshed_at_us: i64,
     /// The `now()` that it was computed at, if its plan reads the clock.
@@ -82,6 +88,28 @@ pub struct TableEntry {
     /// Why the last refresh failed, while it is failed: the table is still as of `changed_in`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+}
+
+/// Files of one state of a maintained model, relative to the model's state folder.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StateFiles {
+    /// Rows that count once each.
+    pub base: Vec<DataFile>,
+    /// Rows that count by their weight.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<DataFile>,
+}
+
+impl StateFiles {
+    /// All of them.
+    pub fn files(&self) -> impl Iterator<Item = &DataFile> {
+        self.base.iter().chain(&self.changes)
+    }
+}
+
+/// Folder of a model's states in the warehouse.
+pub fn state_folder(pipeline: &str, model: &str) -> String {
+    format!("{BOOKKEEPING}/{pipeline}/state/{model}")
 }
 
 impl CommitRecord {
@@ -177,11 +205,19 @@ impl CommitChain {
     /// # Errors
     /// External: not there, not readable; usage: written by a newer Tidemill.
     pub async fn load(&self, n: u64) -> Result<CommitRecord> {
+        let shown = self.warehouse.shown(&self.record_path(n));
+        let gone = || Error::external("a commit record is gone").with("file", shown);
+        self.find(n).await?.ok_or_else(gone)
+    }
+
+    /// Record `n`, if it is kept still.
+    ///
+    /// # Errors
+    /// As [`Self::load`] otherwise.
+    pub async fn find(&self, n: u64) -> Result<Option<CommitRecord>> {
         let path = self.record_path(n);
         let shown = self.warehouse.shown(&path);
-        let Some(bytes) = self.warehouse.get(&path).await? else {
-            return Err(Error::external("a commit record is gone").with("file", shown));
-        };
+        let Some(bytes) = self.warehouse.get(&path).await? else { return Ok(None) };
         let unreadable =
             |e: serde_json::Error| Error::external("a commit record can't be read").with("file", &shown).caused_by(e);
         let format: Format = serde_json::from_slice(&bytes).map_err(unreadable)?;
@@ -192,7 +228,7 @@ impl CommitChain {
             ))
             .with("file", shown));
         }
-        serde_json::from_slice(&bytes).map_err(unreadable)
+        serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
     }
 
     /// Commits `record`. That one put commits everything that the record names. Data files of its tables are written through

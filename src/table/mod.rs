@@ -1,5 +1,6 @@
 //! The warehouse: object store, data files, Delta tables, reading at a version. Knows no model and no source.
 
+mod change;
 pub mod delta;
 pub mod garbage;
 mod local;
@@ -10,6 +11,7 @@ mod store;
 pub mod types;
 mod writer;
 
+pub use change::{TableChange, TableTarget, change_table};
 pub use scan::parquet_table;
 pub use store::{BOOKKEEPING, Put};
 pub use writer::{from_datafusion, write_files};

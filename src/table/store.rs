@@ -155,6 +155,20 @@ impl Warehouse {
         }
     }
 
+    /// Whether there is a file at `path`.
+    ///
+    /// # Errors
+    /// External: the store.
+    pub async fn exists(&self, path: &str) -> Result<bool> {
+        match self.store.head(&self.path(path)).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(Error::external("a file of the warehouse can't be looked at")
+                .with("file", self.shown(path))
+                .caused_by(e)),
+        }
+    }
+
     /// Lists the objects below a folder, in no order; paths are the store's.
     pub async fn list(&self, folder: &str) -> Result<Vec<ObjectMeta>> {
         let prefix = self.path(folder);

@@ -128,6 +128,15 @@ pub fn build_root(
     engine.at(&maintenance.root, Version::New, None).map_err(failure)
 }
 
+/// The plan of a stage's rows, netted.
+///
+/// # Errors
+/// A bug: a state has its stage's columns.
+pub fn state_rows(stage: &Stage, rows: &Rows) -> Result<LogicalPlan> {
+    let scan = stage::state_scan(stage).map_err(failure)?;
+    at::rows_of(&scan, rows, None).map_err(failure)
+}
+
 struct Engine<'a> {
     ctx: &'a SessionContext,
     relations: HashMap<String, Relation>,

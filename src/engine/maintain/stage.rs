@@ -137,7 +137,7 @@ fn column(stage: &Stage, at: usize) -> Expr {
 }
 
 /// A placeholder scan of the state.
-fn state_scan(stage: &Stage) -> DataFusionResult<TableScan> {
+pub(super) fn state_scan(stage: &Stage) -> DataFusionResult<TableScan> {
     let table = Arc::new(RelationTable::new(&stage.name, Arc::clone(&stage.schema)));
     match LogicalPlanBuilder::scan(stage.name.as_str(), provider_as_source(table), None)?.build()? {
         LogicalPlan::TableScan(scan) => Ok(scan),

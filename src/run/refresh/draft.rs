@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::datatypes::Schema;
 
 use crate::error::Result;
-use crate::run::commit::{CommitRecord, TableEntry, TableKind};
+use crate::run::commit::{CommitRecord, StateFiles, TableEntry, TableKind};
 use crate::table::{DataFile, TableFiles, types};
 
 /// A record in the making.
@@ -21,6 +21,8 @@ pub(super) struct Description<'a> {
     pub(super) kind: TableKind,
     pub(super) fingerprint: &'a str,
     pub(super) inputs: BTreeMap<String, String>,
+    pub(super) inputs_at: BTreeMap<String, u64>,
+    pub(super) states: Vec<StateFiles>,
     pub(super) key: &'a [String],
     pub(super) serve: bool,
     pub(super) clock_us: Option<i64>,
@@ -57,6 +59,8 @@ impl Draft {
         if let Some(entry) = self.record.tables.get_mut(table) {
             entry.fingerprint = description.fingerprint.to_string();
             entry.inputs = description.inputs;
+            entry.inputs_at = description.inputs_at;
+            entry.states = description.states;
             entry.key = description.key.to_vec();
             entry.serve = description.serve;
             entry.clock_us = description.clock_us;
@@ -72,6 +76,8 @@ impl Draft {
             kind: description.kind,
             fingerprint: description.fingerprint.to_string(),
             inputs: description.inputs,
+            inputs_at: description.inputs_at,
+            states: description.states,
             key: description.key.to_vec(),
             serve: description.serve,
             refreshed_at_us: description.now_us,

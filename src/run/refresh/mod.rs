@@ -5,11 +5,15 @@
 
 pub(in crate::run) mod checks;
 mod draft;
+mod maintain;
 mod model;
+mod net;
 mod pipeline;
 mod source;
 mod stage;
+mod version;
 
+use self::version::Read;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +70,14 @@ pub struct Report {
 #[derive(Clone)]
 enum Relation {
     /// A version to read and the digest of what is in it.
-    Ready { provider: Arc<dyn TableProvider>, digest: String },
+    Ready {
+        provider: Arc<dyn TableProvider>,
+        digest: String,
+        /// The commit of its pipeline that holds it; none: the one that this run is making.
+        at: Option<u64>,
+        /// What was read.
+        read: Read,
+    },
     /// Failed or was skipped in this run.
     Failed,
 }
@@ -156,8 +167,27 @@ impl Refresh<'_> {
     }
 
     /// Notes a relation that models may read from now on.
-    fn ready(&mut self, relation: &str, provider: Arc<dyn TableProvider>, digest: String) {
-        self.relations.insert(relation.to_string(), Relation::Ready { provider, digest });
+    fn ready(
+        &mut self,
+        relation: &str,
+        provider: Arc<dyn TableProvider>,
+        digest: String,
+        at: Option<u64>,
+        read: Read,
+    ) {
+        self.relations.insert(relation.to_string(), Relation::Ready { provider, digest, at, read });
+    }
+
+    /// Notes that what this run made of a pipeline is in its commit `n`, for the pipelines that read it.
+    fn settled_in(&mut self, pipeline: &str, n: u64) {
+        let owners = self.open.pipelines_by_relation();
+        for (name, relation) in &mut self.relations {
+            if let Relation::Ready { at, .. } = relation
+                && owners.get(name.as_str()) == Some(&pipeline)
+            {
+                at.get_or_insert(n);
+            }
+        }
     }
 
     fn zone(&self) -> &str {

@@ -5,33 +5,51 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 
 use super::checks::{KEY_UNIQUE, RowChecks, TableChecks};
 use super::draft::{Description, Draft, quarantine_of};
 use super::source::table_digest;
+use super::maintain::Attempt;
+use super::net::NetChange;
 use super::stage::{self, Staged, Target};
+use super::version::Read;
 use super::{Refresh, Relation};
 use crate::engine::{self, Changes};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{self, CheckTest, PlannedModel};
-use crate::run::commit::{CommitChain, TableEntry, TableKind};
+use crate::plan::maintain::Maintenance;
+use crate::plan::{self, CheckTest, PlannedCheck, PlannedModel};
+use crate::run::commit::{CommitChain, StateFiles, TableEntry, TableKind};
 use crate::run::history::{CheckOutcome, ModelOutcome};
 use crate::spec::types::OnFail;
 use crate::table::{TableFiles, parquet_table};
 
 /// What a model reads in this run: relations by name and their digests.
-struct Inputs {
-    relations: HashMap<String, Arc<dyn TableProvider>>,
+pub(super) struct Inputs {
+    pub(super) relations: HashMap<String, Arc<dyn TableProvider>>,
     digests: BTreeMap<String, String>,
+    /// What was read of each, and the commit of another pipeline that holds it.
+    pub(super) reads: HashMap<String, (Read, Option<u64>)>,
+}
+
+/// Which rules over a whole table are looked at.
+#[derive(Clone, Copy)]
+pub(super) enum Scope<'a> {
+    /// All of them.
+    All,
+    /// Only those that the clock alone can break.
+    Clock,
+    /// All, where rows that came are known: gives the table's rows that share their values of some columns with one of them.
+    Change(&'a (dyn Fn(&[String]) -> Result<Arc<dyn TableProvider>> + Sync)),
 }
 
 /// One model at work.
-struct Work<'a> {
-    model: &'a PlannedModel,
-    inputs: Inputs,
-    session: SessionContext,
-    chain: &'a CommitChain,
+pub(super) struct Work<'a> {
+    pub(super) model: &'a PlannedModel,
+    pub(super) inputs: Inputs,
+    pub(super) session: SessionContext,
+    pub(super) chain: &'a CommitChain,
 }
 
 impl Refresh<'_> {
@@ -65,12 +83,13 @@ impl Refresh<'_> {
 
     /// Everything that the model and its checks read, or why it can't be had.
     async fn inputs(&mut self, model: &PlannedModel, chain: &CommitChain) -> Result<Result<Inputs, String>> {
-        let mut inputs = Inputs { relations: HashMap::new(), digests: BTreeMap::new() };
+        let mut inputs = Inputs { relations: HashMap::new(), digests: BTreeMap::new(), reads: HashMap::new() };
         for name in model.inputs.iter().chain(&model.check_inputs) {
             match self.relation(name, chain).await? {
-                Some(Relation::Ready { provider, digest }) => {
+                Some(Relation::Ready { provider, digest, at, read }) => {
                     inputs.relations.insert(name.clone(), provider);
                     inputs.digests.insert(name.clone(), digest);
+                    inputs.reads.insert(name.clone(), (read, at));
                 }
                 Some(Relation::Failed) => return Ok(Err(format!("`{name}` failed or was skipped"))),
                 None => {
@@ -95,11 +114,79 @@ impl Refresh<'_> {
             return self.leave(work, entry, draft, outcome).await;
         }
         self.observer.working(&format!("computing {}", model.name));
-        outcome.strategy = "recomputed".into();
         outcome.reason = self.why(work, old.as_ref());
-        let plan = plan::bind(&model.plan, &work.inputs.relations)?;
         let rules = RowChecks::bind(&work.session, &model.schema, &model.checks, &model.key, &self.run)?;
         let rules = Arc::new(rules);
+        let prefix = draft.prefix();
+        let (plan, states) = match (&model.maintenance, &old) {
+            (None, _) => {
+                outcome.strategy = "recomputed".into();
+                (plan::bind(&model.plan, &work.inputs.relations)?, vec![])
+            }
+            (Some(maintenance), Some(entry)) if self.may_advance(work, entry) => {
+                match self.advance(work, maintenance, entry, &prefix).await? {
+                    Attempt::Net { net, states } => {
+                        let change = NetChange { net, states, rules: &rules };
+                        if let Some(change) = self.refusing(work, change).await? {
+                            outcome.strategy = "incremental".into();
+                            return self.enter_net(work, change, entry, draft, outcome).await;
+                        }
+                        outcome.reason = "rows that a rule had refused changed".into();
+                        self.rebuilding(work, maintenance, &prefix, outcome).await?
+                    }
+                    Attempt::Whole { plan, states } => {
+                        outcome.strategy = "incremental".into();
+                        (plan, states)
+                    }
+                    Attempt::Anew(reason) => {
+                        outcome.reason = reason;
+                        self.rebuilding(work, maintenance, &prefix, outcome).await?
+                    }
+                }
+            }
+            (Some(maintenance), _) => self.rebuilding(work, maintenance, &prefix, outcome).await?,
+        };
+        let entered = self.compute(work, plan, &rules, states.clone(), old.as_ref(), draft, outcome).await;
+        if entered.is_err() {
+            self.discard_states(work, &states, &prefix).await;
+        }
+        entered
+    }
+
+    async fn rebuilding(
+        &self,
+        work: &Work<'_>,
+        maintenance: &Maintenance,
+        prefix: &str,
+        outcome: &mut ModelOutcome,
+    ) -> Result<(LogicalPlan, Vec<StateFiles>)> {
+        outcome.strategy = "rebuilt".into();
+        self.build(work, maintenance, prefix).await
+    }
+
+    /// Whether the last commit is one to go on from.
+    fn may_advance(&self, work: &Work<'_>, entry: &TableEntry) -> bool {
+        let moves_rows = |check: &PlannedCheck| {
+            check.on_fail() == OnFail::Quarantine && matches!(check.test, CheckTest::Relationship { .. })
+        };
+        entry.fingerprint == work.model.fingerprint
+            && !self.options.full_refresh
+            && !work.model.checks.iter().any(moves_rows)
+    }
+
+    /// Runs `plan` and enters its rows as the model's next version.
+    #[expect(clippy::too_many_arguments, reason = "one step of bring_up, with all that it knows")]
+    async fn compute(
+        &mut self,
+        work: &Work<'_>,
+        plan: LogicalPlan,
+        rules: &Arc<RowChecks>,
+        states: Vec<StateFiles>,
+        old: Option<&TableEntry>,
+        draft: &mut Draft,
+        outcome: &mut ModelOutcome,
+    ) -> Result<()> {
+        let model = work.model;
         let streams = engine::execute(&work.session, plan).await?;
         let prefix = draft.prefix();
         let target = Target {
@@ -109,8 +196,8 @@ impl Refresh<'_> {
             partition_by: &model.partition_by,
             prefix: &prefix,
         };
-        let mut staged = stage::stage(&target, streams, &rules).await?;
-        let entered = self.check_and_enter(work, &rules, &mut staged, old.as_ref(), draft, outcome).await;
+        let mut staged = stage::stage(&target, streams, rules).await?;
+        let entered = self.check_and_enter(work, rules, &mut staged, states, old, draft, outcome).await;
         if entered.is_err() {
             staged.discard(&self.warehouse).await;
         }
@@ -129,14 +216,20 @@ impl Refresh<'_> {
         &mut self,
         work: &Work<'_>,
         entry: &TableEntry,
-        draft: &Draft,
+        draft: &mut Draft,
         outcome: &mut ModelOutcome,
     ) -> Result<()> {
         let files = work.chain.table_files(&work.model.name, entry).await?;
-        let provider = parquet_table(&self.warehouse, &work.model.name, files, self.zone())?;
-        let checked = self.table_checks(work, Arc::clone(&provider), true).await?;
+        let provider = parquet_table(&self.warehouse, &work.model.name, files.clone(), self.zone())?;
+        let checked = self.table_checks(work, Arc::clone(&provider), Scope::Clock).await?;
         self.note_checks(work.model, checked, outcome)?;
-        self.ready(&work.model.name, provider, table_digest(&draft.record.pipeline, entry.changed_in));
+        let digest = table_digest(&draft.record.pipeline, entry.changed_in);
+        self.ready(&work.model.name, provider, digest, None, Read::Table(files));
+        // Should this commit come to be, what the model read is in it too, and older ones needn't be kept for it.
+        let read_at = inputs_at(work, draft);
+        if let Some(entry) = draft.record.tables.get_mut(&work.model.name) {
+            entry.inputs_at = read_at;
+        }
         Ok(())
     }
 
@@ -157,12 +250,14 @@ impl Refresh<'_> {
         if changed.is_empty() { "it reads the clock".into() } else { format!("{} changed", changed.join(", ")) }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "one step of bringing up, with all that it knows")]
     /// Checks the staged version; unless a rule fails it, enters it into the draft where it differs from the old one.
     async fn check_and_enter(
         &mut self,
         work: &Work<'_>,
         rules: &RowChecks,
         staged: &mut Staged,
+        states: Vec<StateFiles>,
         old: Option<&TableEntry>,
         draft: &mut Draft,
         outcome: &mut ModelOutcome,
@@ -173,32 +268,67 @@ impl Refresh<'_> {
         outcome.quarantined = staged.quarantine.files.iter().map(|file| file.rows).sum();
         let provider = parquet_table(&self.warehouse, &model.name, staged.table.clone(), self.zone())?;
         let mut checked = rules.outcomes();
-        checked.extend(self.table_checks(work, provider, false).await?);
+        checked.extend(self.table_checks(work, provider, Scope::All).await?);
         self.note_checks(model, checked, outcome)?;
-        for name in &model.inputs {
+        self.verify_pins(work, draft).await?;
+        let changes = self.enter(work, TableKind::Model, &model.name, &staged.table, states, old, draft).await?;
+        let quarantine = quarantine_of(&model.name);
+        let old_quarantine = draft.record.tables.get(&quarantine).cloned();
+        let refused = &staged.quarantine;
+        self.enter(work, TableKind::ModelQuarantine, &quarantine, refused, vec![], old_quarantine.as_ref(), draft)
+            .await?;
+        outcome.status = "ok".into();
+        (outcome.inserted, outcome.updated, outcome.deleted) = (changes.inserted, changes.updated, changes.deleted);
+        self.entered(work, draft).await
+    }
+
+    /// Makes the model's entered version readable for models after it.
+    pub(super) async fn entered(&mut self, work: &Work<'_>, draft: &Draft) -> Result<()> {
+        let name = &work.model.name;
+        let entry = draft.record.tables.get(name).ok_or_else(|| Error::internal("a table wasn't entered"))?.clone();
+        let files = work.chain.table_files(name, &entry).await?;
+        let provider = parquet_table(&self.warehouse, name, files.clone(), self.zone())?;
+        let digest = table_digest(&draft.record.pipeline, entry.changed_in);
+        self.ready(name, provider, digest, None, Read::Table(files));
+        Ok(())
+    }
+
+    /// Files that are read in place must be the ones that the position names, to the end.
+    pub(super) async fn verify_pins(&self, work: &Work<'_>, draft: &Draft) -> Result<()> {
+        for name in &work.model.inputs {
             if self.open.source(name).is_some()
                 && let Some(position) = draft.record.sources.get(name)
             {
-                // Files that are read in place must be the ones that the position names, to the end.
                 let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
                 self.open.files(name)?.verify_pins(&position).await?;
             }
         }
-        let changes = self.enter(work, TableKind::Model, &model.name, &staged.table, old, draft).await?;
-        let quarantine = quarantine_of(&model.name);
-        let old_quarantine = draft.record.tables.get(&quarantine).cloned();
-        self.enter(work, TableKind::ModelQuarantine, &quarantine, &staged.quarantine, old_quarantine.as_ref(), draft)
-            .await?;
-        outcome.status = "ok".into();
-        (outcome.inserted, outcome.updated, outcome.deleted) = (changes.inserted, changes.updated, changes.deleted);
-        let entry =
-            draft.record.tables.get(&model.name).ok_or_else(|| Error::internal("a table wasn't entered"))?.clone();
-        let files = work.chain.table_files(&model.name, &entry).await?;
-        let provider = parquet_table(&self.warehouse, &model.name, files, self.zone())?;
-        self.ready(&model.name, provider, table_digest(&draft.record.pipeline, entry.changed_in));
         Ok(())
     }
 
+    /// What a table's entry says besides its files.
+    pub(super) fn description<'b>(
+        &self,
+        work: &'b Work<'_>,
+        kind: TableKind,
+        states: Vec<StateFiles>,
+        draft: &Draft,
+    ) -> Description<'b> {
+        let model = work.model;
+        Description {
+            kind,
+            fingerprint: &model.fingerprint,
+            inputs: work.inputs.digests.clone(),
+            inputs_at: inputs_at(work, draft),
+            states,
+            key: if kind == TableKind::Model { &model.key } else { &[] },
+            serve: model.serve,
+            clock_us: model.reads_clock.then_some(self.options.now_us),
+            now_us: self.options.now_us,
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one step of entering, with all that it knows")]
     /// Enters a staged version, or keeps the old files where the rows are the same.
     async fn enter(
         &self,
@@ -206,21 +336,12 @@ impl Refresh<'_> {
         kind: TableKind,
         table: &str,
         files: &TableFiles,
+        states: Vec<StateFiles>,
         old: Option<&TableEntry>,
         draft: &mut Draft,
     ) -> Result<Changes> {
-        let model = work.model;
-        let is_model = kind == TableKind::Model;
-        let key: &[String] = if is_model { &model.key } else { &[] };
-        let description = Description {
-            kind,
-            fingerprint: &model.fingerprint,
-            inputs: work.inputs.digests.clone(),
-            key,
-            serve: model.serve,
-            clock_us: model.reads_clock.then_some(self.options.now_us),
-            now_us: self.options.now_us,
-        };
+        let description = self.description(work, kind, states, draft);
+        let key = description.key;
         let changes = self.changes(work, table, files, old, key).await?;
         let same_shape = match old {
             Some(old) => {
@@ -281,30 +402,38 @@ impl Refresh<'_> {
         Ok(())
     }
 
-    /// Rules over the whole table; only those that the clock alone can break where `clock_only`.
-    async fn table_checks(
+    /// Rules over the whole table, as far as the scope goes.
+    pub(super) async fn table_checks(
         &self,
         work: &Work<'_>,
         table: Arc<dyn TableProvider>,
-        clock_only: bool,
+        scope: Scope<'_>,
     ) -> Result<Vec<CheckOutcome>> {
         let model = work.model;
-        let checks = TableChecks { ctx: &work.session, table, now_us: self.options.now_us };
+        let on = |table: Arc<dyn TableProvider>| TableChecks { ctx: &work.session, table, now_us: self.options.now_us };
+        let clock_only = matches!(scope, Scope::Clock);
+        // Keys can only repeat where rows came.
+        let alike = |columns: &[String]| match scope {
+            Scope::Change(alike) => alike(columns),
+            _ => Ok(Arc::clone(&table)),
+        };
         let mut outcomes = Vec::new();
         if !clock_only && !model.key.is_empty() && !model.key_is_derived {
-            let repeated = checks.unique(KEY_UNIQUE, OnFail::Fail, &model.key).await?;
+            let repeated = on(alike(&model.key)?).unique(KEY_UNIQUE, OnFail::Fail, &model.key).await?;
             outcomes.extend((repeated.failing_rows > 0).then_some(repeated));
         }
         for check in &model.checks {
             let (name, on_fail) = (check.name(), check.on_fail());
             match &check.test {
                 CheckTest::Freshness { column, within_us } => {
+                    let checks = on(Arc::clone(&table));
                     outcomes.push(checks.freshness(name, on_fail, column, *within_us).await?);
                 }
                 CheckTest::Unique(columns) if !clock_only => {
-                    outcomes.push(checks.unique(name, on_fail, columns).await?)
+                    outcomes.push(on(alike(columns)?).unique(name, on_fail, columns).await?)
                 }
                 CheckTest::Relationship { column, to_relation, to_column } if !clock_only => {
+                    let checks = on(Arc::clone(&table));
                     let target = work.related(to_relation).unwrap_or_else(|_| Arc::clone(&checks.table));
                     outcomes.push(checks.relationship(name, on_fail, column, target, to_column).await?);
                 }
@@ -315,7 +444,7 @@ impl Refresh<'_> {
     }
 
     /// Keeps what the checks came to; the first failed one is the model's error.
-    fn note_checks(
+    pub(super) fn note_checks(
         &mut self,
         model: &PlannedModel,
         checked: Vec<CheckOutcome>,
@@ -342,6 +471,15 @@ impl Refresh<'_> {
                 .with("kept", "the table keeps its last version; what depends on it is skipped")),
         }
     }
+}
+
+/// The commit of each input's pipeline that holds what this run read of it.
+fn inputs_at(work: &Work<'_>, draft: &Draft) -> BTreeMap<String, u64> {
+    let at = |name: &String| {
+        let (_, at) = work.inputs.reads.get(name)?;
+        Some((name.clone(), at.unwrap_or(draft.record.n)))
+    };
+    work.model.inputs.iter().filter_map(at).collect()
 }
 
 impl Work<'_> {

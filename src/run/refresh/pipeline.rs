@@ -7,7 +7,7 @@ use super::draft::Draft;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::plan::PlannedModel;
-use crate::run::commit::{CommitChain, CommitRecord};
+use crate::run::commit::{CommitChain, CommitRecord, StateFiles, state_folder};
 use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
 use crate::run::{failpoint, schedule};
@@ -35,12 +35,16 @@ impl<'a> Refresh<'a> {
             }
             outcomes.push(self.model(model, &chain, &mut draft).await);
         }
+        let n = if draft.is_changed { Some(draft.record.n) } else { base.as_ref().map(|record| record.n) };
         if draft.is_changed {
             if lease.is_lost() {
                 return Err(Error::new(ErrorKind::Lease, "the lease on these tables was lost; nothing was published")
                     .with("pipeline", pipeline));
             }
             versions.extend(self.publish(&chain, draft.record).await?);
+        }
+        if let Some(n) = n {
+            self.settled_in(pipeline, n);
         }
         for mut outcome in outcomes {
             outcome.version = match versions.get(&outcome.model) {
@@ -99,6 +103,12 @@ impl<'a> Refresh<'a> {
         for (table, entry) in record.tables.iter().filter(|(_, entry)| entry.changed_in == record.n) {
             paths.extend(entry.files.iter().flatten().map(|file| format!("{table}/{}", file.path)));
         }
+        let prefix = format!("c{:08}", record.n);
+        for (table, entry) in &record.tables {
+            let files = entry.states.iter().flat_map(StateFiles::files).filter(|file| file.path.starts_with(&prefix));
+            let folder = state_folder(&record.pipeline, table);
+            paths.extend(files.map(|file| format!("{folder}/{}", file.path)));
+        }
         for (source, position) in &record.sources {
             let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
             let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
@@ -117,6 +127,9 @@ impl<'a> Refresh<'a> {
             let files = chain.table_files(table, entry).await?;
             let keep: HashSet<String> = files.files.into_iter().map(|file| file.path).collect();
             garbage::collect(&self.warehouse, table, &keep, std::time::Duration::ZERO).await?;
+            let keep = entry.states.iter().flat_map(StateFiles::files).map(|file| file.path.clone()).collect();
+            let folder = state_folder(&record.pipeline, table);
+            garbage::collect_folder(&self.warehouse, &folder, &keep, std::time::Duration::ZERO).await?;
         }
         for (source, position) in &record.sources {
             let position = crate::connect::files::FilesPosition::from_json(Some(position))?;

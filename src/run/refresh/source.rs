@@ -7,6 +7,7 @@ use datafusion::catalog::TableProvider;
 
 use super::checks::{TableChecks, outcome};
 use super::draft::{Description, Draft, quarantine_of};
+use super::version::Read;
 use super::{Refresh, Relation};
 use crate::connect::files::{Discovery, FilesPosition, Landing};
 use crate::connect::quarantine_schema;
@@ -103,7 +104,7 @@ impl<'a> Refresh<'a> {
             draft.is_changed = true;
         }
         self.enter_quarantine(source, &landed.position, draft)?;
-        self.ready(name, raw, landed.position.digest());
+        self.ready(name, raw, landed.position.digest(), None, Read::Source(landed.position.clone()));
         Ok(landed.position)
     }
 
@@ -185,6 +186,8 @@ impl<'a> Refresh<'a> {
             kind: TableKind::SourceQuarantine,
             fingerprint: &fingerprint,
             inputs: BTreeMap::new(),
+            inputs_at: BTreeMap::new(),
+            states: Vec::new(),
             key: &[],
             serve: true,
             clock_us: None,
@@ -201,6 +204,7 @@ impl<'a> Refresh<'a> {
         }
         let owners = self.open.pipelines_by_relation();
         let Some(owner) = owners.get(name) else { return Ok(None) };
+        let chain_of_run = chain.pipeline().to_owned();
         let chain = if *owner == chain.pipeline() { chain.clone() } else { CommitChain::open(&self.warehouse, owner) };
         let Some(record) = chain.latest().await? else { return Ok(None) };
         if let Some(source) = self.open.source(name) {
@@ -208,13 +212,15 @@ impl<'a> Refresh<'a> {
             let position = FilesPosition::from_json(Some(json))?;
             let folder = landed_folder(&source.pipeline, name);
             let raw = self.open.files(name)?.relation(&source.schema, &position, &self.warehouse, &folder)?;
-            self.ready(name, raw, position.digest());
+            let at = (record.pipeline != chain_of_run).then_some(record.n);
+            self.ready(name, raw, position.digest(), at, Read::Source(position));
             return Ok(self.relations.get(name).cloned());
         }
         let Some(entry) = record.tables.get(name) else { return Ok(None) };
         let files = chain.table_files(name, entry).await?;
-        let provider = parquet_table(&self.warehouse, name, files, self.zone())?;
-        self.ready(name, provider, table_digest(&record.pipeline, entry.changed_in));
+        let provider = parquet_table(&self.warehouse, name, files.clone(), self.zone())?;
+        let at = (record.pipeline != chain_of_run).then_some(record.n);
+        self.ready(name, provider, table_digest(&record.pipeline, entry.changed_in), at, Read::Table(files));
         Ok(self.relations.get(name).cloned())
     }
 }

@@ -1,0 +1,195 @@
+//! One model's refresh from its inputs' changes: states and table go on from the last commit. Decides nothing about checks.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+
+use super::Refresh;
+use super::model::Work;
+use crate::engine::maintain::{self, Net, Relation, RootChange, Rows, WEIGHT, with_weight};
+use crate::engine::{self};
+use crate::error::Result;
+use crate::limits;
+use crate::plan::maintain::{Maintenance, Stage};
+use crate::run::commit::{StateFiles, TableEntry, state_folder};
+use crate::table::{DataFile, TableFiles, parquet_table, write_files};
+
+/// What came of going on from the last commit.
+pub(super) enum Attempt {
+    /// The result changes by these rows.
+    Net { net: Net, states: Vec<StateFiles> },
+    /// The result is this plan's, made of states that went on.
+    Whole { plan: LogicalPlan, states: Vec<StateFiles> },
+    /// It must be, or had better be, computed anew, and why.
+    Anew(String),
+}
+
+impl Refresh<'_> {
+    /// Finds how a model changes since `entry`, and stages its states' changes.
+    pub(super) async fn advance(
+        &self,
+        work: &Work<'_>,
+        maintenance: &Maintenance,
+        entry: &TableEntry,
+        prefix: &str,
+    ) -> Result<Attempt> {
+        if entry.states.len() != maintenance.stages.len() {
+            return Ok(Attempt::Anew("its states aren't there".into()));
+        }
+        let mut relations = HashMap::new();
+        let (mut changed_rows, mut rows) = (0, 0);
+        for name in &work.model.inputs {
+            let Some((read, _)) = work.inputs.reads.get(name) else { continue };
+            let Some(provider) = work.inputs.relations.get(name) else { continue };
+            let before = match entry.inputs_at.get(name) {
+                Some(n) => self.read_at(name, *n).await?,
+                None => None,
+            };
+            let Some(before) = before else {
+                return Ok(Attempt::Anew(format!("what it last read of {name} isn't kept any more")));
+            };
+            let Some(difference) = self.difference(name, &before, read, provider).await? else {
+                return Ok(Attempt::Anew(format!("rows of {name} that went can't be read any more")));
+            };
+            changed_rows += difference.changed_rows;
+            rows += difference.rows;
+            relations.insert(name.clone(), difference.relation);
+        }
+        if changed_rows > rows / 2 {
+            return Ok(Attempt::Anew("most of its input changed".into()));
+        }
+        for (stage, state) in maintenance.stages.iter().zip(&entry.states) {
+            let state = self.state_rows(work, stage, state)?;
+            relations.insert(stage.name.clone(), Relation::unchanged(state));
+        }
+        let session = &work.session;
+        let Some(advance) = maintain::advance(session, maintenance, relations, limits::CHANGE_BYTES).await? else {
+            return Ok(Attempt::Anew("the change is too large to be held in memory".into()));
+        };
+        let mut states = Vec::with_capacity(entry.states.len());
+        for ((stage, state), net) in maintenance.stages.iter().zip(&entry.states).zip(&advance.stages) {
+            states.push(self.next_state(work, stage, state, net, prefix).await?);
+        }
+        Ok(match advance.root {
+            RootChange::Net(net) => Attempt::Net { net, states },
+            RootChange::Whole(plan) => Attempt::Whole { plan: *plan, states },
+        })
+    }
+
+    /// Computes a maintained model's states anew; its result's plan reads them.
+    pub(super) async fn build(
+        &self,
+        work: &Work<'_>,
+        maintenance: &Maintenance,
+        prefix: &str,
+    ) -> Result<(LogicalPlan, Vec<StateFiles>)> {
+        let mut relations = HashMap::new();
+        for (name, provider) in &work.inputs.relations {
+            let rows = Rows { plain: vec![Arc::clone(provider)], changes: vec![] };
+            relations.insert(name.clone(), Relation::unchanged(rows));
+        }
+        let mut states = Vec::new();
+        for stage in &maintenance.stages {
+            let plan = maintain::build_stage(&work.session, stage, &relations)?;
+            let base = self.write_state(work, &stage.schema, plan, prefix).await?;
+            let state = StateFiles { base, changes: vec![] };
+            relations.insert(stage.name.clone(), Relation::unchanged(self.state_rows(work, stage, &state)?));
+            states.push(state);
+        }
+        Ok((maintain::build_root(&work.session, maintenance, &relations)?, states))
+    }
+
+    /// Deletes files of states that only this run made, as far as possible.
+    pub(super) async fn discard_states(&self, work: &Work<'_>, states: &[StateFiles], prefix: &str) {
+        let files: Vec<DataFile> =
+            states.iter().flat_map(StateFiles::files).filter(|f| f.path.starts_with(prefix)).cloned().collect();
+        let folder = state_folder(work.chain.pipeline(), &work.model.name);
+        let schema = Arc::new(Schema::empty());
+        super::stage::discard(&self.warehouse, &folder, &TableFiles { schema, partition_by: vec![], files }).await;
+    }
+
+    /// A state's rows as relations.
+    fn state_rows(&self, work: &Work<'_>, stage: &Stage, state: &StateFiles) -> Result<Rows> {
+        let folder = state_folder(work.chain.pipeline(), &work.model.name);
+        let table = |schema: SchemaRef, files: &[DataFile]| -> Result<Vec<Arc<dyn TableProvider>>> {
+            if files.is_empty() {
+                return Ok(vec![]);
+            }
+            let files = TableFiles { schema, partition_by: vec![], files: files.to_vec() };
+            Ok(vec![parquet_table(&self.warehouse, &folder, files, self.zone())?])
+        };
+        Ok(Rows {
+            plain: table(Arc::clone(&stage.schema), &state.base)?,
+            changes: table(weighted(&stage.schema), &state.changes)?,
+        })
+    }
+
+    /// The state with its change; written anew as one where many changes have come together.
+    async fn next_state(
+        &self,
+        work: &Work<'_>,
+        stage: &Stage,
+        state: &StateFiles,
+        net: &Net,
+        prefix: &str,
+    ) -> Result<StateFiles> {
+        if net.is_empty() {
+            return Ok(state.clone());
+        }
+        let mut batches = Vec::new();
+        for (side, weight) in [(&net.added, 1), (&net.removed, -1)] {
+            for batch in side {
+                batches.push(with_weight(batch, weight)?);
+            }
+        }
+        let schema = weighted(&stage.schema);
+        let folder = state_folder(work.chain.pipeline(), &work.model.name);
+        let stream = stream_of(&schema, batches);
+        let files = write_files(&self.warehouse, &folder, &schema, &[], prefix, vec![stream]).await?;
+        let mut next = state.clone();
+        next.changes.extend(files);
+        let rows = |files: &[DataFile]| files.iter().map(|file| file.rows).sum::<u64>();
+        let is_crowded = next.changes.len() >= limits::STATE_CHANGE_FILES;
+        if !is_crowded && rows(&next.changes) * 2 <= rows(&next.base) {
+            return Ok(next);
+        }
+        let plan = maintain::state_rows(stage, &self.state_rows(work, stage, &next)?)?;
+        let base = self.write_state(work, &stage.schema, plan, prefix).await?;
+        // The change's own file is never named by a record.
+        let unnamed = StateFiles { base: vec![], changes: next.changes };
+        self.discard_states(work, &[unnamed], prefix).await;
+        Ok(StateFiles { base, changes: vec![] })
+    }
+
+    async fn write_state(
+        &self,
+        work: &Work<'_>,
+        schema: &SchemaRef,
+        plan: LogicalPlan,
+        prefix: &str,
+    ) -> Result<Vec<DataFile>> {
+        let folder = state_folder(work.chain.pipeline(), &work.model.name);
+        let streams = engine::execute(&work.session, plan).await?;
+        let streams = streams.into_iter().map(|stream| engine::conforming(stream, schema)).collect();
+        write_files(&self.warehouse, &folder, schema, &[], prefix, streams).await
+    }
+}
+
+/// A state's columns and the weight.
+fn weighted(schema: &SchemaRef) -> SchemaRef {
+    let weight = Arc::new(Field::new(WEIGHT, DataType::Int64, false));
+    Arc::new(Schema::new(schema.fields().iter().cloned().chain([weight]).collect::<Vec<_>>()))
+}
+
+/// Batches as a stream of this schema.
+pub(super) fn stream_of(schema: &SchemaRef, batches: Vec<RecordBatch>) -> SendableRecordBatchStream {
+    let rows = futures::stream::iter(batches.into_iter().map(Ok::<_, DataFusionError>));
+    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows))
+}

@@ -1,0 +1,276 @@
+//! Enters a model's net change: rows through its rules, the table's files, the checks that the change can break. Computes nothing.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality};
+use datafusion::datasource::{MemTable, ViewTable, provider_as_source};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder};
+
+use super::Refresh;
+use super::checks::RowChecks;
+use super::draft::{Draft, quarantine_of};
+use super::maintain::stream_of;
+use super::model::{Scope, Work};
+use crate::engine::maintain::Net;
+use crate::engine::{self, Changes, failure};
+use crate::error::{Result, ResultExt};
+use crate::run::commit::{StateFiles, TableEntry, TableKind};
+use crate::run::history::ModelOutcome;
+use crate::table::{DataFile, TableChange, TableFiles, TableTarget, change_table, parquet_table, write_files};
+
+/// How a model's result changes.
+pub(super) struct NetChange<'a> {
+    pub(super) net: Net,
+    pub(super) states: Vec<StateFiles>,
+    pub(super) rules: &'a Arc<RowChecks>,
+}
+
+/// The same with its rows ruled on.
+pub(super) struct RuledChange<'a> {
+    added: Vec<RecordBatch>,
+    removed: Vec<RecordBatch>,
+    refused: Vec<RecordBatch>,
+    states: Vec<StateFiles>,
+    rules: &'a Arc<RowChecks>,
+}
+
+impl Refresh<'_> {
+    /// Rules on the rows that come; none where a row goes that a rule had refused, since the quarantine only grows here.
+    pub(super) async fn refusing<'a>(
+        &self,
+        work: &Work<'_>,
+        change: NetChange<'a>,
+    ) -> Result<Option<RuledChange<'a>>> {
+        let model = work.model;
+        let mut ruled = RuledChange {
+            added: vec![],
+            removed: vec![],
+            refused: vec![],
+            states: change.states,
+            rules: change.rules,
+        };
+        // What these rules say of rows that go is no outcome.
+        let before = RowChecks::bind(&work.session, &model.schema, &model.checks, &model.key, &self.run)?;
+        for batch in &change.net.removed {
+            let (rows, refused) = before.split(engine::conform(batch, &model.schema)?)?;
+            if refused.is_some() {
+                return Ok(None);
+            }
+            ruled.removed.push(rows);
+        }
+        for batch in &change.net.added {
+            let (rows, refused) = change.rules.split(engine::conform(batch, &model.schema)?)?;
+            ruled.added.push(rows);
+            ruled.refused.extend(refused);
+        }
+        Ok(Some(ruled))
+    }
+
+    /// Writes the change into the table's files, checks it and enters it into the draft.
+    pub(super) async fn enter_net(
+        &mut self,
+        work: &Work<'_>,
+        change: RuledChange<'_>,
+        old: &TableEntry,
+        draft: &mut Draft,
+        outcome: &mut ModelOutcome,
+    ) -> Result<()> {
+        let prefix = draft.prefix();
+        let entered = self.write_net(work, &change, old, draft, outcome).await;
+        if entered.is_err() {
+            self.discard_states(work, &change.states, &prefix).await;
+        }
+        entered
+    }
+
+    async fn write_net(
+        &mut self,
+        work: &Work<'_>,
+        change: &RuledChange<'_>,
+        old: &TableEntry,
+        draft: &mut Draft,
+        outcome: &mut ModelOutcome,
+    ) -> Result<()> {
+        let model = work.model;
+        let prefix = draft.prefix();
+        let quarantine = quarantine_of(&model.name);
+        let before = work.chain.table_files(&model.name, old).await?;
+        let rows = |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        let is_same = rows(&change.added) + rows(&change.removed) == 0;
+        let table = match is_same {
+            true => before.clone(),
+            false => {
+                let zone = self.zone();
+                let target = TableTarget {
+                    session: &work.session,
+                    warehouse: &self.warehouse,
+                    table: &model.name,
+                    schema: &model.schema,
+                    key: &model.key,
+                    zone,
+                    prefix: &prefix,
+                };
+                let change = TableChange { added: &change.added, removed: &change.removed };
+                change_table(&target, &before, &change).await?
+            }
+        };
+        let schema = Arc::clone(change.rules.quarantine_schema());
+        let stream = stream_of(&schema, change.refused.clone());
+        let refused = write_files(&self.warehouse, &quarantine, &schema, &[], &prefix, vec![stream]).await;
+        let checked = match refused {
+            Ok(refused) => {
+                outcome.quarantined = refused.iter().map(|file| file.rows).sum();
+                let checked = self.check_net(work, change, &table, draft, outcome).await;
+                checked.map(|()| refused)
+            }
+            Err(error) => Err(error),
+        };
+        let refused = match checked {
+            Ok(refused) => refused,
+            Err(error) => {
+                self.discard_new(&model.name, &table, &prefix).await;
+                return Err(error);
+            }
+        };
+        let description = self.description(work, TableKind::Model, change.states.clone(), draft);
+        match is_same {
+            true => draft.keep_files(&model.name, description),
+            false => draft.set_files(&model.name, &table, description)?,
+        }
+        self.enter_refused(work, &quarantine, schema, refused, draft).await?;
+        outcome.status = "ok".into();
+        let changes = counted(&change.added, &change.removed, &model.key)?;
+        (outcome.inserted, outcome.updated, outcome.deleted) = (changes.inserted, changes.updated, changes.deleted);
+        self.entered(work, draft).await
+    }
+
+    /// Rules over the change's rows, and over the table as far as the change can break them.
+    async fn check_net(
+        &mut self,
+        work: &Work<'_>,
+        change: &RuledChange<'_>,
+        table: &TableFiles,
+        draft: &Draft,
+        outcome: &mut ModelOutcome,
+    ) -> Result<()> {
+        let provider = parquet_table(&self.warehouse, &work.model.name, table.clone(), self.zone())?;
+        let added = memory(&work.model.schema, &change.added)?;
+        let provider = &provider;
+        let alike = |columns: &[String]| -> Result<Arc<dyn TableProvider>> {
+            match &added {
+                Some(added) => sharing(provider, added, columns),
+                None => empty(provider),
+            }
+        };
+        let mut checked = change.rules.outcomes();
+        checked.extend(self.table_checks(work, provider.clone(), Scope::Change(&alike)).await?);
+        self.note_checks(work.model, checked, outcome)?;
+        self.verify_pins(work, draft).await
+    }
+
+    async fn enter_refused(
+        &self,
+        work: &Work<'_>,
+        quarantine: &str,
+        schema: SchemaRef,
+        refused: Vec<DataFile>,
+        draft: &mut Draft,
+    ) -> Result<()> {
+        let description = self.description(work, TableKind::ModelQuarantine, vec![], draft);
+        let Some(entry) = draft.record.tables.get(quarantine).filter(|_| refused.is_empty()).cloned() else {
+            let mut files = match draft.record.tables.get(quarantine) {
+                Some(entry) => work.chain.table_files(quarantine, entry).await?.files,
+                None => vec![],
+            };
+            files.extend(refused);
+            return draft.set_files(quarantine, &TableFiles { schema, partition_by: vec![], files }, description);
+        };
+        debug_assert!(entry.kind == TableKind::ModelQuarantine);
+        draft.keep_files(quarantine, description);
+        Ok(())
+    }
+
+    /// Deletes the files of a table that only this run made, as far as possible.
+    async fn discard_new(&self, table: &str, files: &TableFiles, prefix: &str) {
+        let new = files.files.iter().filter(|file| file_name(&file.path).starts_with(prefix)).cloned().collect();
+        super::stage::discard(&self.warehouse, table, &TableFiles { files: new, ..files.clone() }).await;
+    }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn memory(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Option<Arc<dyn TableProvider>>> {
+    if batches.iter().all(|batch| batch.num_rows() == 0) {
+        return Ok(None);
+    }
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let batches = batches.iter().map(|batch| {
+        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).external("a row doesn't fit its table")
+    });
+    let table = MemTable::try_new(Arc::clone(&schema), vec![batches.collect::<Result<Vec<_>>>()?]);
+    Ok(Some(Arc::new(table.map_err(failure)?)))
+}
+
+fn scan(name: &str, table: &Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+    let scan = LogicalPlanBuilder::scan(name, provider_as_source(Arc::clone(table)), None);
+    scan.and_then(LogicalPlanBuilder::build).map_err(failure)
+}
+
+/// The rows of `table` that share their values of `columns` with one of `rows`.
+fn sharing(
+    table: &Arc<dyn TableProvider>,
+    rows: &Arc<dyn TableProvider>,
+    columns: &[String],
+) -> Result<Arc<dyn TableProvider>> {
+    let column = |relation: &str, name: &String| Expr::Column(Column::new(Some(relation), name));
+    let on = columns.iter().map(|name| (column("rows", name), column("added", name))).collect();
+    let join = Join::try_new(
+        Arc::new(scan("rows", table)?),
+        Arc::new(scan("added", rows)?),
+        on,
+        None,
+        JoinType::LeftSemi,
+        JoinConstraint::On,
+        NullEquality::NullEqualsNothing,
+        false,
+    );
+    Ok(Arc::new(ViewTable::new(LogicalPlan::Join(join.map_err(failure)?), None)))
+}
+
+fn empty(table: &Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>> {
+    Ok(Arc::new(MemTable::try_new(table.schema(), vec![vec![]]).map_err(failure)?))
+}
+
+/// What the change comes to: by key where there is one, else by rows.
+fn counted(added: &[RecordBatch], removed: &[RecordBatch], key: &[String]) -> Result<Changes> {
+    let rows = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+    if key.is_empty() {
+        return Ok(Changes { inserted: rows(added), updated: 0, deleted: rows(removed) });
+    }
+    let gone = keys(removed, key)?;
+    let updated = keys(added, key)?.into_iter().filter(|key| gone.contains(key)).count() as u64;
+    Ok(Changes { inserted: rows(added) - updated, updated, deleted: rows(removed) - updated })
+}
+
+fn keys(batches: &[RecordBatch], key: &[String]) -> Result<HashSet<OwnedRow>> {
+    let mut keys = HashSet::new();
+    let Some(first) = batches.first() else { return Ok(keys) };
+    let columns = key.iter().map(|name| first.schema_ref().index_of(name)).collect::<std::result::Result<Vec<_>, _>>();
+    let columns = columns.external("a key column isn't there")?;
+    let fields = columns.iter().map(|at| SortField::new(first.column(*at).data_type().clone())).collect();
+    let converter = RowConverter::new(fields).external("a key can't be compared")?;
+    for batch in batches {
+        let columns: Vec<_> = columns.iter().map(|at| Arc::clone(batch.column(*at))).collect();
+        let rows = converter.convert_columns(&columns).external("a key can't be compared")?;
+        keys.extend(rows.iter().map(|row| row.owned()));
+    }
+    Ok(keys)
+}

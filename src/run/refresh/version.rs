@@ -1,0 +1,152 @@
+//! What a run reads of a relation, and how it differs from what an earlier run read. Knows positions and files, no rows.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+
+use super::Refresh;
+use super::source::landed_folder;
+use crate::connect::files::{FileEntry, FilesPosition};
+use crate::engine::maintain::{Relation, Rows};
+use crate::error::Result;
+use crate::run::commit::CommitChain;
+use crate::table::{DataFile, TableFiles, parquet_table};
+
+/// A version of a relation by its files.
+#[derive(Clone, Debug)]
+pub(super) enum Read {
+    /// A source, as of a position.
+    Source(FilesPosition),
+    /// A table.
+    Table(TableFiles),
+}
+
+impl Read {
+    fn rows(&self) -> u64 {
+        match self {
+            Self::Source(position) => position.files.iter().map(|file| file.rows).sum(),
+            Self::Table(files) => files.files.iter().map(|file| file.rows).sum(),
+        }
+    }
+}
+
+/// A relation before and after, and how much of it changed.
+pub(super) struct Difference {
+    pub(super) relation: Relation,
+    /// Rows of files that came or went.
+    pub(super) changed_rows: u64,
+    /// Rows in all.
+    pub(super) rows: u64,
+}
+
+impl Refresh<'_> {
+    /// What commit `n` of the relation's pipeline holds of it; none where that isn't kept any more.
+    pub(super) async fn read_at(&self, name: &str, n: u64) -> Result<Option<Read>> {
+        let owners = self.open.pipelines_by_relation();
+        let Some(owner) = owners.get(name) else { return Ok(None) };
+        let chain = CommitChain::open(&self.warehouse, owner);
+        let Some(record) = chain.find(n).await? else { return Ok(None) };
+        if self.open.source(name).is_some() {
+            let Some(json) = record.sources.get(name) else { return Ok(None) };
+            return FilesPosition::from_json(Some(json)).map(Read::Source).map(Some);
+        }
+        let Some(entry) = record.tables.get(name) else { return Ok(None) };
+        if entry.files.is_none() && chain.find(entry.changed_in).await?.is_none() {
+            return Ok(None);
+        }
+        chain.table_files(name, entry).await.map(Read::Table).map(Some)
+    }
+
+    /// How `new`, which `provider` reads, differs from `old`; none where rows that went can't be read any more.
+    pub(super) async fn difference(
+        &self,
+        name: &str,
+        old: &Read,
+        new: &Read,
+        provider: &Arc<dyn TableProvider>,
+    ) -> Result<Option<Difference>> {
+        let (added, removed) = match (old, new) {
+            (Read::Source(old), Read::Source(new)) => {
+                if old.contract != new.contract {
+                    return Ok(None);
+                }
+                let (added, removed) = (files_beyond(new, old), files_beyond(old, new));
+                // Rows that were read in place are gone with their file.
+                if removed.files.iter().any(|file| file.landed.is_none()) || !self.are_there(name, &removed).await? {
+                    return Ok(None);
+                }
+                (Read::Source(added), Read::Source(removed))
+            }
+            (Read::Table(old), Read::Table(new)) => {
+                if old.schema != new.schema || old.partition_by != new.partition_by {
+                    return Ok(None);
+                }
+                let (added, removed) = (rows_beyond(new, old), rows_beyond(old, new));
+                if !self.all_there(removed.files.iter().map(|file| format!("{name}/{}", file.path))).await? {
+                    return Ok(None);
+                }
+                (Read::Table(added), Read::Table(removed))
+            }
+            _ => return Ok(None),
+        };
+        let whole = |table: Arc<dyn TableProvider>| Rows { plain: vec![table], changes: vec![] };
+        let side = |read: &Read| -> Result<Vec<Arc<dyn TableProvider>>> {
+            Ok(if read.rows() == 0 { vec![] } else { vec![self.provider(name, read)?] })
+        };
+        let changed_rows = added.rows() + removed.rows();
+        let relation = Relation {
+            old: if changed_rows == 0 { whole(Arc::clone(provider)) } else { whole(self.provider(name, old)?) },
+            new: whole(Arc::clone(provider)),
+            added: side(&added)?,
+            removed: side(&removed)?,
+        };
+        Ok(Some(Difference { relation, changed_rows, rows: new.rows() }))
+    }
+
+    fn provider(&self, name: &str, read: &Read) -> Result<Arc<dyn TableProvider>> {
+        match read {
+            Read::Table(files) => parquet_table(&self.warehouse, name, files.clone(), self.zone()),
+            Read::Source(position) => {
+                let source = self.open.source(name).ok_or_else(|| {
+                    crate::error::Error::internal("a source that was read isn't planned").with("source", name)
+                })?;
+                let folder = landed_folder(&source.pipeline, name);
+                self.open.files(name)?.relation(&source.schema, position, &self.warehouse, &folder)
+            }
+        }
+    }
+
+    async fn are_there(&self, name: &str, position: &FilesPosition) -> Result<bool> {
+        let Some(source) = self.open.source(name) else { return Ok(false) };
+        let folder = landed_folder(&source.pipeline, name);
+        let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
+        self.all_there(landed.map(|file| format!("{folder}/{}", file.path))).await
+    }
+
+    async fn all_there(&self, paths: impl Iterator<Item = String>) -> Result<bool> {
+        for path in paths {
+            if !self.warehouse.exists(&path).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Files of `one` that `other` hasn't in the same version.
+fn files_beyond(one: &FilesPosition, other: &FilesPosition) -> FilesPosition {
+    let known: BTreeMap<&str, &FileEntry> = other.files.iter().map(|file| (file.path.as_str(), file)).collect();
+    let same = |file: &&FileEntry| {
+        known.get(file.path.as_str()).is_some_and(|there| there.hash == file.hash && there.landed == file.landed)
+    };
+    let files = one.files.iter().filter(|file| !same(file)).cloned().collect();
+    FilesPosition { contract: one.contract.clone(), files }
+}
+
+/// Data files of `one` that `other` hasn't.
+fn rows_beyond(one: &TableFiles, other: &TableFiles) -> TableFiles {
+    let known: HashSet<&str> = other.files.iter().map(|file| file.path.as_str()).collect();
+    let files: Vec<DataFile> = one.files.iter().filter(|file| !known.contains(file.path.as_str())).cloned().collect();
+    TableFiles { files, ..one.clone() }
+}

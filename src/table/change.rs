@@ -1,0 +1,231 @@
+//! A table's next files from its present ones and a change: files that lose rows are written anew, the others stay. Knows no
+//! Delta log and no commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, Result as DataFusionResult};
+use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::functions_aggregate::expr_fn::sum;
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, col, lit};
+use datafusion::prelude::SessionContext;
+use futures::TryStreamExt;
+
+use super::{DataFile, TableFiles, Warehouse, parquet_table, write_files};
+use crate::engine::{self, failure};
+use crate::error::{Result, ResultExt};
+use crate::limits;
+
+/// Rows that come to a table and rows that go from it, under the table's schema.
+pub struct TableChange<'a> {
+    /// Rows that came.
+    pub added: &'a [RecordBatch],
+    /// Rows that went, each one in the table.
+    pub removed: &'a [RecordBatch],
+}
+
+/// Where and how a table is kept.
+pub struct TableTarget<'a> {
+    /// Session that plans run in.
+    pub session: &'a SessionContext,
+    /// The warehouse.
+    pub warehouse: &'a Warehouse,
+    /// The table's folder.
+    pub table: &'a str,
+    /// The rows' schema.
+    pub schema: &'a SchemaRef,
+    /// Key columns; empty: rows go by all their columns.
+    pub key: &'a [String],
+    /// IANA name of the zone that instants are read in.
+    pub zone: &'a str,
+    /// Start of the names of new files.
+    pub prefix: &'a str,
+}
+
+/// The files of `old` with `change` made. New files are written and synced by nobody yet; kept ones are those of `old`.
+///
+/// Few small files stay: they are written anew together with others of their partition.
+///
+/// # Errors
+/// As [`write_files`]; files written until then are deleted, as far as possible.
+pub async fn change_table(target: &TableTarget<'_>, old: &TableFiles, change: &TableChange<'_>) -> Result<TableFiles> {
+    let keys = distinct_keys(target, change.removed)?;
+    let mut rewritten = vec![false; old.files.len()];
+    if let Some(keys) = &keys {
+        for (at, file) in old.files.iter().enumerate() {
+            rewritten[at] = old.files.len() == 1 || !is_joinable(target) || has_any(target, old, file, keys).await?;
+        }
+    }
+    for at in crowded(&old.files) {
+        rewritten[at] = true;
+    }
+    let part = |wanted: bool| {
+        let files = old.files.iter().zip(&rewritten).filter(|(_, is)| **is == wanted);
+        files.map(|(file, _)| file.clone()).collect::<Vec<_>>()
+    };
+    let mut streams = Vec::new();
+    let loose = part(true);
+    if !loose.is_empty() {
+        let rows = parquet_table(
+            target.warehouse,
+            target.table,
+            TableFiles { files: loose, ..old.clone() },
+            target.zone,
+        )?;
+        let plan = without(rows, target, change.removed, keys.as_ref()).map_err(failure)?;
+        streams.extend(engine::execute(target.session, plan).await?);
+    }
+    if let Some(added) = memory(target.schema, change.added)? {
+        let plan = scan("added", added).map_err(failure)?;
+        streams.extend(engine::execute(target.session, plan).await?);
+    }
+    let mut files = part(false);
+    let written = write_files(
+        target.warehouse,
+        target.table,
+        target.schema,
+        &old.partition_by,
+        target.prefix,
+        streams.into_iter().map(|stream| engine::conforming(stream, target.schema)).collect(),
+    );
+    files.extend(written.await?);
+    Ok(TableFiles { schema: Arc::clone(target.schema), partition_by: old.partition_by.clone(), files })
+}
+
+/// Small files of partitions that have too many of them, by position.
+fn crowded(files: &[DataFile]) -> Vec<usize> {
+    let mut small: BTreeMap<&[Option<String>], Vec<usize>> = BTreeMap::new();
+    for (at, file) in files.iter().enumerate() {
+        if file.size < limits::SMALL_FILE_BYTES {
+            small.entry(&file.partition_values).or_default().push(at);
+        }
+    }
+    small.into_values().filter(|files| files.len() >= limits::SMALL_FILES).flatten().collect()
+}
+
+fn scan(name: &str, table: Arc<dyn TableProvider>) -> DataFusionResult<LogicalPlan> {
+    LogicalPlanBuilder::scan(name, provider_as_source(table), None)?.build()
+}
+
+fn memory(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Option<Arc<dyn TableProvider>>> {
+    if batches.iter().all(|batch| batch.num_rows() == 0) {
+        return Ok(None);
+    }
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let batches = batches.iter().map(|batch| {
+        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).external("a row doesn't fit its table")
+    });
+    let table = MemTable::try_new(Arc::clone(&schema), vec![batches.collect::<Result<Vec<_>>>()?]);
+    Ok(Some(Arc::new(table.map_err(failure)?)))
+}
+
+/// The columns that rows go by.
+fn going_by(target: &TableTarget<'_>) -> Vec<String> {
+    match target.key {
+        [] => target.schema.fields().iter().map(|field| field.name().clone()).collect(),
+        key => key.to_vec(),
+    }
+}
+
+/// The keys of rows as a table; none where there are no rows.
+fn distinct_keys(target: &TableTarget<'_>, removed: &[RecordBatch]) -> Result<Option<LogicalPlan>> {
+    let Some(rows) = memory(target.schema, removed)? else { return Ok(None) };
+    let columns = going_by(target).into_iter().map(|name| Expr::Column(Column::new(Some("removed"), name)));
+    let keys = scan("removed", rows)
+        .and_then(|rows| LogicalPlanBuilder::from(rows).project(columns)?.build())
+        .map_err(failure)?;
+    Ok(Some(keys))
+}
+
+fn on_key(
+    target: &TableTarget<'_>,
+    rows: LogicalPlan,
+    keys: LogicalPlan,
+    join_type: JoinType,
+) -> DataFusionResult<LogicalPlan> {
+    let column = |table: &str, name: String| Expr::Column(Column::new(Some(table), name));
+    let on = going_by(target).into_iter().map(|name| (column("rows", name.clone()), column("removed", name))).collect();
+    Ok(LogicalPlan::Join(Join::try_new(
+        Arc::new(rows),
+        Arc::new(keys),
+        on,
+        None,
+        join_type,
+        JoinConstraint::On,
+        NullEquality::NullEqualsNull,
+        false,
+    )?))
+}
+
+/// Whether rows can be looked up by the columns that they go by: lists and structs can't.
+fn is_joinable(target: &TableTarget<'_>) -> bool {
+    let columns = going_by(target);
+    let fields = target.schema.fields().iter().filter(|field| columns.contains(field.name()));
+    fields.into_iter().all(|field| !field.data_type().is_nested())
+}
+
+/// Whether `file` has a row with one of the keys.
+async fn has_any(target: &TableTarget<'_>, old: &TableFiles, file: &DataFile, keys: &LogicalPlan) -> Result<bool> {
+    let one = TableFiles { files: vec![file.clone()], ..old.clone() };
+    let rows = scan("rows", parquet_table(target.warehouse, target.table, one, target.zone)?);
+    let found = rows
+        .and_then(|rows| on_key(target, rows, keys.clone(), JoinType::LeftSemi))
+        .and_then(|found| LogicalPlanBuilder::from(found).limit(0, Some(1))?.build())
+        .map_err(failure)?;
+    let (_, mut stream) = engine::rows(target.session, found, None).await?;
+    while let Some(batch) = stream.try_next().await? {
+        if batch.num_rows() > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The rows of a table without the removed ones.
+fn without(
+    rows: Arc<dyn TableProvider>,
+    target: &TableTarget<'_>,
+    removed: &[RecordBatch],
+    keys: Option<&LogicalPlan>,
+) -> DataFusionResult<LogicalPlan> {
+    const WEIGHT: &str = "__weight";
+    let rows = scan("rows", rows)?;
+    let Some(keys) = keys else { return Ok(rows) };
+    if !target.key.is_empty() {
+        return on_key(target, rows, keys.clone(), JoinType::LeftAnti);
+    }
+    // Rows alike are interchangeable: as many of them stay as there are more than went.
+    let columns = going_by(target);
+    let named = |table: &str, weight: i64| -> Vec<Expr> {
+        let names = columns.iter().map(|name| Expr::Column(Column::new(Some(table), name)).alias(name));
+        names.chain([lit(weight).alias(WEIGHT)]).collect()
+    };
+    // Rows that no removed one is like needn't be netted.
+    let (touched, untouched) = if is_joinable(target) {
+        let touched = on_key(target, rows.clone(), keys.clone(), JoinType::LeftSemi)?;
+        (touched, on_key(target, rows, keys.clone(), JoinType::LeftAnti)?)
+    } else {
+        let none = LogicalPlanBuilder::from(rows.clone()).filter(lit(false))?.build()?;
+        (rows, none)
+    };
+    let gone = memory(target.schema, removed).ok().flatten();
+    let Some(gone) = gone else { return Ok(untouched) };
+    let both = LogicalPlanBuilder::from(touched)
+        .project(named("rows", 1))?
+        .union(LogicalPlanBuilder::from(scan("removed", gone)?).project(named("removed", -1))?.build()?)?;
+    let groups = columns.iter().map(|name| Expr::Column(Column::new_unqualified(name)));
+    let net = both.aggregate(groups, [sum(col(WEIGHT)).alias(WEIGHT)])?.filter(col(WEIGHT).gt(lit(0i64)))?;
+    let times = datafusion::functions_nested::expr_fn::range(lit(0i64), col(WEIGHT), lit(1i64));
+    let mut exprs: Vec<Expr> = columns.iter().map(|name| Expr::Column(Column::new_unqualified(name))).collect();
+    exprs.push(times.alias(WEIGHT));
+    let repeated = net.project(exprs)?.unnest_column(Column::new_unqualified(WEIGHT))?;
+    let stay = repeated.project(columns.iter().map(|name| Expr::Column(Column::new_unqualified(name))))?.build()?;
+    LogicalPlanBuilder::from(untouched)
+        .project(columns.iter().map(|name| Expr::Column(Column::new(Some("rows"), name)).alias(name)))?
+        .union(stay)?
+        .build()
+}
