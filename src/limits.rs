@@ -177,3 +177,9 @@ pub const NAME_FAULTS_PER_SQL_MAX: usize = 50;
 
 /// Sub-expressions planned one by one to find the one that a type fault is in; past this the whole query is pointed at.
 pub const FAULT_PROBES_PER_SQL_MAX: usize = 2_000;
+
+/// Differing rows that `verify` holds to pair those that differ in the last digits of floats alone.
+pub const VERIFY_ROWS: usize = 1_000_000;
+
+/// Differing rows of a table that `verify` prints.
+pub const VERIFY_SAMPLE_ROWS: usize = 20;

@@ -128,6 +128,12 @@ Examples:
   tidemill test
   tidemill test daily_sales")]
     Test(TestArgs),
+    /// Compare each table with one batch run of its SQL over the same input, and print rows that differ
+    #[command(after_help = "\
+Examples:
+  tidemill verify
+  tidemill verify daily_sales --format json")]
+    Verify(VerifyArgs),
     /// List past runs
     #[command(after_help = "\
 Examples:
@@ -268,6 +274,14 @@ pub struct ServeArgs {
 
 #[derive(Debug, Args)]
 pub struct TestArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: ListFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
     #[command(flatten)]
     pub selection: Selection,
     #[arg(long, value_enum, default_value = "text")]

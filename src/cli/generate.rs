@@ -34,7 +34,7 @@ pub(super) fn execute(args: &GenerateArgs) -> Result<Exit> {
     })?;
     for table in &summary.tables {
         let malformed = if table.malformed > 0 { format!(", {} malformed", table.malformed) } else { String::new() };
-        println!("{:<20} {:>10} rows in {:>4} files{malformed}", table.table, table.rows, table.files);
+        say!("{:<20} {:>10} rows in {:>4} files{malformed}", table.table, table.rows, table.files);
     }
     Ok(0)
 }

@@ -1,5 +1,13 @@
 //! The command line: one file a command. Reads arguments, calls the layer that decides, prints, maps to exit codes.
 
+/// Prints a line to stdout. Whoever read it may have gone (`| head`): the command still does its work.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 mod args;
 mod generate;
 mod init;
@@ -17,6 +25,7 @@ mod show;
 mod status;
 mod test;
 mod validate;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -69,6 +78,7 @@ async fn execute(cli: Cli) -> Exit {
         Command::Query(args) => query::execute(&global, &args).await,
         Command::Serve(args) => serve::execute(&global, &args).await,
         Command::Test(args) => test::execute(&global, &args).await,
+        Command::Verify(args) => verify::execute(&global, &args).await,
         Command::Runs(args) => runs::execute(&global, &args).await,
         Command::Status(args) => status::execute(&global, &args).await,
         Command::Generate(args) => generate::execute(&args),

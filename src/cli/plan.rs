@@ -20,12 +20,12 @@ pub(super) async fn execute(global: &Global, args: &PlanArgs) -> Result<Exit> {
     };
     let outlook = outlook::outlook(&open, &chosen.models, args.full_refresh).await?;
     match args.format {
-        ListFormat::Json => outlook.models.iter().for_each(|model| println!("{}", model_json(&open, model))),
+        ListFormat::Json => outlook.models.iter().for_each(|model| say!("{}", model_json(&open, model))),
         ListFormat::Text => {
             for source in outlook.sources.values() {
-                println!("source {}: {}", source.source, source.changes.as_deref().unwrap_or("unchanged"));
+                say!("source {}: {}", source.source, source.changes.as_deref().unwrap_or("unchanged"));
                 for note in source.problem.iter().chain(&source.notes) {
-                    println!("  note: {note}");
+                    say!("  note: {note}");
                 }
             }
             outlook.models.iter().for_each(|model| print_model(&open, model));
@@ -39,7 +39,7 @@ fn model_json(open: &OpenProject, outlook: &ModelOutlook) -> serde_json::Value {
     json!({
         "model": outlook.model,
         "change": outlook.change,
-        "incremental": false,
+        "incremental": strategy.is_some_and(|s| s.name == "incremental"),
         "strategy": strategy.map(|s| s.name),
         "operators": strategy.map(|s| &s.operators),
         "reason": outlook.reason,
@@ -50,6 +50,6 @@ fn model_json(open: &OpenProject, outlook: &ModelOutlook) -> serde_json::Value {
 fn print_model(open: &OpenProject, outlook: &ModelOutlook) {
     let Some(model) = open.model(&outlook.model) else { return };
     let action = if outlook.computes { model.strategy.name } else { "nothing to do" };
-    println!("model {}: {}, {action}: {}", outlook.model, outlook.change, outlook.reason);
-    println!("  strategy: {}; {}", model.strategy.name, model.strategy.reason);
+    say!("model {}: {}, {action}: {}", outlook.model, outlook.change, outlook.reason);
+    say!("  strategy: {}; {}", model.strategy.name, model.strategy.reason);
 }

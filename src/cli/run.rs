@@ -84,7 +84,7 @@ impl Observer for Printer {
             ListFormat::Json => outcome_json(outcome).to_string(),
             ListFormat::Text => outcome_text(outcome, self.width),
         };
-        self.spinner.suspend(|| println!("{line}"));
+        self.spinner.suspend(|| say!("{line}"));
     }
 
     fn warned(&self, text: &str) {

@@ -16,10 +16,10 @@ pub(super) async fn execute(global: &Global, args: &RunsArgs) -> Result<Exit> {
     match args.format {
         ListFormat::Json => {
             for run in &runs {
-                println!("{}", serde_json::to_string(run).unwrap_or_default());
+                say!("{}", serde_json::to_string(run).unwrap_or_default());
             }
         }
-        ListFormat::Text if runs.is_empty() => println!("no runs yet"),
+        ListFormat::Text if runs.is_empty() => say!("no runs yet"),
         ListFormat::Text => {
             let mut table = comfy_table::Table::new();
             table.load_preset(comfy_table::presets::NOTHING);
@@ -37,7 +37,7 @@ pub(super) async fn execute(global: &Global, args: &RunsArgs) -> Result<Exit> {
                     count("skipped"),
                 ]);
             }
-            println!("{table}");
+            say!("{table}");
         }
     }
     Ok(0)

@@ -5,6 +5,6 @@ use crate::error::Result;
 use crate::spec;
 
 pub(super) fn execute() -> Result<Exit> {
-    println!("{:#}", spec::json_schema());
+    say!("{:#}", spec::json_schema());
     Ok(0)
 }

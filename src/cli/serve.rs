@@ -24,7 +24,7 @@ pub(super) async fn execute(global: &Global, args: &ServeArgs) -> Result<Exit> {
     let address = listener.local_addr().external("can't read the address")?;
     let project = Arc::new(project);
     let reader = Reader::new(warehouse, &project.name.value, &project.timezone.value);
-    println!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);
+    say!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);
     let shutdown = async {
         if let Err(error) = asked_to_end().await {
             tracing::error!(%error, "can't listen for signals");

@@ -19,7 +19,7 @@ pub(super) async fn execute(global: &Global, args: &StatusArgs) -> Result<Exit> 
     let now_us = schedule::wall_clock_us();
     let models = outlook::status(&open).await?;
     match args.format {
-        ListFormat::Json => models.iter().for_each(|model| println!("{}", model_json(model, now_us))),
+        ListFormat::Json => models.iter().for_each(|model| say!("{}", model_json(model, now_us))),
         ListFormat::Text => print_table(&models, now_us),
     }
     let unhealthy = |model: &ModelStatus| {
@@ -59,7 +59,7 @@ fn print_table(models: &[ModelStatus], now_us: i64) {
             model.reason.clone(),
         ]);
     }
-    println!("{table}");
+    say!("{table}");
 }
 
 /// The two largest units: `3d 4h`, `12m 5s`.

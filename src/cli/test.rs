@@ -37,20 +37,20 @@ pub(super) async fn execute(global: &Global, args: &TestArgs) -> Result<Exit> {
         }
         let status = if ok { "ok" } else { "failed" };
         match args.format {
-            ListFormat::Json => println!(
+            ListFormat::Json => say!(
                 "{}",
                 json!({ "test": test.name.value, "model": test.model.value, "mode": "batch", "status": status, "detail": detail })
             ),
             ListFormat::Text => {
-                println!("{}: {}  {status}", test.model.value, test.name.value);
+                say!("{}: {}  {status}", test.model.value, test.name.value);
                 if let Some(detail) = detail {
-                    println!("{detail}");
+                    say!("{detail}");
                 }
             }
         }
     }
     if args.format == ListFormat::Text {
-        println!("{passed} passed, {failed} failed");
+        say!("{passed} passed, {failed} failed");
     }
     Ok(match (open::report(&faults), failed) {
         (0, 0) => 0,

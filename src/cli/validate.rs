@@ -19,7 +19,7 @@ pub(super) async fn execute(global: &Global, args: &ValidateArgs) -> Result<Exit
     match args.format {
         ListFormat::Json => {
             for fault in &faults {
-                println!("{}", spec::render::json(fault));
+                say!("{}", spec::render::json(fault));
             }
         }
         ListFormat::Text => {
@@ -27,7 +27,7 @@ pub(super) async fn execute(global: &Global, args: &ValidateArgs) -> Result<Exit
                 eprint!("{}", spec::render::text(&faults, std::io::IsTerminal::is_terminal(&std::io::stderr())));
             }
             if errors == 0 {
-                println!("valid: {} sources, {} models", counts.0, counts.1);
+                say!("valid: {} sources, {} models", counts.0, counts.1);
             } else {
                 eprintln!("{errors} {}", if errors == 1 { "error" } else { "errors" });
             }

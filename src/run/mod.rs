@@ -13,3 +13,5 @@ pub mod reader;
 pub mod refresh;
 pub mod schedule;
 pub mod unit_test;
+pub mod verify;
+mod version;

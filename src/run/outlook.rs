@@ -92,7 +92,12 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
         }
         if one.computes {
             computed.insert(model.name.clone());
-            one.rebuild.get_or_insert_with(|| "the whole table: it can only be recomputed in this version".into());
+            one.rebuild = match (&model.maintenance, one.change) {
+                (None, _) => Some(format!("the whole table: {}", model.strategy.reason)),
+                (Some(_), "new") => Some("the whole table: it is its first build".into()),
+                (Some(_), "changed") => Some("the whole table: its definition changed".into()),
+                (Some(_), _) => full_refresh.then(|| "the whole table: full refresh".into()),
+            };
         }
         outlook.models.push(one);
     }

@@ -49,13 +49,13 @@ impl Refresh<'_> {
             let Some((read, _)) = work.inputs.reads.get(name) else { continue };
             let Some(provider) = work.inputs.relations.get(name) else { continue };
             let before = match entry.inputs_at.get(name) {
-                Some(n) => self.read_at(name, *n).await?,
+                Some(n) => self.versions().read_at(name, *n).await?,
                 None => None,
             };
             let Some(before) = before else {
                 return Ok(Attempt::Anew(format!("what it last read of {name} isn't kept any more")));
             };
-            let Some(difference) = self.difference(name, &before, read, provider).await? else {
+            let Some(difference) = self.versions().difference(name, &before, read, provider).await? else {
                 return Ok(Attempt::Anew(format!("rows of {name} that went can't be read any more")));
             };
             changed_rows += difference.changed_rows;

@@ -11,9 +11,7 @@ mod net;
 mod pipeline;
 mod source;
 mod stage;
-mod version;
 
-use self::version::Read;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
 use crate::run::lease::Lease;
 use crate::run::project::OpenProject;
+use crate::run::version::{Read, Versions};
 use crate::table::Warehouse;
 
 /// What to refresh and how.
@@ -188,6 +187,10 @@ impl Refresh<'_> {
                 at.get_or_insert(n);
             }
         }
+    }
+
+    fn versions(&self) -> Versions<'_> {
+        Versions { open: self.open, warehouse: &self.warehouse }
     }
 
     fn zone(&self) -> &str {

@@ -14,7 +14,6 @@ use super::source::table_digest;
 use super::maintain::Attempt;
 use super::net::NetChange;
 use super::stage::{self, Staged, Target};
-use super::version::Read;
 use super::{Refresh, Relation};
 use crate::engine::{self, Changes};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +21,7 @@ use crate::plan::maintain::Maintenance;
 use crate::plan::{self, CheckTest, PlannedCheck, PlannedModel};
 use crate::run::commit::{CommitChain, StateFiles, TableEntry, TableKind};
 use crate::run::history::{CheckOutcome, ModelOutcome};
+use crate::run::version::Read;
 use crate::spec::types::OnFail;
 use crate::table::{TableFiles, parquet_table};
 

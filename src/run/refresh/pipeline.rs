@@ -10,6 +10,7 @@ use crate::plan::PlannedModel;
 use crate::run::commit::{CommitChain, CommitRecord, StateFiles, state_folder};
 use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
+use crate::run::version::landed_folder;
 use crate::run::{failpoint, schedule};
 use crate::table::{delta, garbage};
 
@@ -115,7 +116,7 @@ impl<'a> Refresh<'a> {
             // Landed rows of earlier commits were synced by them.
             let fresh = landed.filter(|file| file.path.starts_with(&format!("c{:08}", record.n)));
             paths.extend(
-                fresh.map(|file| format!("{}/{}", super::source::landed_folder(&record.pipeline, source), file.path)),
+                fresh.map(|file| format!("{}/{}", landed_folder(&record.pipeline, source), file.path)),
             );
         }
         self.warehouse.sync_files(&paths).await
@@ -135,7 +136,7 @@ impl<'a> Refresh<'a> {
             let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
             let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
             let keep: HashSet<String> = landed.map(|file| file.path.clone()).collect();
-            let folder = super::source::landed_folder(&record.pipeline, source);
+            let folder = landed_folder(&record.pipeline, source);
             garbage::collect_folder(&self.warehouse, &folder, &keep, limits::RETENTION).await?;
         }
         chain.prune(limits::RETENTION).await?;

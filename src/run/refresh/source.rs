@@ -7,7 +7,6 @@ use datafusion::catalog::TableProvider;
 
 use super::checks::{TableChecks, outcome};
 use super::draft::{Description, Draft, quarantine_of};
-use super::version::Read;
 use super::{Refresh, Relation};
 use crate::connect::files::{Discovery, FilesPosition, Landing};
 use crate::connect::quarantine_schema;
@@ -15,13 +14,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{self, CheckTest, PlannedSource};
 use crate::run::commit::{CommitChain, TableKind};
 use crate::run::history::CheckOutcome;
+use crate::run::version::{Read, landed_folder};
 use crate::spec::types::OnFail;
-use crate::table::{BOOKKEEPING, TableFiles, parquet_table};
-
-/// Folder of a source's landed rows in the warehouse.
-pub(super) fn landed_folder(pipeline: &str, source: &str) -> String {
-    format!("{BOOKKEEPING}/{pipeline}/landed/{source}")
-}
+use crate::table::{TableFiles, parquet_table};
 
 /// Sources whose taken files are to be moved away after the commit, with their positions.
 pub(super) type Taken = Vec<(String, FilesPosition)>;

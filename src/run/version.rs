@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 
-use super::Refresh;
-use super::source::landed_folder;
+use super::project::OpenProject;
 use crate::connect::files::{FileEntry, FilesPosition};
 use crate::engine::maintain::{Relation, Rows};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::run::commit::CommitChain;
-use crate::table::{DataFile, TableFiles, parquet_table};
+use crate::table::{BOOKKEEPING, DataFile, TableFiles, Warehouse, parquet_table};
 
 /// A version of a relation by its files.
 #[derive(Clone, Debug)]
-pub(super) enum Read {
+pub(in crate::run) enum Read {
     /// A source, as of a position.
     Source(FilesPosition),
     /// A table.
@@ -32,20 +31,33 @@ impl Read {
 }
 
 /// A relation before and after, and how much of it changed.
-pub(super) struct Difference {
-    pub(super) relation: Relation,
+pub(in crate::run) struct Difference {
+    pub(in crate::run) relation: Relation,
     /// Rows of files that came or went.
-    pub(super) changed_rows: u64,
+    pub(in crate::run) changed_rows: u64,
     /// Rows in all.
-    pub(super) rows: u64,
+    pub(in crate::run) rows: u64,
 }
 
-impl Refresh<'_> {
+/// Folder of a source's landed rows in the warehouse.
+pub(in crate::run) fn landed_folder(pipeline: &str, source: &str) -> String {
+    format!("{BOOKKEEPING}/{pipeline}/landed/{source}")
+}
+
+/// Reads relations as they were at commits.
+pub(in crate::run) struct Versions<'a> {
+    /// The project.
+    pub(in crate::run) open: &'a OpenProject,
+    /// Its warehouse.
+    pub(in crate::run) warehouse: &'a Warehouse,
+}
+
+impl Versions<'_> {
     /// What commit `n` of the relation's pipeline holds of it; none where that isn't kept any more.
-    pub(super) async fn read_at(&self, name: &str, n: u64) -> Result<Option<Read>> {
+    pub(in crate::run) async fn read_at(&self, name: &str, n: u64) -> Result<Option<Read>> {
         let owners = self.open.pipelines_by_relation();
         let Some(owner) = owners.get(name) else { return Ok(None) };
-        let chain = CommitChain::open(&self.warehouse, owner);
+        let chain = CommitChain::open(self.warehouse, owner);
         let Some(record) = chain.find(n).await? else { return Ok(None) };
         if self.open.source(name).is_some() {
             let Some(json) = record.sources.get(name) else { return Ok(None) };
@@ -59,7 +71,7 @@ impl Refresh<'_> {
     }
 
     /// How `new`, which `provider` reads, differs from `old`; none where rows that went can't be read any more.
-    pub(super) async fn difference(
+    pub(in crate::run) async fn difference(
         &self,
         name: &str,
         old: &Read,
@@ -104,15 +116,16 @@ impl Refresh<'_> {
         Ok(Some(Difference { relation, changed_rows, rows: new.rows() }))
     }
 
-    fn provider(&self, name: &str, read: &Read) -> Result<Arc<dyn TableProvider>> {
+    /// The rows of a version.
+    pub(in crate::run) fn provider(&self, name: &str, read: &Read) -> Result<Arc<dyn TableProvider>> {
         match read {
-            Read::Table(files) => parquet_table(&self.warehouse, name, files.clone(), self.zone()),
+            Read::Table(files) => parquet_table(self.warehouse, name, files.clone(), &self.open.project.timezone.value),
             Read::Source(position) => {
                 let source = self.open.source(name).ok_or_else(|| {
-                    crate::error::Error::internal("a source that was read isn't planned").with("source", name)
+                    Error::internal("a source that was read isn't planned").with("source", name)
                 })?;
                 let folder = landed_folder(&source.pipeline, name);
-                self.open.files(name)?.relation(&source.schema, position, &self.warehouse, &folder)
+                self.open.files(name)?.relation(&source.schema, position, self.warehouse, &folder)
             }
         }
     }

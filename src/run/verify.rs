@@ -1,0 +1,232 @@
+//! Compares a table with one batch run of its SQL over what it was made from. Touches nothing and prints nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::catalog::TableProvider;
+use datafusion::common::{Column, Result as DataFusionResult};
+use datafusion::datasource::provider_as_source;
+use datafusion::functions_aggregate::expr_fn::sum;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, lit};
+use datafusion::prelude::SessionContext;
+use futures::TryStreamExt;
+
+use super::commit::{CommitChain, TableEntry};
+use super::project::OpenProject;
+use super::version::{Read, Versions};
+use crate::engine::{self, failure};
+use crate::error::{Error, Result, ResultExt};
+use crate::limits;
+use crate::plan::{self, CheckTest, PlannedCheck, PlannedModel};
+use crate::spec::types::OnFail;
+use crate::table::{Warehouse, parquet_table};
+
+/// What comparing one table came to.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// The model.
+    pub model: String,
+    /// `ok`, `differs`, or `skipped` with a reason.
+    pub status: &'static str,
+    /// Why it was skipped.
+    pub reason: String,
+    /// Rows of the table.
+    pub rows: u64,
+    /// Rows that only one side has.
+    pub differing: u64,
+    /// The first of them, by key: `- ` of the table alone, `+ ` of the batch run alone.
+    pub sample: Vec<String>,
+}
+
+/// Compares the table of `model`, as of the last commit, with its SQL over the same positions.
+///
+/// Floats may differ by 1e-9 of their size, since their sums hang on the order of rows.
+///
+/// # Errors
+/// External: files of the table or of its inputs can't be read.
+pub async fn verify(open: &OpenProject, model: &PlannedModel) -> Result<Verdict> {
+    let warehouse = open.warehouse().await?;
+    let verdict = |status, reason: &str| Verdict {
+        model: model.name.clone(),
+        status,
+        reason: reason.into(),
+        rows: 0,
+        differing: 0,
+        sample: vec![],
+    };
+    let chain = CommitChain::open(&warehouse, &model.pipeline);
+    let Some(record) = chain.latest().await? else { return Ok(verdict("skipped", "no run has built it yet")) };
+    let Some(entry) = record.tables.get(&model.name) else {
+        return Ok(verdict("skipped", "no run has built it yet"));
+    };
+    if entry.fingerprint != model.fingerprint {
+        return Ok(verdict("skipped", "its SQL, parameters, key or checks changed since its last run"));
+    }
+    let Some(relations) = inputs(open, &warehouse, model, entry).await? else {
+        return Ok(verdict("skipped", "what it was made from isn't kept any more"));
+    };
+    let moves_rows = |check: &PlannedCheck| {
+        check.on_fail() == OnFail::Quarantine && matches!(check.test, CheckTest::Relationship { .. })
+    };
+    if model.checks.iter().any(moves_rows) {
+        return Ok(verdict("skipped", "a relationship sends rows of it to quarantine"));
+    }
+    let session = open.session(entry.clock_us.unwrap_or(record.now_us));
+    let zone = &open.project.timezone.value;
+    let files = chain.table_files(&model.name, entry).await?;
+    let table = parquet_table(&warehouse, &model.name, files, zone)?;
+    let batch = batch_plan(model, &relations)?;
+    let differences = differences(&session, model, table, batch).await?;
+    let differing = differences.iter().map(|(weight, _)| weight.unsigned_abs()).sum();
+    let sample = differences.into_iter().take(limits::VERIFY_SAMPLE_ROWS).map(|(weight, text)| {
+        format!("{} {text}", if weight < 0 { '-' } else { '+' })
+    });
+    Ok(Verdict {
+        rows: entry.rows,
+        differing,
+        sample: sample.collect(),
+        ..verdict(if differing == 0 { "ok" } else { "differs" }, "")
+    })
+}
+
+/// The model's inputs as its table was made from them; none where they aren't kept.
+async fn inputs(
+    open: &OpenProject,
+    warehouse: &Warehouse,
+    model: &PlannedModel,
+    entry: &TableEntry,
+) -> Result<Option<HashMap<String, Arc<dyn TableProvider>>>> {
+    let versions = Versions { open, warehouse };
+    let mut relations = HashMap::new();
+    for name in &model.inputs {
+        let Some(n) = entry.inputs_at.get(name) else { return Ok(None) };
+        let Some(read) = versions.read_at(name, *n).await? else { return Ok(None) };
+        if let (Read::Source(position), Some(source)) = (&read, open.source(name))
+            && position.contract != source.fingerprint
+        {
+            return Ok(None);
+        }
+        relations.insert(name.clone(), versions.provider(name, &read)?);
+    }
+    Ok(Some(relations))
+}
+
+/// One batch run, without the rows that a rule sends to quarantine.
+fn batch_plan(model: &PlannedModel, relations: &HashMap<String, Arc<dyn TableProvider>>) -> Result<LogicalPlan> {
+    let mut plan = LogicalPlanBuilder::from(plan::bind(&model.plan, relations)?);
+    for check in model.checks.iter().filter(|check| check.on_fail() == OnFail::Quarantine) {
+        if let CheckTest::Row(rule) = &check.test {
+            plan = plan.filter(Expr::IsNotFalse(Box::new(rule.clone()))).map_err(failure)?;
+        }
+    }
+    plan.build().map_err(failure)
+}
+
+/// Rows that are only on one side, by key: weight −n where only the table has them, +n where only the batch run has.
+async fn differences(
+    session: &SessionContext,
+    model: &PlannedModel,
+    table: Arc<dyn TableProvider>,
+    batch: LogicalPlan,
+) -> Result<Vec<(i64, String)>> {
+    let names: Vec<String> = model.schema.fields().iter().map(|field| field.name().clone()).collect();
+    let plan = net(&names, table, batch).and_then(|plan| sorted(plan, model)).map_err(failure)?;
+    let (_, stream) = engine::rows(session, plan, Some(limits::VERIFY_ROWS)).await?;
+    let batches: Vec<RecordBatch> = stream.try_collect().await?;
+    let mut differing = Vec::new();
+    for batch in &batches {
+        differing.extend(described(batch)?);
+    }
+    Ok(without_near(differing, &model.schema))
+}
+
+const WEIGHT: &str = "__weight";
+
+fn net(names: &[String], table: Arc<dyn TableProvider>, batch: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let side = |rows: LogicalPlan, weight: i64| {
+        let columns = rows.schema().columns().into_iter().zip(names);
+        let columns = columns.map(|(column, name)| Expr::Column(column).alias(name)).collect::<Vec<_>>();
+        LogicalPlanBuilder::from(rows).project(columns.into_iter().chain([lit(weight).alias(WEIGHT)]))?.build()
+    };
+    let column = |name: &str| Expr::Column(Column::new_unqualified(name));
+    let table = LogicalPlanBuilder::scan("maintained", provider_as_source(table), None)?.build()?;
+    LogicalPlanBuilder::from(side(table, -1)?)
+        .union(side(batch, 1)?)?
+        .aggregate(names.iter().map(|name| column(name)), [sum(column(WEIGHT)).alias(WEIGHT)])?
+        .filter(column(WEIGHT).not_eq(lit(0i64)))?
+        .build()
+}
+
+fn sorted(plan: LogicalPlan, model: &PlannedModel) -> DataFusionResult<LogicalPlan> {
+    let first = model.key.iter().chain(model.schema.fields().iter().map(|field| field.name()));
+    let order: Vec<SortExpr> = first.map(|name| Expr::Column(Column::new_unqualified(name)).sort(true, false)).collect();
+    LogicalPlanBuilder::from(plan).sort(order)?.build()
+}
+
+/// A differing row: its weight, its text, the text of its columns but floats, its floats.
+struct Differing {
+    weight: i64,
+    text: String,
+    exact: String,
+    floats: Vec<Option<f64>>,
+}
+
+fn described(batch: &RecordBatch) -> Result<Vec<Differing>> {
+    let options = FormatOptions::default().with_null("null");
+    let width = batch.num_columns() - 1;
+    let weights = batch.column(width).as_primitive_opt::<Int64Type>();
+    let weights = weights.ok_or_else(|| Error::internal("differing rows have no weight"))?;
+    let formatters = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options));
+    let formatters = formatters.collect::<std::result::Result<Vec<_>, _>>().external("a row can't be shown")?;
+    let mut rows = Vec::with_capacity(batch.num_rows());
+    for row in 0..batch.num_rows() {
+        let mut differing = Differing { weight: weights.value(row), text: String::new(), exact: String::new(), floats: vec![] };
+        for (at, field) in batch.schema_ref().fields().iter().take(width).enumerate() {
+            let cell = format!("{}={}", field.name(), formatters[at].value(row));
+            let separator = if differing.text.is_empty() { "" } else { ", " };
+            differing.text.push_str(separator);
+            differing.text.push_str(&cell);
+            if field.data_type().is_floating() {
+                let float = arrow::compute::cast(batch.column(at), &DataType::Float64).external("a float can't be read")?;
+                let value = float.as_primitive_opt::<Float64Type>().filter(|values| values.is_valid(row));
+                differing.floats.push(value.map(|values| values.value(row)));
+            } else {
+                differing.exact.push_str(&cell);
+                differing.exact.push('\u{0}');
+            }
+        }
+        rows.push(differing);
+    }
+    Ok(rows)
+}
+
+/// Leaves out pairs of rows that differ in the last digits of floats alone.
+fn without_near(rows: Vec<Differing>, schema: &Schema) -> Vec<(i64, String)> {
+    let has_floats = schema.fields().iter().any(|field| field.data_type().is_floating());
+    let mut paired = vec![false; rows.len()];
+    if has_floats {
+        let mut by_exact: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (at, row) in rows.iter().enumerate() {
+            let others = by_exact.entry(row.exact.as_str()).or_default();
+            match others.iter().position(|other| rows[*other].weight == -row.weight && near(&rows[*other], row)) {
+                Some(found) => {
+                    let other = others.swap_remove(found);
+                    (paired[at], paired[other]) = (true, true);
+                }
+                None => others.push(at),
+            }
+        }
+    }
+    rows.into_iter().zip(paired).filter(|(_, is_paired)| !is_paired).map(|(row, _)| (row.weight, row.text)).collect()
+}
+
+fn near(one: &Differing, other: &Differing) -> bool {
+    one.floats.iter().zip(&other.floats).all(|(a, b)| match (a, b) {
+        (Some(a), Some(b)) => a == b || (a - b).abs() <= 1e-9 * a.abs().max(b.abs()) || a.is_nan() && b.is_nan(),
+        (None, None) => true,
+        _ => false,
+    })
+}
