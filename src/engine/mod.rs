@@ -9,11 +9,11 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::common::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{ExecutionPlanProperties, execute_stream_partitioned};
@@ -83,8 +83,8 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
 /// The stream with each batch as [`conform`] makes it.
 pub fn conforming(stream: SendableRecordBatchStream, schema: &SchemaRef) -> SendableRecordBatchStream {
     let wanted = Arc::clone(schema);
-    let rows = stream
-        .map(move |batch| conform(&batch?, &wanted).map_err(|error| DataFusionError::External(Box::new(error))));
+    let rows =
+        stream.map(move |batch| conform(&batch?, &wanted).map_err(|error| DataFusionError::External(Box::new(error))));
     Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows))
 }
 

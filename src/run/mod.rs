@@ -12,6 +12,7 @@ pub mod project;
 pub mod reader;
 pub mod refresh;
 pub mod schedule;
+mod stream_test;
 pub mod unit_test;
 pub mod verify;
 mod version;

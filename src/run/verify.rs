@@ -81,9 +81,10 @@ pub async fn verify(open: &OpenProject, model: &PlannedModel) -> Result<Verdict>
     let batch = batch_plan(model, &relations)?;
     let differences = differences(&session, model, table, batch).await?;
     let differing = differences.iter().map(|(weight, _)| weight.unsigned_abs()).sum();
-    let sample = differences.into_iter().take(limits::VERIFY_SAMPLE_ROWS).map(|(weight, text)| {
-        format!("{} {text}", if weight < 0 { '-' } else { '+' })
-    });
+    let sample = differences
+        .into_iter()
+        .take(limits::VERIFY_SAMPLE_ROWS)
+        .map(|(weight, text)| format!("{} {text}", if weight < 0 { '-' } else { '+' }));
     Ok(Verdict {
         rows: entry.rows,
         differing,
@@ -162,7 +163,8 @@ fn net(names: &[String], table: Arc<dyn TableProvider>, batch: LogicalPlan) -> D
 
 fn sorted(plan: LogicalPlan, model: &PlannedModel) -> DataFusionResult<LogicalPlan> {
     let first = model.key.iter().chain(model.schema.fields().iter().map(|field| field.name()));
-    let order: Vec<SortExpr> = first.map(|name| Expr::Column(Column::new_unqualified(name)).sort(true, false)).collect();
+    let order: Vec<SortExpr> =
+        first.map(|name| Expr::Column(Column::new_unqualified(name)).sort(true, false)).collect();
     LogicalPlanBuilder::from(plan).sort(order)?.build()
 }
 
@@ -183,14 +185,16 @@ fn described(batch: &RecordBatch) -> Result<Vec<Differing>> {
     let formatters = formatters.collect::<std::result::Result<Vec<_>, _>>().external("a row can't be shown")?;
     let mut rows = Vec::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
-        let mut differing = Differing { weight: weights.value(row), text: String::new(), exact: String::new(), floats: vec![] };
+        let mut differing =
+            Differing { weight: weights.value(row), text: String::new(), exact: String::new(), floats: vec![] };
         for (at, field) in batch.schema_ref().fields().iter().take(width).enumerate() {
             let cell = format!("{}={}", field.name(), formatters[at].value(row));
             let separator = if differing.text.is_empty() { "" } else { ", " };
             differing.text.push_str(separator);
             differing.text.push_str(&cell);
             if field.data_type().is_floating() {
-                let float = arrow::compute::cast(batch.column(at), &DataType::Float64).external("a float can't be read")?;
+                let float =
+                    arrow::compute::cast(batch.column(at), &DataType::Float64).external("a float can't be read")?;
                 let value = float.as_primitive_opt::<Float64Type>().filter(|values| values.is_valid(row));
                 differing.floats.push(value.map(|values| values.value(row)));
             } else {

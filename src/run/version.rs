@@ -121,9 +121,10 @@ impl Versions<'_> {
         match read {
             Read::Table(files) => parquet_table(self.warehouse, name, files.clone(), &self.open.project.timezone.value),
             Read::Source(position) => {
-                let source = self.open.source(name).ok_or_else(|| {
-                    Error::internal("a source that was read isn't planned").with("source", name)
-                })?;
+                let source = self
+                    .open
+                    .source(name)
+                    .ok_or_else(|| Error::internal("a source that was read isn't planned").with("source", name))?;
                 let folder = landed_folder(&source.pipeline, name);
                 self.open.files(name)?.relation(&source.schema, position, self.warehouse, &folder)
             }

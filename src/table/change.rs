@@ -69,12 +69,8 @@ pub async fn change_table(target: &TableTarget<'_>, old: &TableFiles, change: &T
     let mut streams = Vec::new();
     let loose = part(true);
     if !loose.is_empty() {
-        let rows = parquet_table(
-            target.warehouse,
-            target.table,
-            TableFiles { files: loose, ..old.clone() },
-            target.zone,
-        )?;
+        let rows =
+            parquet_table(target.warehouse, target.table, TableFiles { files: loose, ..old.clone() }, target.zone)?;
         let plan = without(rows, target, change.removed, keys.as_ref()).map_err(failure)?;
         streams.extend(engine::execute(target.session, plan).await?);
     }

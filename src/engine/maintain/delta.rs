@@ -146,7 +146,7 @@ pub(super) fn table(batches: &[RecordBatch]) -> Result<Option<Arc<dyn TableProvi
 ///
 /// # Errors
 /// A bug: a batch takes any column of its length.
-pub fn with_weight(batch: &RecordBatch, each: i64) -> Result<RecordBatch> {
+pub(super) fn with_weight(batch: &RecordBatch, each: i64) -> Result<RecordBatch> {
     let mut fields: Vec<_> = batch.schema().fields().iter().cloned().collect();
     fields.push(Arc::new(Field::new(WEIGHT, DataType::Int64, true)));
     let mut arrays = batch.columns().to_vec();
@@ -207,6 +207,17 @@ impl Engine<'_> {
         }
         Ok(net)
     }
+}
+
+/// A scan whose last column is the weight as a change.
+pub(super) fn unsettled(plan: LogicalPlan) -> DataFusionResult<Delta> {
+    let last = plan.schema().fields().len().saturating_sub(1);
+    let exprs = plan.schema().columns().into_iter().enumerate().map(|(at, column)| {
+        let column = Expr::Column(column);
+        if at == last { column.alias(WEIGHT) } else { column }
+    });
+    let plan = LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>())?.build()?;
+    Ok(Delta { plan, insert_only: false, is_settled: false })
 }
 
 /// Batches as a scan whose columns have plain names, so that a relation's own can be given to them.

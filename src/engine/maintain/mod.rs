@@ -21,7 +21,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 
-pub use delta::{Net, WEIGHT, with_weight};
+pub use delta::{Net, WEIGHT};
 
 use crate::engine::failure;
 use crate::error::{Error, Result};
@@ -167,19 +167,41 @@ impl Engine<'_> {
     }
 }
 
+/// The rows of `net` with those that came and went taken out.
+///
+/// # Errors
+/// External: memory.
+pub async fn netted(ctx: &SessionContext, net: &Net) -> Result<Net> {
+    let engine = Engine { ctx, relations: HashMap::new(), delta_bytes_max: usize::MAX };
+    let Some(plan) = delta::in_memory(&net.weighted()?)? else { return Ok(Net::default()) };
+    let names = net.added.iter().chain(&net.removed).map(RecordBatch::schema).next();
+    let delta = delta::unsettled(plan).map_err(failure)?;
+    let mut settled = engine.net(Some(delta)).await?;
+    // The scan has names of its own.
+    if let Some(schema) = names {
+        for batch in settled.added.iter_mut().chain(&mut settled.removed) {
+            *batch = crate::engine::conform(batch, &schema)?;
+        }
+    }
+    Ok(settled)
+}
+
 impl Net {
+    /// Its rows with their weights in a last column.
+    ///
+    /// # Errors
+    /// A bug: a batch takes any column of its length.
+    pub fn weighted(&self) -> Result<Vec<RecordBatch>> {
+        let came = self.added.iter().map(|batch| delta::with_weight(batch, 1));
+        came.chain(self.removed.iter().map(|batch| delta::with_weight(batch, -1))).collect()
+    }
+
     /// The relation that held `old`, changed.
     fn applied_to(&self, old: &Rows) -> Result<Relation> {
         let added = delta::table(&self.added)?;
         let removed = delta::table(&self.removed)?;
         let mut new = old.clone();
-        let mut weighted: Vec<RecordBatch> = Vec::new();
-        for (batches, weight) in [(&self.added, 1), (&self.removed, -1)] {
-            for batch in batches {
-                weighted.push(delta::with_weight(batch, weight)?);
-            }
-        }
-        new.changes.extend(delta::table(&weighted)?);
+        new.changes.extend(delta::table(&self.weighted()?)?);
         Ok(Relation {
             old: old.clone(),
             new,

@@ -13,7 +13,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 
 use super::Refresh;
 use super::model::Work;
-use crate::engine::maintain::{self, Net, Relation, RootChange, Rows, WEIGHT, with_weight};
+use crate::engine::maintain::{self, Net, Relation, RootChange, Rows, WEIGHT};
 use crate::engine::{self};
 use crate::error::Result;
 use crate::limits;
@@ -143,15 +143,9 @@ impl Refresh<'_> {
         if net.is_empty() {
             return Ok(state.clone());
         }
-        let mut batches = Vec::new();
-        for (side, weight) in [(&net.added, 1), (&net.removed, -1)] {
-            for batch in side {
-                batches.push(with_weight(batch, weight)?);
-            }
-        }
         let schema = weighted(&stage.schema);
         let folder = state_folder(work.chain.pipeline(), &work.model.name);
-        let stream = stream_of(&schema, batches);
+        let stream = stream_of(&schema, net.weighted()?);
         let files = write_files(&self.warehouse, &folder, &schema, &[], prefix, vec![stream]).await?;
         let mut next = state.clone();
         next.changes.extend(files);

@@ -166,14 +166,7 @@ impl Refresh<'_> {
     }
 
     /// Notes a relation that models may read from now on.
-    fn ready(
-        &mut self,
-        relation: &str,
-        provider: Arc<dyn TableProvider>,
-        digest: String,
-        at: Option<u64>,
-        read: Read,
-    ) {
+    fn ready(&mut self, relation: &str, provider: Arc<dyn TableProvider>, digest: String, at: Option<u64>, read: Read) {
         self.relations.insert(relation.to_string(), Relation::Ready { provider, digest, at, read });
     }
 

@@ -10,9 +10,9 @@ use datafusion::prelude::SessionContext;
 
 use super::checks::{KEY_UNIQUE, RowChecks, TableChecks};
 use super::draft::{Description, Draft, quarantine_of};
-use super::source::table_digest;
 use super::maintain::Attempt;
 use super::net::NetChange;
+use super::source::table_digest;
 use super::stage::{self, Staged, Target};
 use super::{Refresh, Relation};
 use crate::engine::{self, Changes};

@@ -41,19 +41,10 @@ pub(super) struct RuledChange<'a> {
 
 impl Refresh<'_> {
     /// Rules on the rows that come; none where a row goes that a rule had refused, since the quarantine only grows here.
-    pub(super) async fn refusing<'a>(
-        &self,
-        work: &Work<'_>,
-        change: NetChange<'a>,
-    ) -> Result<Option<RuledChange<'a>>> {
+    pub(super) async fn refusing<'a>(&self, work: &Work<'_>, change: NetChange<'a>) -> Result<Option<RuledChange<'a>>> {
         let model = work.model;
-        let mut ruled = RuledChange {
-            added: vec![],
-            removed: vec![],
-            refused: vec![],
-            states: change.states,
-            rules: change.rules,
-        };
+        let mut ruled =
+            RuledChange { added: vec![], removed: vec![], refused: vec![], states: change.states, rules: change.rules };
         // What these rules say of rows that go is no outcome.
         let before = RowChecks::bind(&work.session, &model.schema, &model.checks, &model.key, &self.run)?;
         for batch in &change.net.removed {

@@ -115,9 +115,7 @@ impl<'a> Refresh<'a> {
             let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
             // Landed rows of earlier commits were synced by them.
             let fresh = landed.filter(|file| file.path.starts_with(&format!("c{:08}", record.n)));
-            paths.extend(
-                fresh.map(|file| format!("{}/{}", landed_folder(&record.pipeline, source), file.path)),
-            );
+            paths.extend(fresh.map(|file| format!("{}/{}", landed_folder(&record.pipeline, source), file.path)));
         }
         self.warehouse.sync_files(&paths).await
     }

@@ -10,7 +10,7 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use tidemill::engine::maintain::{Net, Relation, RootChange, Rows, advance, build_root, build_stage, with_weight};
+use tidemill::engine::maintain::{Net, Relation, RootChange, Rows, advance, build_root, build_stage};
 use tidemill::plan::maintain::Maintenance;
 use tidemill::plan::{self, Clock, PlannedModel};
 
@@ -280,12 +280,9 @@ async fn build_states(
 }
 
 fn weighted(net: &Net) -> Option<Arc<dyn TableProvider>> {
-    let mut batches = Vec::new();
-    for (side, weight) in [(&net.added, 1), (&net.removed, -1)] {
-        batches.extend(side.iter().map(|batch| with_weight(batch, weight).unwrap()));
-    }
-    let first = batches.first()?;
-    Some(Arc::new(MemTable::try_new(first.schema(), vec![batches.clone()]).unwrap()))
+    let batches = net.weighted().unwrap();
+    let schema = batches.first()?.schema();
+    Some(Arc::new(MemTable::try_new(schema, vec![batches]).unwrap()))
 }
 
 fn apply_net(result: &mut Vec<String>, net: &Net, step: usize) -> Result<(), String> {
