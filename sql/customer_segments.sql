@@ -12,7 +12,46 @@
 --   at_risk          silent for long, had come back before                    frequency 2+
 --   hibernating      one order, silent for long                               recency 2
 --   lost             one order, silent beyond the last cut                    recency 1
-WITH scored AS (
+--
+-- An order without items counts as one of 0.00, as in daily_sales. Time stands at the latest day of purchase of any order, also of
+-- one that was canceled, as in customer_lifetime_value: the same rows give the same table on any day.
+WITH spent AS (
+    SELECT order_id, sum(price) AS revenue
+    FROM items
+    GROUP BY order_id
+),
+
+purchases AS (
+    SELECT
+        c.customer_unique_id,
+        count(*) AS orders,
+        coalesce(sum(s.revenue), 0) AS revenue,
+        CAST(max(o.order_purchase_timestamp) AS date) AS last_order,
+        1 AS one
+    FROM orders AS o
+    JOIN customers AS c ON c.customer_id = o.customer_id
+    LEFT JOIN spent AS s ON s.order_id = o.order_id
+    WHERE o.order_status NOT IN ('canceled', 'unavailable')
+    GROUP BY c.customer_unique_id
+),
+
+-- One row, joined by a constant: an equi-join can be maintained where a scalar subquery would be run anew.
+observed AS (
+    SELECT 1 AS one, CAST(max(order_purchase_timestamp) AS date) AS until
+    FROM orders
+),
+
+aged AS (
+    SELECT
+        p.customer_unique_id,
+        p.orders,
+        p.revenue,
+        CAST(o.until AS integer) - CAST(p.last_order AS integer) AS recency_days
+    FROM purchases AS p
+    JOIN observed AS o ON o.one = p.one
+),
+
+scored AS (
     SELECT
         customer_unique_id,
         CASE
@@ -36,7 +75,7 @@ WITH scored AS (
             WHEN revenue >= $rfm_monetary_2_revenue THEN 2
             ELSE 1
         END AS monetary_score
-    FROM customer_lifetime_value
+    FROM aged
 )
 
 SELECT

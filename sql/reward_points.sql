@@ -23,5 +23,5 @@ FROM delivered AS d
 LEFT JOIN customers AS c ON c.customer_id = d.customer_id
 LEFT JOIN spent AS s ON s.order_id = d.order_id
 WHERE
-    d.awarded_at <= CAST(now() AS timestamp)
-    OR d.awarded_at <= date_trunc('hour', CAST(now() - INTERVAL '1 hour' AS timestamp)) + INTERVAL '1 hour'
+    d.awarded_at <= to_local_time(now())
+    OR d.awarded_at <= date_trunc('hour', to_local_time(now() - INTERVAL '1 hour')) + INTERVAL '1 hour'
