@@ -18,6 +18,7 @@ use categories::CATEGORIES;
 const PRODUCT_IDS: u64 = 1;
 const SELLER_IDS: u64 = 2;
 const SELLER_PLACES: u64 = 3;
+const COMPANIONS: u64 = 4;
 
 /// Share of products that are sold but stand in no file of `products`.
 const UNLISTED: f64 = 0.004;
@@ -25,6 +26,8 @@ const UNLISTED: f64 = 0.004;
 const UNCATEGORIZED: f64 = 0.018;
 /// Products of a piece of the file.
 const PRODUCTS_PER_CHUNK: usize = 16_384;
+/// Products that one product is often bought with.
+const COMPANIONS_PER_PRODUCT: u64 = 3;
 /// Bands of price, a tenth apart: from 3.00 to above 5,000.00.
 const BANDS: usize = 80;
 
@@ -106,6 +109,12 @@ impl Catalog {
         self.bands[band(cents)].draw(stream)
     }
 
+    /// One of the few products of about the same price that go with it, the same few all the time.
+    pub(super) fn companion(&self, product: u32, stream: &mut Stream) -> u32 {
+        let place = u64::from(product) * COMPANIONS_PER_PRODUCT + stream.below(COMPANIONS_PER_PRODUCT);
+        self.bands[band(self.product(product).price as f64)].at(bits_of(self.seed, COMPANIONS, place))
+    }
+
     /// A product.
     pub(super) fn product(&self, index: u32) -> &Product {
         &self.products[index as usize]
@@ -174,7 +183,12 @@ impl Shelf {
     }
 
     fn draw(&self, stream: &mut Stream) -> u32 {
-        self.products.get(self.choice.draw(stream)).copied().unwrap_or(0)
+        self.at(stream.bits())
+    }
+
+    /// The product that random bits choose.
+    fn at(&self, bits: u64) -> u32 {
+        self.products.get(self.choice.at(bits)).copied().unwrap_or(0)
     }
 }
 

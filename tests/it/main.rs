@@ -21,5 +21,6 @@ mod output;
 mod parity;
 mod select;
 mod shop_clv;
+mod shop_models;
 mod spec_faults;
 mod tables;

@@ -10,6 +10,9 @@ const HOUR: i64 = 3_600;
 /// Share of orders whose customer stands in no file of `customers`.
 const UNLISTED_CUSTOMERS: f64 = 0.002;
 
+/// Share of another product in an order that goes with the one before it, rather than only near it in price.
+const COMPANIONS: f64 = 0.5;
+
 /// An order and all that hangs on it.
 pub(super) struct Order {
     /// Identifier.
@@ -195,7 +198,10 @@ fn items(purchase: &Purchase, purchased: i64, catalog: &Catalog, stream: &mut St
     let mut index = catalog.of_price(each, stream);
     for unit in 0..units {
         if unit > 0 && stream.chance(0.45) {
-            index = catalog.of_price(each * (0.6 + 0.8 * stream.unit()), stream);
+            index = match stream.chance(COMPANIONS) {
+                true => catalog.companion(index, stream),
+                false => catalog.of_price(each * (0.6 + 0.8 * stream.unit()), stream),
+            };
         }
         let full = catalog.product(index).price;
         // Now and then something is on sale.
