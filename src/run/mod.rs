@@ -1,7 +1,6 @@
 //! A project at work: leases, commits, followers, refreshes, history.
 
 pub mod commit;
-pub mod failpoint;
 pub mod follow;
 pub mod history;
 pub mod lease;
@@ -15,3 +14,5 @@ pub mod schedule;
 pub mod unit_test;
 pub mod verify;
 mod version;
+
+pub use crate::failpoint;

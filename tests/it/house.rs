@@ -135,3 +135,31 @@ fn everything_is_formatted() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// Scripts of ours: everything in `scripts`, and any other file of the project that starts as a shell script does.
+fn scripts() -> Vec<PathBuf> {
+    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let files = String::from_utf8(listed.stdout).unwrap();
+    let is_script = |path: &&str| {
+        let first = fs::read(root().join(path)).unwrap_or_default();
+        let first = String::from_utf8_lossy(first.split(|b| *b == b'\n').next().unwrap_or_default()).into_owned();
+        path.starts_with("scripts/") || (first.starts_with("#!") && first.ends_with("sh"))
+    };
+    files.split('\0').filter(|path| !path.is_empty()).filter(is_script).map(PathBuf::from).collect()
+}
+
+#[test]
+fn scripts_have_no_faults_that_shellcheck_finds() {
+    let program = root().join("target/venv/bin/shellcheck");
+    assert!(program.exists(), "{} is missing: run scripts/test, which installs it", program.display());
+    let scripts = scripts();
+    assert!(scripts.len() >= 4, "{scripts:?}");
+    let output = Command::new(program)
+        .args(["--external-sources", "--enable=quote-safe-variables,check-unassigned-uppercase,deprecate-which"])
+        .args(&scripts)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

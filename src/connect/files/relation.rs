@@ -24,6 +24,7 @@ use super::parquet_file::{self, Converter};
 use super::position::{FileEntry, FilesPosition};
 use super::store::FileStore;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::table::{DataFile, TableFiles, Warehouse, parquet_table};
 
 /// Contract columns and the hidden ones after them.
@@ -134,6 +135,9 @@ impl TableProvider for SourceTable {
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         for entry in &self.pinned {
             verify_pin(&self.store, entry).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        }
+        if !self.pinned.is_empty() {
+            failpoint::hit("pinned");
         }
         let row = self.schema.index_of("_source_row")?;
         let names_row = projection.is_none_or(|columns| columns.contains(&row));
