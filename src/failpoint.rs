@@ -8,7 +8,8 @@ const VARIABLE: &str = "TIDEMILL_FAILPOINT";
 pub fn hit(name: &str) {
     #[cfg(debug_assertions)]
     if let Ok(wanted) = std::env::var(VARIABLE) {
-        let (wanted, pipe) = wanted.split_once('=').map_or((wanted.as_str(), None), |(place, pipe)| (place, Some(pipe)));
+        let (wanted, pipe) =
+            wanted.split_once('=').map_or((wanted.as_str(), None), |(place, pipe)| (place, Some(pipe)));
         let (place, times) = wanted.split_once(':').unwrap_or((wanted, "1"));
         if place == name && counted(times.parse().unwrap_or(1)) {
             match pipe {

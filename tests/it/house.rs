@@ -136,17 +136,27 @@ fn everything_is_formatted() {
     );
 }
 
-/// Scripts of ours: everything in `scripts`, and any other file of the project that starts as a shell script does.
+/// Scripts of ours: everything in `scripts`, and any other file that starts as a shell script does.
 fn scripts() -> Vec<PathBuf> {
-    let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().unwrap();
-    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
-    let files = String::from_utf8(listed.stdout).unwrap();
-    let is_script = |path: &&str| {
-        let first = fs::read(root().join(path)).unwrap_or_default();
-        let first = String::from_utf8_lossy(first.split(|b| *b == b'\n').next().unwrap_or_default()).into_owned();
-        path.starts_with("scripts/") || (first.starts_with("#!") && first.ends_with("sh"))
-    };
-    files.split('\0').filter(|path| !path.is_empty()).filter(is_script).map(PathBuf::from).collect()
+    const NOT_OURS: [&str; 4] = [".git", "data", "target", "warehouse"];
+    let mut folders = vec![root().to_path_buf()];
+    let mut scripts = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let path = entry.path().strip_prefix(root()).unwrap().to_path_buf();
+            if entry.file_type().unwrap().is_dir() {
+                folders.extend((!NOT_OURS.iter().any(|name| path == Path::new(name))).then(|| entry.path()));
+                continue;
+            }
+            let bytes = fs::read(entry.path()).unwrap();
+            let first = String::from_utf8_lossy(bytes.split(|b| *b == b'\n').next().unwrap_or_default());
+            if path.starts_with("scripts") || (first.starts_with("#!") && first.trim_end().ends_with("sh")) {
+                scripts.push(path);
+            }
+        }
+    }
+    scripts.sort();
+    scripts
 }
 
 #[test]

@@ -98,7 +98,9 @@ impl Scratch {
         let text = |bytes: Vec<u8>| {
             let text = String::from_utf8(bytes).unwrap();
             let canonical = self.root().canonicalize().unwrap().display().to_string();
-            text.replace(&canonical, "[project]").replace(&self.root().display().to_string(), "[project]")
+            let text = text.replace(&canonical, "[project]").replace(&self.root().display().to_string(), "[project]");
+            // As object stores name it.
+            text.replace(canonical.trim_start_matches('/'), "[project]")
         };
         Seen { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }

@@ -66,13 +66,21 @@ fn a_failing_expectation_shows_what_is_missing_and_what_is_too_much() {
 
 #[test]
 fn rows_are_a_bag_and_repeated_ones_are_counted() {
-    let given = "    model: names\n    given: { orders: [ { id: 1, city: a }, { id: 2, city: b }, { id: 3, city: a } ] }\n";
-    ends(0, &format!("  - name: any order\n{given}    expect: {{ rows: [ {{ city: a }}, {{ city: a }}, {{ city: b }} ] }}\n"));
+    let given =
+        "    model: names\n    given: { orders: [ { id: 1, city: a }, { id: 2, city: b }, { id: 3, city: a } ] }\n";
+    ends(
+        0,
+        &format!(
+            "  - name: any order\n{given}    expect: {{ rows: [ {{ city: a }}, {{ city: a }}, {{ city: b }} ] }}\n"
+        ),
+    );
     let few = ends(1, &format!("  - name: too few\n{given}    expect: {{ rows: [ {{ city: a }}, {{ city: b }} ] }}\n"));
     assert!(few.out.contains("  rows differ:\n  unexpected  { city: a }\n"), "{}", few.out);
     let many = ends(
         1,
-        &format!("  - name: too many\n{given}    expect: {{ rows: [ {{ city: a }}, {{ city: a }}, {{ city: b }}, {{ city: b }}, {{ city: b }} ] }}\n"),
+        &format!(
+            "  - name: too many\n{given}    expect: {{ rows: [ {{ city: a }}, {{ city: a }}, {{ city: b }}, {{ city: b }}, {{ city: b }} ] }}\n"
+        ),
     );
     assert!(many.out.contains("  missing     { city: b }\n  missing     { city: b }\n"), "{}", many.out);
     assert!(!many.out.contains("unexpected"), "{}", many.out);
@@ -102,7 +110,7 @@ fn columns_left_out_are_null_when_given_and_not_compared_when_expected() {
         1,
         "  - name: null isn't empty\n    model: names\n    given: { orders: [ { id: 1 } ] }\n    expect: { rows: [ { city: '' } ] }\n",
     );
-    assert!(seen.out.contains("missing     { city:  }\n  unexpected  { city: null }") || seen.out.contains("city: null"));
+    assert!(seen.out.contains("  unexpected  { city: null }\n  missing     { city:  }\n"), "{}", seen.out);
 }
 
 #[test]
@@ -110,11 +118,15 @@ fn quarantined_rows_are_compared_apart_from_the_tables() {
     let given = "    model: kept\n    given: { orders: [ { id: 1, city: a, amount: -1 }, { id: 2, amount: 2 } ] }\n";
     ends(
         0,
-        &format!("  - name: both\n{given}    expect:\n      rows: [ {{ id: 2 }} ]\n      quarantine: [ {{ id: 1, amount: -1.00, _rule: positive }} ]\n"),
+        &format!(
+            "  - name: both\n{given}    expect:\n      rows: [ {{ id: 2 }} ]\n      quarantine: [ {{ id: 1, amount: -1.00, _rule: positive }} ]\n"
+        ),
     );
     let seen = ends(
         1,
-        &format!("  - name: none\n{given}    expect: {{ quarantine: [] }}\n  - name: other\n{given}    expect: {{ quarantine: [ {{ id: 1, _rule: negative }} ] }}\n"),
+        &format!(
+            "  - name: none\n{given}    expect: {{ quarantine: [] }}\n  - name: other\n{given}    expect: {{ quarantine: [ {{ id: 1, _rule: negative }} ] }}\n"
+        ),
     );
     insta::assert_snapshot!("quarantine_difference", seen.out);
 }

@@ -23,9 +23,9 @@ use super::rules::{self, RowRule, Ruled};
 use super::{FilesSource, parquet_file};
 use crate::connect::quarantine;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::{failpoint, limits};
 use crate::spec::types::{AfterTaken, FileFormat, OnFail, OnInvalid, TextOptions};
 use crate::table::{DataFile, Warehouse, write_files};
+use crate::{failpoint, limits};
 
 /// Where and how files are taken in.
 pub struct Landing<'a> {
