@@ -8,12 +8,13 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use chrono::Utc;
 use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectStoreExt;
 use serde::{Deserialize, Serialize};
 
 use super::process::ProcessId;
 use crate::error::{Result, ResultExt};
 use crate::limits;
-use crate::table::Warehouse;
+use crate::table::{Warehouse, write_error_after};
 
 /// How a run ended, or hasn't.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,9 +144,14 @@ impl RunRecord {
     /// External: the store.
     pub async fn save(&self, warehouse: &Warehouse) -> Result<()> {
         let bytes = serde_json::to_vec(self).external("a run can't be written as JSON")?;
-        warehouse.put(&format!("{RUNS}/{}.json", self.run), bytes.into()).await
+        let path = format!("{RUNS}/{}.json", self.run);
+        let put = warehouse.store.put(&warehouse.path(&path), bytes.into()).await;
+        put.map(drop).map_err(|e| write_error_after(&warehouse.shown(&path), e, FULL))
     }
 }
+
+/// A run is entered before and after it publishes.
+const FULL: &str = "the disk is full: the run can't be entered in the history";
 
 /// Below [`crate::table::BOOKKEEPING`].
 const RUNS: &str = "_tidemill/runs";

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use super::process::ProcessId;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::limits;
-use crate::table::{BOOKKEEPING, Warehouse};
+use crate::table::{BOOKKEEPING, Warehouse, write_error};
 
 /// What stands in `lease.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,17 +83,21 @@ impl Lease {
             || Utc::now().timestamp_micros() >= self.state.expires_at_us.load(Ordering::Acquire)
     }
 
-    /// Gives the lease back, so that the next holder needn't wait.
+    /// Gives the lease back, so that the next holder needn't wait. Where that can't be written, the lease runs out by itself,
+    /// or goes to the next holder of this host as soon as this process has ended: no reason for a run to fail.
     ///
     /// # Errors
-    /// External: the store; the lease then runs out by itself.
+    /// None, so far.
     pub async fn release(mut self) -> Result<()> {
         if let Some(heartbeat) = self.heartbeat.take() {
             heartbeat.abort();
             // Gone before the release, so that it can't renew after it.
             let _ = heartbeat.await;
         }
-        give_back(&self.slot, &self.writer).await
+        if let Err(error) = give_back(&self.slot, &self.writer).await {
+            tracing::debug!(%error, "the lease runs out by itself");
+        }
+        Ok(())
     }
 }
 
@@ -188,9 +192,7 @@ impl Slot {
                     }
                 }
                 Err(e) => {
-                    return Err(Error::external("the lease can't be written")
-                        .with("file", self.warehouse.shown(&self.path))
-                        .caused_by(e));
+                    return Err(write_error(&self.warehouse.shown(&self.path), e));
                 }
             }
         }
@@ -228,7 +230,7 @@ impl Slot {
         };
         match tokio::task::spawn_blocking(lock).await {
             Ok(Ok(file)) => Ok(Some(file)),
-            Ok(Err(e)) => Err(Error::external("the lease can't be locked").with("file", shown).caused_by(e)),
+            Ok(Err(e)) => Err(write_error(&shown, e)),
             Err(e) => Err(Error::internal("locking the lease ended early").caused_by(e)),
         }
     }

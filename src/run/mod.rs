@@ -1,7 +1,6 @@
 //! A project at work: leases, commits, followers, refreshes, history.
 
 pub mod commit;
-pub mod failpoint;
 pub mod follow;
 pub mod history;
 pub mod lease;
@@ -16,3 +15,5 @@ mod stream_test;
 pub mod unit_test;
 pub mod verify;
 mod version;
+
+pub use crate::failpoint;

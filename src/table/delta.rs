@@ -16,9 +16,13 @@ use object_store::prefix::PrefixStore;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::store::write_error_after;
 use super::{DataFile, TableFiles, Warehouse, types};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
+
+/// A Delta log follows a commit that stands.
+const FULL: &str = "the disk is full; the commit stands, and the next run brings the table up to it";
 
 /// Key of our own facts in a Delta commit's info.
 const INFO_KEY: &str = "tidemill";
@@ -101,7 +105,7 @@ pub async fn apply(warehouse: &Warehouse, table: &str, target: Target<'_>) -> Re
             Err(error) => {
                 // A put that seemed to fail may have succeeded: the next look at the log tells.
                 let conflict = is_conflict(&error);
-                last = Some(Error::external("a Delta table can't be written").with("table", table).caused_by(error));
+                last = Some(write_error_after(&warehouse.shown(table), error, FULL).with("table", table));
                 if !conflict && !applied(&log, table, &target, n).await? {
                     break;
                 }

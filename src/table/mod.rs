@@ -14,6 +14,7 @@ mod writer;
 pub use change::{TableChange, TableTarget, change_table};
 pub use scan::parquet_table;
 pub use store::{BOOKKEEPING, Put};
+pub(crate) use store::{write_error, write_error_after};
 pub use writer::{from_datafusion, write_files};
 
 use std::sync::Arc;

@@ -208,11 +208,17 @@ pub(crate) fn write_error<E>(place: &impl std::fmt::Display, source: E) -> Error
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    write_error_after(place, source, "the disk is full; nothing was published, every table is as it was")
+}
+
+/// The same for what is written after a commit: `full` says of a full disk what stands and what is left to do.
+pub(crate) fn write_error_after<E>(place: &impl std::fmt::Display, source: E, full: &'static str) -> Error
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let source = source.into();
     let message = match io_kind(source.as_ref()) {
-        Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => {
-            "the disk is full; nothing was published, every table is as it was"
-        }
+        Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => full,
         Some(std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied) => {
             "the warehouse can't be written: read-only, or not permitted"
         }

@@ -75,6 +75,9 @@ fn a_full_disk_and_a_read_only_one_are_told_apart() {
         source: Box::new(std::io::Error::from(std::io::ErrorKind::StorageFull)),
     });
     assert!(write_error(&"p", dressed).to_string().contains("disk is full"));
+    let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let after = write_error_after(&"p", full, "the disk is full; it is published").to_string();
+    assert!(after.starts_with("the disk is full; it is published\n  path: p\n"), "{after}");
 }
 
 #[test]

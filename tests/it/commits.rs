@@ -19,6 +19,7 @@ use tidemill::run::follow::{Which, catch_up};
 use tidemill::run::lease::Lease;
 use tidemill::table::{TableFiles, Warehouse, delta, garbage, types};
 
+use crate::s3_server::S3Server;
 use crate::tables::{files_of, ids, read_by_others, warehouse};
 
 fn entry(n: u64, files: &TableFiles) -> TableEntry {
@@ -163,11 +164,11 @@ async fn a_record_of_a_newer_format_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs an S3 server: S3_WAREHOUSE=s3://bucket/path and AWS_* in the environment"]
 async fn the_protocol_holds_on_s3() {
-    let url = std::env::var("S3_WAREHOUSE").expect("S3_WAREHOUSE names an empty place");
-    let warehouse = Warehouse::open(&url, std::path::Path::new("/"), &BTreeMap::new()).await.unwrap();
-    Warehouse::open(&url, std::path::Path::new("/"), &BTreeMap::new()).await.unwrap();
+    let server = S3Server::start();
+    let (url, options) = (server.url("warehouse"), server.options());
+    let warehouse = Warehouse::open(&url, std::path::Path::new("/"), &options).await.unwrap();
+    Warehouse::open(&url, std::path::Path::new("/"), &options).await.unwrap();
     let lease = Lease::acquire(&warehouse, "p", Duration::from_secs(30), None).await.unwrap();
     let held = Lease::acquire(&warehouse, "p", Duration::from_secs(30), None).await.unwrap_err();
     assert_eq!(held.kind(), ErrorKind::Lease);

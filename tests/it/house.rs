@@ -135,3 +135,41 @@ fn everything_is_formatted() {
         String::from_utf8_lossy(&output.stderr)
     );
 }
+
+/// Scripts of ours: everything in `scripts`, and any other file that starts as a shell script does.
+fn scripts() -> Vec<PathBuf> {
+    const NOT_OURS: [&str; 4] = [".git", "data", "target", "warehouse"];
+    let mut folders = vec![root().to_path_buf()];
+    let mut scripts = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let path = entry.path().strip_prefix(root()).unwrap().to_path_buf();
+            if entry.file_type().unwrap().is_dir() {
+                folders.extend((!NOT_OURS.iter().any(|name| path == Path::new(name))).then(|| entry.path()));
+                continue;
+            }
+            let bytes = fs::read(entry.path()).unwrap();
+            let first = String::from_utf8_lossy(bytes.split(|b| *b == b'\n').next().unwrap_or_default());
+            if path.starts_with("scripts") || (first.starts_with("#!") && first.trim_end().ends_with("sh")) {
+                scripts.push(path);
+            }
+        }
+    }
+    scripts.sort();
+    scripts
+}
+
+#[test]
+fn scripts_have_no_faults_that_shellcheck_finds() {
+    let program = root().join("target/venv/bin/shellcheck");
+    assert!(program.exists(), "{} is missing: run scripts/test, which installs it", program.display());
+    let scripts = scripts();
+    assert!(scripts.len() >= 4, "{scripts:?}");
+    let output = Command::new(program)
+        .args(["--external-sources", "--enable=quote-safe-variables,check-unassigned-uppercase,deprecate-which"])
+        .args(&scripts)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}

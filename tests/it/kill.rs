@@ -11,7 +11,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::scratch::Scratch;
 
-const PIPELINE: &str = "
+pub(crate) const PIPELINE: &str = "
 pipeline: sales
 sources:
   orders:
@@ -35,7 +35,7 @@ models:
 const TABLES: [&str; 5] = ["kept", "cities", "total", "kept_quarantine", "orders_quarantine"];
 
 /// Day `day` of data: 40 good rows, one that a rule refuses, one that the contract refuses.
-fn write_day(shop: &Scratch, day: u32) {
+pub(crate) fn write_day(shop: &Scratch, day: u32) {
     let mut text = "id,city,amount\n".to_string();
     for row in 0..40 {
         text.push_str(&format!("{},city {},{}.25\n", day * 100 + row, (day + row) % 7, row + 1));
@@ -45,7 +45,7 @@ fn write_day(shop: &Scratch, day: u32) {
 }
 
 /// All that a reader sees, as text; a query that fails fails the test.
-fn contents(shop: &Scratch) -> String {
+pub(crate) fn contents(shop: &Scratch) -> String {
     let mut all = String::new();
     for query in [
         "select * from kept order by id",
@@ -61,7 +61,7 @@ fn contents(shop: &Scratch) -> String {
 }
 
 /// What a project of `days` holds that was never disturbed.
-fn undisturbed(days: u32) -> String {
+pub(crate) fn undisturbed(days: u32) -> String {
     let shop = Scratch::new(PIPELINE);
     (0..days).for_each(|day| write_day(&shop, day));
     shop.exits(0, &["run"]);

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod changing_files;
 mod commits;
+mod disk_faults;
 mod flight;
 mod generate;
 mod plan_faults;
@@ -17,10 +19,14 @@ mod run_query;
 mod scratch;
 mod house;
 mod layers;
+mod logs;
 mod output;
 mod parity;
+mod s3;
+mod s3_server;
 mod select;
 mod shop_clv;
 mod shop_models;
 mod spec_faults;
 mod tables;
+mod unit_tests;

@@ -12,6 +12,7 @@ pub const TIDEMILL_YAML: &str = "version: 1\nname: shop\n";
 /// A folder that goes with the value.
 pub struct Scratch {
     dir: TempDir,
+    env: Vec<(String, String)>,
 }
 
 /// What a command came to.
@@ -24,10 +25,17 @@ pub struct Seen {
 impl Scratch {
     /// A project whose one pipeline is `pipeline`.
     pub fn new(pipeline: &str) -> Self {
-        let scratch = Self { dir: TempDir::new().unwrap() };
+        let scratch = Self { dir: TempDir::new().unwrap(), env: Vec::new() };
         scratch.write("tidemill.yaml", TIDEMILL_YAML);
         scratch.write("pipelines/sales.yaml", pipeline);
         scratch
+    }
+
+    /// Puts the warehouse elsewhere, with what every command needs in its environment for that.
+    pub fn with_warehouse(mut self, place: &str, env: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.write("tidemill.yaml", format!("{TIDEMILL_YAML}warehouse: {place}\n"));
+        self.env.extend(env);
+        self
     }
 
     pub fn path(&self, relative: &str) -> PathBuf {
@@ -53,6 +61,7 @@ impl Scratch {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidemill"));
         command.current_dir(self.root()).args(args).env_remove("TIDEMILL_FAILPOINT").env("NO_COLOR", "1");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -89,7 +98,9 @@ impl Scratch {
         let text = |bytes: Vec<u8>| {
             let text = String::from_utf8(bytes).unwrap();
             let canonical = self.root().canonicalize().unwrap().display().to_string();
-            text.replace(&canonical, "[project]").replace(&self.root().display().to_string(), "[project]")
+            let text = text.replace(&canonical, "[project]").replace(&self.root().display().to_string(), "[project]");
+            // As object stores name it.
+            text.replace(canonical.trim_start_matches('/'), "[project]")
         };
         Seen { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }

@@ -1,8 +1,12 @@
-"""Reads a Delta table with the deltalake package and with Polars and prints the rows of both as JSON, sorted by `id`."""
+"""Reads a Delta table with the deltalake package and with Polars and prints the rows of both as JSON, sorted by `id`.
+
+Arguments: the table's path or URL, and a version. STORE_OPTIONS: options of its object store, as JSON.
+"""
 
 import datetime
 import decimal
 import json
+import os
 import sys
 
 import polars
@@ -32,9 +36,10 @@ def plain(value):
 def main():
     path = sys.argv[1]
     version = int(sys.argv[2]) if len(sys.argv) > 2 else None
-    table = DeltaTable(path, version=version)
+    options = json.loads(os.environ.get("STORE_OPTIONS", "{}"))
+    table = DeltaTable(path, version=version, storage_options=options)
     rows = polars.from_arrow(table.to_pyarrow_table()).to_dicts()
-    by_polars = polars.read_delta(path, version=version).to_dicts()
+    by_polars = polars.read_delta(path, version=version, storage_options=options).to_dicts()
     out = {
         "version": table.version(),
         "partition_columns": table.metadata().partition_columns,

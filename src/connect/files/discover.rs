@@ -239,10 +239,15 @@ pub(super) async fn verify_pin(store: &FileStore, entry: &FileEntry) -> Result<P
     match store.head(&path).await? {
         Some(meta) if is_same(entry, &meta) => Ok(path),
         Some(_) => Err(changed(&entry.path)),
-        None => Err(Error::external("a file went away while it was read")
-            .with("file", &entry.path)
-            .with("hint", "run again: its rows go with it")),
+        None => Err(gone(&entry.path)),
     }
+}
+
+/// The error of a file that went away under the reader.
+pub(super) fn gone(path: &str) -> Error {
+    Error::external("a file went away while it was read")
+        .with("file", path)
+        .with("hint", "run again: its rows go with it")
 }
 
 /// The error of a file that changed under the reader.

@@ -23,9 +23,9 @@ use super::rules::{self, RowRule, Ruled};
 use super::{FilesSource, parquet_file};
 use crate::connect::quarantine;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::limits;
 use crate::spec::types::{AfterTaken, FileFormat, OnFail, OnInvalid, TextOptions};
 use crate::table::{DataFile, Warehouse, write_files};
+use crate::{failpoint, limits};
 
 /// Where and how files are taken in.
 pub struct Landing<'a> {
@@ -228,6 +228,7 @@ impl FilesSource {
                 let mut number = 0;
                 while let Some(batch) = batches.next().await {
                     let batch = batch.external("the file isn't whole Parquet")?;
+                    failpoint::hit("mid_file");
                     sink.parquet(&converter, &batch, number).await?;
                     number += batch.num_rows() as u64;
                 }
@@ -243,6 +244,7 @@ impl FilesSource {
             let contract = Contract::new(contract, &columns, options, &zone)?;
             let mut reader = TextReader::new(&format, open_text(&name, encoding, bytes)?, &contract)?;
             while let Some(decoded) = reader.next_batch()? {
+                failpoint::hit("mid_file");
                 let ruled = rules::apply(decoded, sink.on_invalid, &sink.rules, &mut sink.warned)?;
                 for batch in sink.batches(ruled)? {
                     batch.blocking_send()?;

@@ -10,6 +10,7 @@ pub mod infer;
 mod land;
 mod live;
 mod parquet_file;
+mod pinned;
 mod position;
 mod relation;
 mod rules;

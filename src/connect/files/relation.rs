@@ -21,9 +21,11 @@ use object_store::path::Path;
 use super::FilesSource;
 use super::discover::verify_pin;
 use super::parquet_file::{self, Converter};
+use super::pinned::PinnedStore;
 use super::position::{FileEntry, FilesPosition};
 use super::store::FileStore;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::table::{DataFile, TableFiles, Warehouse, parquet_table};
 
 /// Contract columns and the hidden ones after them.
@@ -54,8 +56,9 @@ impl FilesSource {
         landed: &str,
     ) -> Result<Arc<dyn TableProvider>> {
         let schema = relation_schema(contract, &self.zone);
+        let pinned: Vec<FileEntry> = position.files.iter().filter(|e| e.landed.is_none()).cloned().collect();
         let in_place = Warehouse {
-            store: Arc::clone(&self.store.store),
+            store: Arc::new(PinnedStore::new(&self.store, &pinned)),
             root: Path::default(),
             url: format!("source:{}", self.name),
             is_local: self.store.is_local,
@@ -81,7 +84,6 @@ impl FilesSource {
             let files = TableFiles { schema: Arc::clone(&schema), partition_by: partition_by.clone(), files };
             parquet_table(warehouse, folder, files, &self.zone)
         };
-        let pinned: Vec<FileEntry> = position.files.iter().filter(|e| e.landed.is_none()).cloned().collect();
         Ok(Arc::new(SourceTable {
             has_landed: !landed_files.is_empty(),
             landed: table(warehouse, landed, landed_files)?,
@@ -134,6 +136,9 @@ impl TableProvider for SourceTable {
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         for entry in &self.pinned {
             verify_pin(&self.store, entry).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        }
+        if !self.pinned.is_empty() {
+            failpoint::hit("pinned");
         }
         let row = self.schema.index_of("_source_row")?;
         let names_row = projection.is_none_or(|columns| columns.contains(&row));
