@@ -6,7 +6,7 @@ use super::args::{Global, ListFormat, TestArgs};
 use super::open::{self, Opened};
 use super::{Exit, selection};
 use crate::error::Result;
-use crate::run::unit_test;
+use crate::run::unit_test::{self, Outcome};
 
 pub(super) async fn execute(global: &Global, args: &TestArgs) -> Result<Exit> {
     let open = match open::open(global).await? {
@@ -23,27 +23,30 @@ pub(super) async fn execute(global: &Global, args: &TestArgs) -> Result<Exit> {
         if !chosen.models.contains(&test.model.value) {
             continue;
         }
-        let (ok, detail) = match unit_test::run(&open, test).await {
-            Ok(outcome) => (outcome.passed, outcome.detail),
+        let outcomes = match unit_test::run(&open, test).await {
+            Ok(outcomes) => outcomes,
             Err(found) => {
                 faults.extend(found);
                 continue;
             }
         };
-        if ok {
+        if outcomes.iter().all(|outcome| outcome.passed) {
             passed += 1
         } else {
             failed += 1
         }
-        let status = if ok { "ok" } else { "failed" };
         match args.format {
-            ListFormat::Json => say!(
-                "{}",
-                json!({ "test": test.name.value, "model": test.model.value, "mode": "batch", "status": status, "detail": detail })
-            ),
+            ListFormat::Json => {
+                for Outcome { mode, passed, detail } in &outcomes {
+                    let (test, model) = (&test.name.value, &test.model.value);
+                    let line = json!({ "test": test, "model": model, "mode": mode, "status": status(*passed), "detail": detail });
+                    say!("{line}");
+                }
+            }
             ListFormat::Text => {
-                say!("{}: {}  {status}", test.model.value, test.name.value);
-                if let Some(detail) = detail {
+                let modes = outcomes.iter().map(|outcome| format!("{} {}", outcome.mode, status(outcome.passed)));
+                say!("{}: {}  {}", test.model.value, test.name.value, modes.collect::<Vec<_>>().join(", "));
+                for detail in outcomes.iter().filter_map(|outcome| outcome.detail.as_ref()) {
                     say!("{detail}");
                 }
             }
@@ -57,4 +60,8 @@ pub(super) async fn execute(global: &Global, args: &TestArgs) -> Result<Exit> {
         (0, _) => 1,
         (invalid, _) => invalid,
     })
+}
+
+fn status(passed: bool) -> &'static str {
+    if passed { "ok" } else { "failed" }
 }

@@ -21,7 +21,7 @@ pub(super) async fn execute(global: &Global, args: &VerifyArgs) -> Result<Exit> 
     for model in open.plan.models.iter().filter(|model| chosen.models.contains(&model.name)) {
         match verify::verify(&open, model).await {
             Ok(verdict) => {
-                exit = exit.max(u8::from(verdict.differing > 0));
+                exit = exit.max(u8::from(verdict.status == "differs"));
                 print(&verdict, args.format);
             }
             Err(error) => {
@@ -48,6 +48,9 @@ fn print(verdict: &Verdict, format: ListFormat) {
             }
             for row in sample {
                 say!("  {row}");
+            }
+            if *status == "differs" && !reason.is_empty() {
+                say!("  {reason}");
             }
             let more = differing.saturating_sub(sample.len() as u64);
             if more > 0 && !sample.is_empty() {

@@ -1,4 +1,4 @@
-//! Runs SQL unit tests in batch: given rows in, a model's rows out, compared as bags.
+//! Runs SQL unit tests in batch and as a stream: given rows in, a model's rows out, compared as bags.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::prelude::SessionContext;
-use futures::StreamExt;
+use futures::TryStreamExt;
 
 use super::refresh::checks::{KEY_UNIQUE, RowChecks, TableChecks};
 use crate::connect::files::decode::{ColumnReader, parse_column};
@@ -17,25 +17,30 @@ use crate::engine;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::plan::{self, CheckTest, HIDDEN_COLUMNS, PlannedModel};
 use crate::run::project::OpenProject;
-use crate::run::schedule;
+use crate::run::{schedule, stream_test};
 use crate::spec::fault::{Fault, Place};
 use crate::spec::nearest;
 use crate::spec::types::{GivenRows, OnFail, UnitTest};
 
-/// How a test ended.
+/// How a test ended in one mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
+    /// `batch`: one run over all given rows. `stream`: they come in pieces, in random orders, and some go and come again.
+    pub mode: &'static str,
     /// Whether all came as expected.
     pub passed: bool,
     /// What didn't, for people.
     pub detail: Option<String>,
 }
 
-/// Runs one test.
+/// Orders that given rows come in as a stream.
+const STREAM_SEEDS: std::ops::Range<u64> = 0..4;
+
+/// Runs one test in batch, and as a stream where the model can be maintained and batch came as expected.
 ///
 /// # Errors
 /// Faults in the test itself: unknown columns, values that don't fit their type. An error of the model is an outcome.
-pub async fn run(open: &OpenProject, test: &UnitTest) -> Result<Outcome, Vec<Fault>> {
+pub async fn run(open: &OpenProject, test: &UnitTest) -> Result<Vec<Outcome>, Vec<Fault>> {
     let zone = &open.project.timezone.value;
     let now_us = match &test.now {
         None => schedule::wall_clock_us(),
@@ -43,9 +48,27 @@ pub async fn run(open: &OpenProject, test: &UnitTest) -> Result<Outcome, Vec<Fau
             .map_err(|e| vec![Fault::error("wrong_value", now.place.clone(), e.to_string())])?,
     };
     let Some(model) = open.model(&test.model.value) else { return Err(Vec::new()) };
-    let (expected_rows, expected_quarantine) = expected(open, test, model)?;
+    let expected = expected(open, test, model)?;
     let relations = relations(open, test, model)?;
-    let got = match produce(open, model, &relations, now_us).await {
+    let detail = judge(test, &expected, produce(open, model, &relations, now_us, None).await)?;
+    let mut outcomes = vec![Outcome { mode: "batch", passed: detail.is_none(), detail }];
+    if outcomes.iter().all(|outcome| outcome.passed) && model.maintenance.is_some() {
+        let mut found = None;
+        for seed in STREAM_SEEDS {
+            let detail = judge(test, &expected, produce(open, model, &relations, now_us, Some(seed)).await)?;
+            if let Some(detail) = detail {
+                found = Some(format!("  as a stream, order {seed}\n{detail}"));
+                break;
+            }
+        }
+        outcomes.push(Outcome { mode: "stream", passed: found.is_none(), detail: found });
+    }
+    Ok(outcomes)
+}
+
+/// What didn't come as expected.
+fn judge(test: &UnitTest, expected: &Expected, got: Result<Produced>) -> Result<Option<String>, Vec<Fault>> {
+    let got = match got {
         Ok(got) => got,
         Err(error) => return Ok(compare_error(test, &error)),
     };
@@ -54,32 +77,28 @@ pub async fn run(open: &OpenProject, test: &UnitTest) -> Result<Outcome, Vec<Fau
             1 => "a row".to_string(),
             rows => format!("{rows} rows"),
         };
-        let detail = format!("  expected an error with `{}`\n  found: {rows}", wanted.value);
-        return Ok(Outcome { passed: false, detail: Some(detail) });
+        return Ok(Some(format!("  expected an error with `{}`\n  found: {rows}", wanted.value)));
     }
     let mut detail = String::new();
-    if let Some(expected) = expected_rows {
-        detail.push_str(&difference("rows", &expected, &got.table).map_err(internal)?);
+    if let Some(expected) = &expected.0 {
+        detail.push_str(&difference("rows", expected, &got.table).map_err(internal)?);
     }
-    if let Some(expected) = expected_quarantine {
-        detail.push_str(&difference("quarantined rows", &expected, &got.quarantine).map_err(internal)?);
+    if let Some(expected) = &expected.1 {
+        detail.push_str(&difference("quarantined rows", expected, &got.quarantine).map_err(internal)?);
     }
-    Ok(Outcome { passed: detail.is_empty(), detail: (!detail.is_empty()).then_some(detail) })
+    Ok((!detail.is_empty()).then_some(detail))
 }
 
 fn internal(error: Error) -> Vec<Fault> {
     vec![Fault::error("internal", None, error.to_string())]
 }
 
-fn compare_error(test: &UnitTest, error: &Error) -> Outcome {
+fn compare_error(test: &UnitTest, error: &Error) -> Option<String> {
     let text = error.to_string();
     match &test.expect.error {
-        Some(wanted) if text.contains(&wanted.value) => Outcome { passed: true, detail: None },
-        Some(wanted) => {
-            let detail = format!("  expected an error with `{}`\n  found: {text}", wanted.value);
-            Outcome { passed: false, detail: Some(detail) }
-        }
-        None => Outcome { passed: false, detail: Some(format!("  the model failed: {text}")) },
+        Some(wanted) if text.contains(&wanted.value) => None,
+        Some(wanted) => Some(format!("  expected an error with `{}`\n  found: {text}", wanted.value)),
+        None => Some(format!("  the model failed: {text}")),
     }
 }
 
@@ -100,14 +119,23 @@ async fn produce(
     model: &PlannedModel,
     relations: &HashMap<String, Arc<dyn TableProvider>>,
     now_us: i64,
+    stream_seed: Option<u64>,
 ) -> Result<Produced> {
     let session = open.session(now_us);
-    let plan = plan::bind(&model.plan, relations)?;
+    let rows = match (stream_seed, &model.maintenance) {
+        (Some(seed), Some(maintenance)) => {
+            stream_test::maintained(&session, model, maintenance, relations, seed).await?
+        }
+        _ => {
+            let plan = plan::bind(&model.plan, relations)?;
+            let (_, rows) = engine::rows(&session, plan, None).await?;
+            rows.try_collect().await?
+        }
+    };
     let rules = RowChecks::bind(&session, &model.schema, &model.checks, &model.key, "test")?;
-    let (_, mut rows) = engine::rows(&session, plan, None).await?;
     let mut got = Produced { table: Vec::new(), quarantine: Vec::new() };
-    while let Some(batch) = rows.next().await {
-        let (kept, refused) = rules.split(engine::conform(&batch?, &model.schema)?)?;
+    for batch in rows {
+        let (kept, refused) = rules.split(engine::conform(&batch, &model.schema)?)?;
         got.table.push(kept);
         got.quarantine.extend(refused);
     }

@@ -22,7 +22,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 use crate::plan::{self, CheckTest, PlannedCheck, PlannedModel};
 use crate::spec::types::OnFail;
-use crate::table::{Warehouse, parquet_table};
+use crate::table::{TableFiles, Warehouse, parquet_table};
 
 /// What comparing one table came to.
 #[derive(Debug, Clone)]
@@ -76,7 +76,8 @@ pub async fn verify(open: &OpenProject, model: &PlannedModel) -> Result<Verdict>
     }
     let session = open.session(entry.clock_us.unwrap_or(record.now_us));
     let zone = &open.project.timezone.value;
-    let files = chain.table_files(&model.name, entry).await?;
+    let mut files = chain.table_files(&model.name, entry).await?;
+    let changed = changed_files(&warehouse, &model.name, &mut files).await?;
     let table = parquet_table(&warehouse, &model.name, files, zone)?;
     let batch = batch_plan(model, &relations)?;
     let differences = differences(&session, model, table, batch).await?;
@@ -89,8 +90,29 @@ pub async fn verify(open: &OpenProject, model: &PlannedModel) -> Result<Verdict>
         rows: entry.rows,
         differing,
         sample: sample.collect(),
-        ..verdict(if differing == 0 { "ok" } else { "differs" }, "")
+        ..verdict(if differing == 0 && changed.is_empty() { "ok" } else { "differs" }, &changed.join("; "))
     })
+}
+
+/// Data files that aren't as they were published, in words; `files` are then those that are there, as they are.
+async fn changed_files(warehouse: &Warehouse, table: &str, files: &mut TableFiles) -> Result<Vec<String>> {
+    let mut changed = Vec::new();
+    let mut there = Vec::new();
+    for mut file in std::mem::take(&mut files.files) {
+        let path = format!("{table}/{}", file.path);
+        match warehouse.size(&path).await? {
+            None => changed.push(format!("{path} is gone")),
+            Some(size) if size == file.size => there.push(file),
+            Some(size) => {
+                changed.push(format!("{path} has {size} bytes, and had {} when it was published", file.size));
+                // What it said of itself may not be true any more.
+                (file.size, file.stats) = (size, None);
+                there.push(file);
+            }
+        }
+    }
+    files.files = there;
+    Ok(changed)
 }
 
 /// The model's inputs as its table was made from them; none where they aren't kept.

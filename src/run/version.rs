@@ -140,7 +140,7 @@ impl Versions<'_> {
 
     async fn all_there(&self, paths: impl Iterator<Item = String>) -> Result<bool> {
         for path in paths {
-            if !self.warehouse.exists(&path).await? {
+            if self.warehouse.size(&path).await?.is_none() {
                 return Ok(false);
             }
         }

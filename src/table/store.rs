@@ -155,14 +155,14 @@ impl Warehouse {
         }
     }
 
-    /// Whether there is a file at `path`.
+    /// Bytes of the file at `path`; none where there is no file.
     ///
     /// # Errors
     /// External: the store.
-    pub async fn exists(&self, path: &str) -> Result<bool> {
+    pub async fn size(&self, path: &str) -> Result<Option<u64>> {
         match self.store.head(&self.path(path)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(Error::external("a file of the warehouse can't be looked at")
                 .with("file", self.shown(path))
                 .caused_by(e)),
