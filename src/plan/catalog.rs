@@ -29,6 +29,14 @@ pub fn hidden_fields(zone: &Arc<str>) -> Vec<Field> {
     HIDDEN_COLUMNS.iter().zip(types).map(|(name, data_type)| Field::new(*name, data_type, true)).collect()
 }
 
+/// The hidden columns as relations give them: text as views.
+pub fn read_hidden_fields(zone: &str) -> impl Iterator<Item = Field> {
+    hidden_fields(&zone.into()).into_iter().map(|field| match field.data_type() {
+        DataType::Utf8 => field.with_data_type(DataType::Utf8View),
+        _ => field,
+    })
+}
+
 /// A relation whose schema is known.
 #[derive(Debug, Clone)]
 pub struct Relation {

@@ -33,7 +33,8 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
-pub use catalog::hidden_fields;
+pub use crate::spec::HIDDEN_COLUMNS;
+pub use catalog::{hidden_fields, read_hidden_fields};
 pub use project::plan_project;
 pub use query::{At, TimeTravel, query, relations_of};
 pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
@@ -41,11 +42,6 @@ pub use session::{MAIN_SCHEMA, session};
 
 use crate::spec::fault::Fault;
 use crate::spec::types::{CheckSpec, OnFail, Refresh, SourceSpec};
-
-/// Hidden columns of every source, last in its schema, in this order; `select *` doesn't show them.
-/// `_source_file text, _source_row bigint, _topic text, _partition integer, _offset bigint, _ingested_at timestamptz`.
-pub const HIDDEN_COLUMNS: [&str; 6] =
-    ["_source_file", "_source_row", "_topic", "_partition", "_offset", "_ingested_at"];
 
 /// Where a source's contract comes from when the YAML gives none.
 #[async_trait]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::{MemTable, ViewTable};
@@ -15,7 +15,7 @@ use super::refresh::checks::{KEY_UNIQUE, RowChecks, TableChecks};
 use crate::connect::files::decode::{ColumnReader, parse_column};
 use crate::engine;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::plan::{self, CheckTest, HIDDEN_COLUMNS, PlannedModel};
+use crate::plan::{self, CheckTest, PlannedModel};
 use crate::run::project::OpenProject;
 use crate::run::{schedule, stream_test};
 use crate::spec::fault::{Fault, Place};
@@ -238,16 +238,9 @@ fn table(open: &OpenProject, batch: RecordBatch, is_source: bool) -> Result<Arc<
     let mut fields: Vec<Field> = batch.schema_ref().fields().iter().map(|f| f.as_ref().clone()).collect();
     let mut columns = batch.columns().to_vec();
     if is_source {
-        let zone = open.project.timezone.value.as_str();
-        for name in HIDDEN_COLUMNS {
-            let data_type = match name {
-                "_source_row" | "_offset" => DataType::Int64,
-                "_partition" => DataType::Int32,
-                "_ingested_at" => DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some(zone.into())),
-                _ => DataType::Utf8View,
-            };
-            columns.push(arrow::array::new_null_array(&data_type, batch.num_rows()));
-            fields.push(Field::new(name, data_type, true));
+        for field in plan::read_hidden_fields(&open.project.timezone.value) {
+            columns.push(arrow::array::new_null_array(field.data_type(), batch.num_rows()));
+            fields.push(field);
         }
     }
     let schema = Arc::new(Schema::new(fields));

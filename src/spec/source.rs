@@ -17,8 +17,9 @@ use super::types::{
 };
 use super::variables::shown;
 
-/// Columns that every source has besides its contract.
-pub(super) const HIDDEN_COLUMNS: [&str; 6] =
+/// Columns of every source besides its contract, last in its schema, in this order; `select *` doesn't show them.
+/// `_source_file text, _source_row bigint, _topic text, _partition integer, _offset bigint, _ingested_at timestamptz`.
+pub const HIDDEN_COLUMNS: [&str; 6] =
     ["_source_file", "_source_row", "_topic", "_partition", "_offset", "_ingested_at"];
 /// Columns that quarantine tables have besides.
 const QUARANTINE_COLUMNS: [&str; 4] = ["_rule", "_reason", "_raw", "_run"];

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
 use parquet::arrow::{ArrowSchemaConverter, AsyncArrowWriter};
-use parquet::basic::{Compression, Type, ZstdLevel};
+use parquet::basic::{Compression, Encoding, Type, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use tokio::task::JoinSet;
 
@@ -207,9 +207,17 @@ fn properties(file: &SchemaRef) -> Result<WriterProperties> {
             // Bounds of floats leave NaN out, and a reader that goes by them would lose rows that hold it.
             properties = properties.set_column_statistics_enabled(column.path().clone(), EnabledStatistics::None);
         }
+        if column.path().string() == COUNTING_COLUMN && column.physical_type() == Type::INT64 {
+            properties = properties
+                .set_column_dictionary_enabled(column.path().clone(), false)
+                .set_column_encoding(column.path().clone(), Encoding::DELTA_BINARY_PACKED);
+        }
     }
     Ok(properties.build())
 }
+
+/// A column whose every value is another, mostly the one before and one more: a dictionary of it is work for nothing.
+const COUNTING_COLUMN: &str = "_source_row";
 
 /// One file being written.
 struct OpenFile {

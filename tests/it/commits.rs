@@ -28,6 +28,8 @@ fn entry(n: u64, files: &TableFiles) -> TableEntry {
         kind: TableKind::Model,
         fingerprint: "f".into(),
         inputs: BTreeMap::new(),
+        inputs_at: BTreeMap::new(),
+        states: Vec::new(),
         key: vec!["id".into()],
         serve: true,
         refreshed_at_us: 0,

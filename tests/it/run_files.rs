@@ -104,6 +104,38 @@ fn json_lines_go_by_name_and_keep_decimals_exact() {
     );
 }
 
+/// Rules and contract refuse the same rows of a Parquet file as of a CSV file, for the same reasons.
+#[test]
+fn rows_are_ruled_alike_in_every_format() {
+    let rules = "    checks:
+      - { name: priced, check: \"price > 0\", on_fail: quarantine }
+      - { name: cheap, check: \"price < 100\", on_fail: warn }
+    columns: { id: { type: bigint, nullable: false }, price: \"decimal(6, 2)\" }";
+    let source = |format: &str| {
+        format!(
+            "sources:\n  rows:\n    connector: files\n    path: data/*.{format}\n    format: {format}\n    settle: 0s\n{rules}\n\
+             models:\n  kept: {{ sql: \"select id, price, _source_row as at from rows\" }}\n"
+        )
+    };
+    let (text, parquet) = (Scratch::new(&source("csv")), Scratch::new(&source("parquet")));
+    text.write("data/1.csv", "id,price\n1,5\n,5\n3,-1\n4,\n5,200\n,-7\n7,1\n");
+    let values = "(1, 5), (null, 5), (3, -1), (4, null), (5, 200), (null, -7), (7, 1)";
+    let sql = format!("select column1 as id, cast(column2 as decimal(6, 2)) as price from (values {values})");
+    parquet.exits(0, &["query", &sql, "-o", "made.parquet"]);
+    parquet.write("data/1.parquet", fs::read(parquet.path("made.parquet")).unwrap());
+    for shop in [&text, &parquet] {
+        shop.exits(0, &["run"]);
+        assert_eq!(shop.rows("select * from kept order by at"), "1,5.00,1\n4,,4\n5,200.00,5\n7,1.00,7\n");
+        assert_eq!(
+            shop.rows("select _source_row, _rule, _reason from rows_quarantine order by 1"),
+            "2,contract,\"id: null, and the column isn't nullable\"\n3,priced,the check `priced` failed\n\
+             6,contract,\"id: null, and the column isn't nullable\"\n"
+        );
+        let shown = shop.exits(0, &["show", "select id, _source_row from rows order by 2", "--format", "csv"]);
+        assert_eq!(shown.out, "id,_source_row\n1,1\n4,4\n5,5\n7,7\n");
+    }
+}
+
 #[test]
 fn parquet_files_of_narrower_types_are_widened() {
     let columns = "      id: bigint\n      price: \"decimal(12, 2)\"\n      name: text";

@@ -16,14 +16,14 @@ use object_store::ObjectMeta;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::decode::{CONTRACT_RULE, Contract, TextReader, open_text};
+use super::decode::{Contract, Decoded, TextReader, open_text};
 use super::discover::{Discovery, Found, changed, is_same};
 use super::position::{FileEntry, FilesPosition};
-use super::rules::{self, RowRule, Ruled};
+use super::rules::{self, RowRule};
 use super::{FilesSource, parquet_file};
 use crate::connect::quarantine;
-use crate::error::{Error, ErrorKind, Result, ResultExt};
-use crate::spec::types::{AfterTaken, FileFormat, OnFail, OnInvalid, TextOptions};
+use crate::error::{Error, Result, ResultExt};
+use crate::spec::types::{AfterTaken, FileFormat, OnInvalid, TextOptions};
 use crate::table::{DataFile, Warehouse, write_files};
 use crate::{failpoint, limits};
 
@@ -225,12 +225,15 @@ impl FilesSource {
                 .external("the file isn't whole Parquet")?;
             let converter = parquet_file::Converter::new(Arc::clone(contract), &self.zone)?;
             return Ok(tokio::spawn(async move {
-                let mut number = 0;
+                let mut first = 1;
                 while let Some(batch) = batches.next().await {
                     let batch = batch.external("the file isn't whole Parquet")?;
                     failpoint::hit("mid_file");
-                    sink.parquet(&converter, &batch, number).await?;
-                    number += batch.num_rows() as u64;
+                    let rows = batch.num_rows() as u64;
+                    for batch in sink.batches(converter.decode(batch, first)?)? {
+                        batch.send().await?;
+                    }
+                    first += rows;
                 }
                 Ok(sink.counts())
             }));
@@ -245,8 +248,7 @@ impl FilesSource {
             let mut reader = TextReader::new(&format, open_text(&name, encoding, bytes)?, &contract)?;
             while let Some(decoded) = reader.next_batch()? {
                 failpoint::hit("mid_file");
-                let ruled = rules::apply(decoded, sink.on_invalid, &sink.rules, &mut sink.warned)?;
-                for batch in sink.batches(ruled)? {
+                for batch in sink.batches(decoded)? {
                     batch.blocking_send()?;
                 }
             }
@@ -300,14 +302,14 @@ fn writer_gone() -> Error {
 }
 
 impl Sink {
-    fn batches(&mut self, ruled: Ruled) -> Result<Vec<Outgoing>> {
+    fn batches(&mut self, decoded: Decoded) -> Result<Vec<Outgoing>> {
+        let ruled = rules::apply(decoded, self.on_invalid, &self.rules, &mut self.warned)?;
         let mut out = Vec::new();
         self.rows += ruled.accepted.num_rows() as u64;
         self.refused_rows += ruled.refused.len() as u64;
         if ruled.accepted.num_rows() > 0 {
-            let numbers = ruled.numbers.iter().map(|n| i64::try_from(*n).unwrap_or(i64::MAX));
             let mut columns = ruled.accepted.columns().to_vec();
-            columns.push(Arc::new(Int64Array::from_iter_values(numbers)) as ArrayRef);
+            columns.push(Arc::new(Int64Array::from(ruled.numbers)) as ArrayRef);
             let batch = RecordBatch::try_new(Arc::clone(&self.landed_schema), columns).external("can't number rows")?;
             out.push(Outgoing(self.accepted.clone(), batch));
         }
@@ -316,53 +318,6 @@ impl Sink {
             out.push(Outgoing(self.refused.clone(), batch));
         }
         Ok(out)
-    }
-
-    async fn parquet(&mut self, converter: &parquet_file::Converter, batch: &RecordBatch, before: u64) -> Result<()> {
-        let (columns, mut reasons) = converter.convert(batch)?;
-        let loose: Vec<Field> = self.landed_schema.fields()[..columns.len()]
-            .iter()
-            .map(|f| f.as_ref().clone().with_nullable(true))
-            .collect();
-        let converted =
-            RecordBatch::try_new(Arc::new(Schema::new(loose)), columns).external("can't build a batch of rows")?;
-        let mut rules: Vec<String> = vec![CONTRACT_RULE.to_string(); batch.num_rows()];
-        for rule in &self.rules {
-            for row in rules::failing_rows(rule, &converted)? {
-                match rule.on_fail {
-                    OnFail::Warn => *self.warned.entry(rule.name.clone()).or_default() += 1,
-                    OnFail::Fail | OnFail::Quarantine if reasons[row].is_none() => {
-                        reasons[row] = Some(format!("the check `{}` failed", rule.name));
-                        rules[row].clone_from(&rule.name);
-                        if rule.on_fail == OnFail::Fail {
-                            return Err(Error::new(ErrorKind::Check, format!("the check `{}` failed", rule.name))
-                                .with("row", before + row as u64 + 1));
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
-        let mut refused = Vec::new();
-        for (row, reason) in reasons.iter().enumerate() {
-            let Some(reason) = reason else { continue };
-            let is_contract = rules[row] == CONTRACT_RULE;
-            let number = before + row as u64 + 1;
-            if is_contract && self.on_invalid == OnInvalid::Fail {
-                return Err(Error::new(ErrorKind::Check, reason.clone()).with("row", number));
-            }
-            if !is_contract || self.on_invalid == OnInvalid::Quarantine {
-                refused.push(converter.refuse(batch, row, number, &rules[row], reason.clone())?);
-            }
-        }
-        let mask = arrow::array::BooleanArray::from_iter(reasons.iter().map(|reason| Some(reason.is_none())));
-        let accepted =
-            arrow::compute::filter_record_batch(&converted, &mask).external("can't leave refused rows out")?;
-        let numbers = (0..batch.num_rows()).filter(|row| reasons[*row].is_none()).map(|row| before + row as u64 + 1);
-        for batch in self.batches(Ruled { accepted, numbers: numbers.collect(), refused })? {
-            batch.send().await?;
-        }
-        Ok(())
     }
 
     fn counts(self) -> Counts {

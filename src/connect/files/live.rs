@@ -16,7 +16,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::decode::{Contract, TextReader, open_text};
+use super::decode::{Contract, Decoded, TextReader, open_text};
 use super::discover::Found;
 use super::land::text_options;
 use super::position::{FileEntry, FilesPosition};
@@ -129,9 +129,7 @@ impl Reading {
             let contract = Contract::new(Arc::clone(&self.contract), &self.columns, options, &self.zone)?;
             let mut reader = TextReader::new(&self.format, open_text(&found.path, encoding, bytes)?, &contract)?;
             while let Some(decoded) = reader.next_batch()? {
-                let ruled = rules::apply(decoded, OnInvalid::Drop, &self.rules, &mut BTreeMap::new())?;
-                let numbers = ruled.numbers.into_iter().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-                let batch = self.with_hidden(&ruled.accepted, &entry, numbers)?;
+                let batch = self.accepted(decoded, &entry)?;
                 if out.blocking_send(Ok(batch)).is_err() {
                     break;
                 }
@@ -146,36 +144,24 @@ impl Reading {
             .build()
             .external("the file isn't whole Parquet")?;
         let converter = parquet_file::Converter::new(Arc::clone(&self.contract), &self.zone)?;
-        let mut before = 0_i64;
+        let mut first = 1;
         while let Some(batch) = batches.next().await {
             let batch = batch.external("the file isn't whole Parquet")?;
-            let (columns, reasons) = converter.convert(&batch)?;
-            let mut keep: Vec<bool> = reasons.iter().map(Option::is_none).collect();
-            let loose: Vec<_> = self.contract.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
-            let converted = RecordBatch::try_new(Arc::new(arrow::datatypes::Schema::new(loose)), columns);
-            let converted = converted.external("can't build a batch of rows")?;
-            for rule in &self.rules {
-                rules::failing_rows(rule, &converted)?.into_iter().for_each(|row| keep[row] = false);
-            }
-            let numbers: Vec<i64> = (before + 1..).zip(&keep).filter(|(_, keep)| **keep).map(|(n, _)| n).collect();
-            before += i64::try_from(batch.num_rows()).unwrap_or(0);
-            let accepted =
-                arrow::compute::filter_record_batch(&converted, &keep.into()).external("can't filter rows")?;
-            if out.send(Ok(self.with_hidden(&accepted, entry, numbers.into_iter())?)).await.is_err() {
+            let rows = batch.num_rows() as u64;
+            let batch = self.accepted(converter.decode(batch, first)?, entry)?;
+            first += rows;
+            if out.send(Ok(batch)).await.is_err() {
                 break;
             }
         }
         Ok(())
     }
 
-    fn with_hidden(
-        &self,
-        batch: &RecordBatch,
-        entry: &FileEntry,
-        numbers: impl Iterator<Item = i64>,
-    ) -> Result<RecordBatch> {
-        let mut columns = batch.columns().to_vec();
-        columns.extend(hidden(&self.schema, columns.len(), entry, numbers)?);
+    /// Accepted rows with their hidden columns.
+    fn accepted(&self, decoded: Decoded, entry: &FileEntry) -> Result<RecordBatch> {
+        let ruled = rules::apply(decoded, OnInvalid::Drop, &self.rules, &mut BTreeMap::new())?;
+        let mut columns = ruled.accepted.columns().to_vec();
+        columns.extend(hidden(&self.schema, columns.len(), entry, ruled.numbers.into_iter())?);
         RecordBatch::try_new(Arc::clone(&self.schema), columns).external("can't number rows")
     }
 }

@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
 use parquet::file::metadata::ParquetMetaData;
 
-use super::decode::{ColumnReader, parse_column};
+use super::decode::{ColumnReader, Decoded, Misfits, Origin, null_reason, parse_column};
 use super::store::FileStore;
 use crate::connect::quarantine::Refused;
 use crate::error::{Error, Result, ResultExt};
@@ -120,24 +120,31 @@ impl Converter {
         Ok(Self { contract, readers, zone: zone.to_string() })
     }
 
+    /// Rows under the contract; the first one of the batch has the number `first` in the file, from 1.
+    pub(super) fn decode(&self, batch: RecordBatch, first: u64) -> Result<Decoded> {
+        let (columns, misfits) = self.convert(&batch)?;
+        let rows = batch.num_rows();
+        let origin = ParquetRows { contract: Arc::clone(&self.contract), batch, first };
+        Decoded::new(&self.contract, columns, rows, misfits, origin)
+    }
+
     /// Columns of the contract, and why rows are refused.
-    pub(super) fn convert(&self, batch: &RecordBatch) -> Result<(Vec<ArrayRef>, Vec<Option<String>>)> {
-        let mut reasons: Vec<Option<String>> = vec![None; batch.num_rows()];
+    pub(super) fn convert(&self, batch: &RecordBatch) -> Result<(Vec<ArrayRef>, Misfits)> {
+        let mut misfits = Misfits::new();
         let mut columns = Vec::with_capacity(self.readers.len());
         for (field, reader) in self.contract.fields().iter().zip(&self.readers) {
             let column = match batch.column_by_name(field.name()) {
                 None => arrow::array::new_null_array(field.data_type(), batch.num_rows()),
-                Some(found) => self.column(found, field.data_type(), reader, field.name(), &mut reasons)?,
+                Some(found) => self.column(found, field.data_type(), reader, field.name(), &mut misfits)?,
             };
             if !field.is_nullable() && column.null_count() > 0 {
                 for row in (0..column.len()).filter(|row| column.is_null(*row)) {
-                    reasons[row]
-                        .get_or_insert_with(|| format!("{}: null, and the column isn't nullable", field.name()));
+                    misfits.entry(row).or_insert_with(|| null_reason(field));
                 }
             }
             columns.push(column);
         }
-        Ok((columns, reasons))
+        Ok((columns, misfits))
     }
 
     fn column(
@@ -146,7 +153,7 @@ impl Converter {
         to: &DataType,
         reader: &ColumnReader,
         name: &str,
-        reasons: &mut [Option<String>],
+        misfits: &mut Misfits,
     ) -> Result<ArrayRef> {
         let from = found.data_type();
         let is_dictionary_of_text = matches!(from, DataType::Dictionary(_, value) if is_text(value));
@@ -154,7 +161,7 @@ impl Converter {
             let texts = text_of(found)?;
             let (array, faults) = parse_column(reader, texts.iter(), texts.len());
             for (row, reason) in faults {
-                reasons[row].get_or_insert_with(|| format!("{name}: {reason}"));
+                misfits.entry(row).or_insert_with(|| format!("{name}: {reason}"));
             }
             return Ok(array);
         }
@@ -164,7 +171,7 @@ impl Converter {
             let texts = text_of(found)?;
             let (array, faults) = parse_column(&zoned, texts.iter(), texts.len());
             for (row, reason) in faults {
-                reasons[row].get_or_insert_with(|| format!("{name}: {reason}"));
+                misfits.entry(row).or_insert_with(|| format!("{name}: {reason}"));
             }
             return Ok(array);
         }
@@ -173,33 +180,49 @@ impl Converter {
             cast_with_options(array, to, &options).external("a column can't be converted")
         };
         let array = cast(found, to)?;
+        if is_exact(from, to) {
+            return Ok(array);
+        }
         let back = cast(&array, from)?;
         let same = cmp::not_distinct(found, &back).external("a column can't be compared")?;
         for row in (0..same.len()).filter(|row| !same.value(*row)) {
             let text = text_of(&found.slice(row, 1))?;
-            reasons[row].get_or_insert_with(|| format!("{name}: {} doesn't fit {to}", text.value(0)));
+            misfits.entry(row).or_insert_with(|| format!("{name}: {} doesn't fit {to}", text.value(0)));
         }
         Ok(array)
     }
+}
 
-    /// A row of the file as a refused one.
-    pub(super) fn refuse(
-        &self,
-        batch: &RecordBatch,
-        row: usize,
-        number: u64,
-        rule: &str,
-        reason: String,
-    ) -> Result<Refused> {
+/// Whether a cast changes no value and loses none, whatever the values are.
+fn is_exact(from: &DataType, to: &DataType) -> bool {
+    match (from, to) {
+        (DataType::Timestamp(from, Some(_)), DataType::Timestamp(to, Some(_))) => from == to,
+        (from, to) => from == to || is_text(from) && is_text(to),
+    }
+}
+
+/// Rows of a batch of a Parquet file.
+struct ParquetRows {
+    contract: SchemaRef,
+    batch: RecordBatch,
+    first: u64,
+}
+
+impl Origin for ParquetRows {
+    fn number(&self, index: usize) -> u64 {
+        self.first + index as u64
+    }
+
+    fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {
         let cell = |name: &str| -> Result<Option<String>> {
-            let Some(column) = batch.column_by_name(name) else { return Ok(None) };
-            let text = text_of(&column.slice(row, 1))?;
+            let Some(column) = self.batch.column_by_name(name) else { return Ok(None) };
+            let text = text_of(&column.slice(index, 1))?;
             Ok(text.is_valid(0).then(|| text.value(0).to_string()))
         };
         let cells = self.contract.fields().iter().map(|f| cell(f.name())).collect::<Result<Vec<_>>>()?;
         let raw = arrow::json::LineDelimitedWriter::new(Vec::new());
-        let raw = json_line(raw, &batch.slice(row, 1)).unwrap_or_default();
-        Ok(Refused { cells, rule: rule.to_string(), reason, row: number, raw })
+        let raw = json_line(raw, &self.batch.slice(index, 1)).unwrap_or_default();
+        Ok(Refused { cells, rule: rule.to_string(), reason, row: self.number(index), raw })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{Session, TableProvider};
@@ -26,19 +26,12 @@ use super::position::{FileEntry, FilesPosition};
 use super::store::FileStore;
 use crate::error::{Error, Result};
 use crate::failpoint;
+use crate::plan::read_hidden_fields;
 use crate::table::{DataFile, TableFiles, Warehouse, parquet_table};
 
 /// Contract columns and the hidden ones after them.
 pub(super) fn relation_schema(contract: &SchemaRef, zone: &str) -> SchemaRef {
-    let hidden = [
-        ("_source_file", DataType::Utf8View),
-        ("_source_row", DataType::Int64),
-        ("_topic", DataType::Utf8View),
-        ("_partition", DataType::Int32),
-        ("_offset", DataType::Int64),
-        ("_ingested_at", DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into()))),
-    ];
-    let hidden = hidden.into_iter().map(|(name, data_type)| Arc::new(Field::new(name, data_type, true)));
+    let hidden = read_hidden_fields(zone).map(Arc::new);
     Arc::new(Schema::new(contract.fields().iter().cloned().chain(hidden).collect::<Vec<_>>()))
 }
 

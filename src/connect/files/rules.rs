@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::decode::Decoded;
+use super::decode::{CONTRACT_RULE, Decoded};
 use crate::connect::quarantine::Refused;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::spec::types::{OnFail, OnInvalid};
@@ -25,7 +25,8 @@ pub struct RowRule {
 /// Rows of one batch after the rules.
 pub(super) struct Ruled {
     pub(super) accepted: RecordBatch,
-    pub(super) numbers: Vec<u64>,
+    /// Row number in the file, from 1, of each accepted row.
+    pub(super) numbers: Vec<i64>,
     pub(super) refused: Vec<Refused>,
 }
 
@@ -34,46 +35,44 @@ pub(super) struct Ruled {
 /// # Errors
 /// Kind `Check`, when a row breaks the contract under `on_invalid: fail` or a rule with `on_fail: fail`.
 pub(super) fn apply(
-    mut decoded: Decoded,
+    decoded: Decoded,
     on_invalid: OnInvalid,
     rules: &[RowRule],
     warned: &mut BTreeMap<String, u64>,
 ) -> Result<Ruled> {
-    let mut refused = std::mem::take(&mut decoded.refused);
-    if on_invalid == OnInvalid::Fail
-        && let Some(first) = refused.first()
-    {
-        return Err(failure(first));
+    let Decoded { fitting, kept, misfits, origin } = decoded;
+    let mut refused = Vec::new();
+    for (row, reason) in misfits {
+        match on_invalid {
+            OnInvalid::Fail => return Err(failure(&origin.refused(row, CONTRACT_RULE, reason)?)),
+            OnInvalid::Quarantine => refused.push(origin.refused(row, CONTRACT_RULE, reason)?),
+            OnInvalid::Drop => {}
+        }
     }
-    let mut keep = vec![true; decoded.accepted.num_rows()];
+    let mut keep = vec![true; fitting.num_rows()];
     for rule in rules {
-        for row in failing_rows(rule, &decoded.accepted)? {
+        for row in failing_rows(rule, &fitting)? {
+            let refuse = || origin.refused(kept[row], &rule.name, format!("the check `{}` failed", rule.name));
             match rule.on_fail {
                 OnFail::Warn => *warned.entry(rule.name.clone()).or_default() += 1,
-                OnFail::Fail => return Err(failure(&decoded.refuse(row, &rule.name, reason(rule)))),
+                OnFail::Fail => return Err(failure(&refuse()?)),
                 OnFail::Quarantine if keep[row] => {
                     keep[row] = false;
-                    refused.push(decoded.refuse(row, &rule.name, reason(rule)));
+                    refused.push(refuse()?);
                 }
                 OnFail::Quarantine => {}
             }
         }
     }
-    if on_invalid == OnInvalid::Drop {
-        refused.retain(|row| row.rule != super::decode::CONTRACT_RULE);
-    }
     refused.sort_by_key(|row| row.row);
-    if keep.iter().all(|keep| *keep) {
-        return Ok(Ruled { accepted: decoded.accepted, numbers: decoded.numbers, refused });
-    }
-    let numbers = decoded.numbers.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(number, _)| *number).collect();
-    let accepted = arrow::compute::filter_record_batch(&decoded.accepted, &BooleanArray::from(keep))
-        .external("can't leave refused rows out")?;
+    let number = |row: &usize| i64::try_from(origin.number(*row)).unwrap_or(i64::MAX);
+    let numbers = kept.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(row, _)| number(row)).collect();
+    let accepted = match keep.iter().all(|keep| *keep) {
+        true => fitting,
+        false => arrow::compute::filter_record_batch(&fitting, &BooleanArray::from(keep))
+            .external("can't leave refused rows out")?,
+    };
     Ok(Ruled { accepted, numbers, refused })
-}
-
-fn reason(rule: &RowRule) -> String {
-    format!("the check `{}` failed", rule.name)
 }
 
 fn failure(row: &Refused) -> Error {
@@ -81,9 +80,11 @@ fn failure(row: &Refused) -> Error {
 }
 
 /// Rows of a batch that fail a rule.
-pub(super) fn failing_rows(rule: &RowRule, batch: &RecordBatch) -> Result<Vec<usize>> {
+fn failing_rows(rule: &RowRule, batch: &RecordBatch) -> Result<Vec<usize>> {
     let value = rule.expr.evaluate(batch).and_then(|value| value.into_array(batch.num_rows()));
     let value = value.external("a check can't be evaluated").map_err(|e| e.with("check", &rule.name))?;
     let passes = value.as_boolean_opt().ok_or_else(|| Error::internal("a check isn't boolean"))?;
-    Ok((0..passes.len()).filter(|row| passes.is_valid(*row) && !passes.value(*row)).collect())
+    let fails = !passes.values();
+    let fails = passes.nulls().map_or_else(|| fails.clone(), |valid| &fails & valid.inner());
+    Ok(fails.set_indices().collect())
 }

@@ -10,11 +10,12 @@ mod rows;
 mod text;
 mod values;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub(super) use text::open as open_text;
 pub use values::{ColumnReader, parse_column};
@@ -28,24 +29,60 @@ use rows::RawRows;
 /// Name of the rule that a row of the wrong shape or with values that don't fit breaks.
 pub const CONTRACT_RULE: &str = "contract";
 
+/// Rows as they stand in a file.
+pub trait Origin {
+    /// Number of the row at `index` in the file, from 1.
+    fn number(&self, index: usize) -> u64;
+
+    /// The row at `index` as a refused one.
+    ///
+    /// # Errors
+    /// External, for a value that can't be shown as text.
+    fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused>;
+}
+
+/// Why rows don't fit the contract, by their index in the batch.
+pub type Misfits = BTreeMap<usize, String>;
+
 /// Rows of one batch of records.
 pub struct Decoded {
     /// Rows that fit, contract columns only.
-    pub accepted: RecordBatch,
-    /// Row number in the file, from 1, of each accepted row.
-    pub numbers: Vec<u64>,
+    pub fitting: RecordBatch,
+    /// Index in the origin of each row that fits.
+    pub kept: Vec<usize>,
     /// Rows that don't.
-    pub refused: Vec<Refused>,
-    /// Cells and raw texts of the accepted rows, for rules that refuse some of them later.
-    records: RawRows,
-    kept: Vec<usize>,
+    pub misfits: Misfits,
+    /// The rows as the file has them.
+    pub origin: Box<dyn Origin + Send>,
 }
 
 impl Decoded {
-    /// The accepted row at `index` as a refused one.
-    pub fn refuse(&self, index: usize, rule: &str, reason: String) -> Refused {
-        let record = self.kept.get(index).copied().unwrap_or(0);
-        self.records.refused(record, rule, reason)
+    /// Cuts the rows of `columns` into those that fit and `misfits`.
+    ///
+    /// # Errors
+    /// Internal, when the columns aren't those of `schema`.
+    pub fn new(
+        schema: &SchemaRef,
+        columns: Vec<ArrayRef>,
+        rows: usize,
+        misfits: Misfits,
+        origin: impl Origin + Send + 'static,
+    ) -> Result<Self> {
+        let kept: Vec<usize> = (0..rows).filter(|row| misfits.is_empty() || !misfits.contains_key(row)).collect();
+        // Arrays are built before they are filtered: only rows that are then gone have nulls where none may be.
+        let loose: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let mut batch =
+            RecordBatch::try_new_with_options(Arc::new(Schema::new(loose)), columns, &options).map_err(arrow_error)?;
+        if kept.len() < rows {
+            let mut keep = vec![false; rows];
+            kept.iter().for_each(|row| keep[*row] = true);
+            batch = arrow::compute::filter_record_batch(&batch, &keep.into()).map_err(arrow_error)?;
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let fitting = RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)
+            .map_err(arrow_error)?;
+        Ok(Self { fitting, kept, misfits, origin: Box::new(origin) })
     }
 }
 
@@ -74,52 +111,31 @@ impl Contract {
         Ok(Self { schema, readers, nullable })
     }
 
-    /// Types records; `numbers` of the rows come with them.
+    /// Types records.
     fn decode(&self, records: RawRows) -> Result<Decoded> {
-        let mut reasons: Vec<Option<String>> = records.broken().to_vec();
+        let broken = records.broken().iter().enumerate();
+        let mut misfits: Misfits = broken.filter_map(|(row, reason)| Some((row, reason.clone()?))).collect();
         let mut columns = Vec::with_capacity(self.readers.len());
         for (index, reader) in self.readers.iter().enumerate() {
             let field = self.schema.field(index);
             let (array, faults) = parse_column(reader, records.column(index), records.len());
             for (row, reason) in faults {
-                reasons[row].get_or_insert_with(|| format!("{}: {reason}", field.name()));
+                misfits.entry(row).or_insert_with(|| format!("{}: {reason}", field.name()));
             }
             if !self.nullable[index] {
-                for (row, cell) in records.column(index).enumerate() {
-                    if cell.is_none() {
-                        reasons[row]
-                            .get_or_insert_with(|| format!("{}: null, and the column isn't nullable", field.name()));
-                    }
+                for (row, _) in records.column(index).enumerate().filter(|(_, cell)| cell.is_none()) {
+                    misfits.entry(row).or_insert_with(|| null_reason(field));
                 }
             }
             columns.push(array);
         }
-        let kept: Vec<usize> = (0..records.len()).filter(|row| reasons[*row].is_none()).collect();
-        let mut refused = Vec::new();
-        for (row, reason) in reasons.into_iter().enumerate() {
-            if let Some(reason) = reason {
-                refused.push(records.refused(row, CONTRACT_RULE, reason));
-            }
-        }
-        // Nullability was checked above, on rows that are then gone: arrays are built before they are filtered.
-        let loose: Vec<_> = self.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
-        let loose = Arc::new(arrow::datatypes::Schema::new(loose));
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(records.len()));
-        let mut batch = RecordBatch::try_new_with_options(loose, columns, &options).map_err(arrow_error)?;
-        if kept.len() < records.len() {
-            let mask: arrow::array::BooleanArray = {
-                let mut keep = vec![false; records.len()];
-                kept.iter().for_each(|row| keep[*row] = true);
-                keep.into()
-            };
-            batch = arrow::compute::filter_record_batch(&batch, &mask).map_err(arrow_error)?;
-        }
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        let accepted = RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options)
-            .map_err(arrow_error)?;
-        let numbers = kept.iter().map(|row| records.number(*row)).collect();
-        Ok(Decoded { accepted, numbers, refused, records, kept })
+        Decoded::new(&self.schema, columns, records.len(), misfits, records)
     }
+}
+
+/// Why a row with null in a column that may not be null is refused.
+pub(super) fn null_reason(field: &Field) -> String {
+    format!("{}: null, and the column isn't nullable", field.name())
 }
 
 fn arrow_error(error: arrow::error::ArrowError) -> crate::error::Error {

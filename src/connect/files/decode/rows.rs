@@ -1,6 +1,7 @@
 //! A batch of records before their cells have types: one buffer for all cells, one for the raw lines.
 
-use super::Refused;
+use super::{Origin, Refused};
+use crate::error::Result;
 
 /// Records with `width` cells each.
 #[derive(Default)]
@@ -91,25 +92,26 @@ impl RawRows {
     pub(super) fn broken(&self) -> &[Option<String>] {
         &self.broken
     }
+}
 
-    /// Data row in the file, from 1.
-    pub(super) fn number(&self, row: usize) -> u64 {
-        self.numbers[row]
+impl Origin for RawRows {
+    fn number(&self, index: usize) -> u64 {
+        self.numbers[index]
     }
 
-    /// A record as a refused row; bytes that aren't UTF-8 are shown as replacement characters.
-    pub(super) fn refused(&self, row: usize, rule: &str, reason: String) -> Refused {
-        let start = if row == 0 { 0 } else { self.raw_ends[row - 1] };
+    /// Bytes that aren't UTF-8 are shown as replacement characters.
+    fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {
+        let start = if index == 0 { 0 } else { self.raw_ends[index - 1] };
         let cells = (0..self.width).map(|column| {
-            let is_null = self.nulls[row * self.width + column];
-            (!is_null).then(|| String::from_utf8_lossy(self.bytes(row, column)).into_owned())
+            let is_null = self.nulls[index * self.width + column];
+            (!is_null).then(|| String::from_utf8_lossy(self.bytes(index, column)).into_owned())
         });
-        Refused {
+        Ok(Refused {
             cells: cells.collect(),
             rule: rule.to_string(),
             reason,
-            row: self.numbers[row],
-            raw: String::from_utf8_lossy(&self.raw[start..self.raw_ends[row]]).into_owned(),
-        }
+            row: self.numbers[index],
+            raw: String::from_utf8_lossy(&self.raw[start..self.raw_ends[index]]).into_owned(),
+        })
     }
 }

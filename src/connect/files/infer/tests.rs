@@ -77,7 +77,7 @@ impl Folder {
         let mut reader = TextReader::new(&spec.format, input, &contract).unwrap();
         let mut refused = 0;
         while let Some(decoded) = reader.next_batch().unwrap() {
-            refused += decoded.refused.len();
+            refused += decoded.misfits.len();
         }
         refused
     }

@@ -119,16 +119,17 @@ impl Rows {
         while rows.accepted + rows.refused < limits::SAMPLE_ROWS
             && let Some(decoded) = reader.next_batch()?
         {
-            let last = decoded.numbers.last().copied().unwrap_or(0);
-            for refused in &decoded.refused {
+            let last = decoded.kept.last().copied();
+            for (row, reason) in decoded.misfits {
                 // The sample's end may cut a quoted text in two.
-                if !(sample.is_cut && refused.row > last) {
+                if !(sample.is_cut && Some(row) > last) {
+                    let number = decoded.origin.number(row);
                     rows.refused += 1;
-                    rows.reason.get_or_insert_with(|| format!("row {}: {}", refused.row, refused.reason));
+                    rows.reason.get_or_insert_with(|| format!("row {number}: {reason}"));
                 }
             }
-            rows.accepted += decoded.accepted.num_rows();
-            rows.batches.push(decoded.accepted);
+            rows.accepted += decoded.fitting.num_rows();
+            rows.batches.push(decoded.fitting);
         }
         Ok(rows)
     }

@@ -1,0 +1,1 @@
+../../../sql/product_sales.sql
