@@ -32,6 +32,8 @@ fn entry(n: u64, files: &TableFiles) -> TableEntry {
         states: Vec::new(),
         key: vec!["id".into()],
         serve: true,
+        inputs_at: BTreeMap::new(),
+        states: Vec::new(),
         refreshed_at_us: 0,
         clock_us: None,
         rows: files.files.iter().map(|file| file.rows).sum(),
