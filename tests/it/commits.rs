@@ -28,8 +28,6 @@ fn entry(n: u64, files: &TableFiles) -> TableEntry {
         kind: TableKind::Model,
         fingerprint: "f".into(),
         inputs: BTreeMap::new(),
-        inputs_at: BTreeMap::new(),
-        states: Vec::new(),
         key: vec!["id".into()],
         serve: true,
         inputs_at: BTreeMap::new(),
