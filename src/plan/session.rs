@@ -7,6 +7,8 @@ use datafusion::common::Result;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{DataType as SqlDataType, TimezoneInfo};
 
@@ -35,6 +37,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
 
     let state = SessionStateBuilder::new()
         .with_default_features()
+        .with_optimizer_rules(optimizer_rules())
         .with_config(config)
         .with_runtime_env(runtime.unwrap_or_default())
         .with_type_planner(Arc::new(Types { zone: Arc::clone(&clock.zone) }))
@@ -48,6 +51,13 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         context.register_udf(parameter);
     }
     context
+}
+
+/// The engine's rules but one, which splits count(DISTINCT …) and widens sums of decimals beside it twice: conditions on such a
+/// sum then compare two types.
+fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let rules = Optimizer::new().rules;
+    rules.into_iter().filter(|rule| rule.name() != SingleDistinctToGroupBy::new().name()).collect()
 }
 
 /// SQL's time types in microseconds, as tables hold them: the engine's own nanoseconds end in the year 2262.
