@@ -49,7 +49,6 @@ fn filter(wanted: Option<&str>, verbosity: u8) -> (EnvFilter, Option<String>) {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

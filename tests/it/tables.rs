@@ -205,21 +205,38 @@ async fn other_engines_read_the_same_rows() {
     apply(&warehouse, "t", 1, &files_of(&warehouse, "t", &batch, &[]).await).await;
     let read = read_by_others(&warehouse, "t", None);
     for engine in ["deltalake", "polars"] {
-        let rows = &read[engine];
-        let first = json!({
-            "id": 1, "bool": true, "small": -32768, "int": i32::MIN, "big": i64::MIN, "unsigned": "0", "real": "NaN",
-            "double": -0.0, "price": "-0.01", "huge": "-9999999999999999999999999999.9999999999",
-            "text": "São 'Paulo'\n\"x\"", "bytes": "00ff", "day": "0001-01-01", "time": "00:00:00",
-            "wall": "2018-09-01T02:00:00.123456", "at": "2018-09-01T02:00:00.123456+00:00",
-            "nanos": "2018-09-01T02:00:00.123456+00:00", "list": [1, null],
-        });
-        assert_eq!(rows[0], first, "{engine}");
-        let nulls = rows[1].as_object().unwrap();
-        assert!(nulls.iter().all(|(name, value)| name == "id" || value.is_null()), "{engine}: {nulls:?}");
-        assert_eq!(rows[2]["unsigned"], "18446744073709551615", "{engine}");
-        assert_eq!((&rows[2]["text"], &rows[2]["bytes"]), (&json!(""), &json!("")), "{engine}");
-        assert_eq!(rows[2]["time"], "23:59:59.999999", "{engine}");
+        assert_every_type(&read[engine], engine);
     }
+    assert_every_type(&read_by_spark(&warehouse, "t"), "Spark");
+}
+
+/// What Spark reads from a table.
+fn read_by_spark(warehouse: &Warehouse, table: &str) -> Value {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let jars = root.join("target/drivers/spark");
+    assert!(jars.is_dir(), "{} is missing: run scripts/install-drivers, which makes it", jars.display());
+    let mut command = std::process::Command::new(root.join("target/venv/bin/python"));
+    command.arg(root.join("tests/support/read_spark.py")).arg(jars).arg(Path::new(&warehouse.url).join(table));
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Asserts that an engine read the rows of [`every_type`].
+fn assert_every_type(rows: &Value, engine: &str) {
+    let first = json!({
+        "id": 1, "bool": true, "small": -32768, "int": i32::MIN, "big": i64::MIN, "unsigned": "0", "real": "NaN",
+        "double": -0.0, "price": "-0.01", "huge": "-9999999999999999999999999999.9999999999",
+        "text": "São 'Paulo'\n\"x\"", "bytes": "00ff", "day": "0001-01-01", "time": "00:00:00",
+        "wall": "2018-09-01T02:00:00.123456", "at": "2018-09-01T02:00:00.123456+00:00",
+        "nanos": "2018-09-01T02:00:00.123456+00:00", "list": [1, null],
+    });
+    assert_eq!(rows[0], first, "{engine}");
+    let nulls = rows[1].as_object().unwrap();
+    assert!(nulls.iter().all(|(name, value)| name == "id" || value.is_null()), "{engine}: {nulls:?}");
+    assert_eq!(rows[2]["unsigned"], "18446744073709551615", "{engine}");
+    assert_eq!((&rows[2]["text"], &rows[2]["bytes"]), (&json!(""), &json!("")), "{engine}");
+    assert_eq!(rows[2]["time"], "23:59:59.999999", "{engine}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

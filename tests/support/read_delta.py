@@ -22,7 +22,7 @@ def plain(value):
         return value.isoformat()
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
-    if isinstance(value, bytes):
+    if isinstance(value, (bytes, bytearray)):
         return value.hex()
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
@@ -49,4 +49,5 @@ def main():
     json.dump(out, sys.stdout)
 
 
-main()
+if __name__ == "__main__":
+    main()
