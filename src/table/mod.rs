@@ -15,7 +15,7 @@ pub use change::{TableChange, TableTarget, change_table};
 pub use scan::parquet_table;
 pub use store::{BOOKKEEPING, Put};
 pub(crate) use store::{write_error, write_error_after};
-pub use writer::{from_datafusion, write_files};
+pub use writer::write_files;
 
 use std::sync::Arc;
 

@@ -8,7 +8,6 @@ use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{OwnedRow, RowConverter, SortField};
-use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use object_store::buffered::BufWriter;
@@ -20,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::store::write_error;
 use super::{DataFile, Warehouse, partition, stats, types};
+use crate::engine::failure;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 
@@ -49,25 +49,6 @@ pub async fn write_files(
         }
     }
     written
-}
-
-/// Unwraps an error of ours that passed through DataFusion; words any other.
-pub fn from_datafusion(error: DataFusionError) -> Error {
-    match error {
-        DataFusionError::External(inner) => match inner.downcast::<Error>() {
-            Ok(ours) => *ours,
-            Err(other) => Error::external("the rows can't be computed").caused_by(other),
-        },
-        DataFusionError::Context(_, inner) => from_datafusion(*inner),
-        DataFusionError::ArrowError(inner, at) => match *inner {
-            arrow::error::ArrowError::ExternalError(inner) if inner.is::<Error>() => {
-                from_datafusion(DataFusionError::External(inner))
-            }
-            other => Error::external("the rows can't be computed")
-                .caused_by(DataFusionError::ArrowError(Box::new(other), at)),
-        },
-        other => Error::external("the rows can't be computed").caused_by(other),
-    }
 }
 
 async fn write_streams(target: &Arc<Target>, streams: Vec<SendableRecordBatchStream>) -> Result<Vec<DataFile>> {
@@ -112,7 +93,7 @@ async fn write_stream(
     let mut held_bytes = 0;
     let mut writer: Option<StreamWriter> = None;
     while let Some(batch) = stream.next().await {
-        let batch = batch.map_err(from_datafusion)?;
+        let batch = batch.map_err(failure)?;
         if batch.num_rows() == 0 {
             continue;
         }

@@ -5,6 +5,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use object_store::memory::InMemory;
 
+use datafusion::error::DataFusionError;
+
 use super::*;
 
 fn memory() -> Warehouse {

@@ -136,7 +136,8 @@ fn a_parquet_file_that_changes_while_it_is_read_in_place_is_left_for_the_next_ru
     let of_the_same_size = |shop: &Scratch| parquet(&shop.path("data/2.parquet"), 10..20, 2);
     let of_another_size = |shop: &Scratch| parquet(&shop.path("data/2.parquet"), 10..40_000, 2);
     let gone = |shop: &Scratch| shop.remove("data/2.parquet");
-    let changes: [(&str, &dyn Fn(&Scratch), &str); 3] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&Scratch), &'a str);
+    let changes: [Case<'_>; 3] = [
         ("of_the_same_size", &of_the_same_size, "20,1360,19\n"),
         ("of_another_size", &of_another_size, "40000,5599939990,39999\n"),
         ("gone", &gone, "10,325,9\n"),

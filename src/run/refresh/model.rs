@@ -40,9 +40,12 @@ pub(super) enum Scope<'a> {
     All,
     /// Only those that the clock alone can break.
     Clock,
-    /// All, where rows that came are known: gives the table's rows that share their values of some columns with one of them.
-    Change(&'a (dyn Fn(&[String]) -> Result<Arc<dyn TableProvider>> + Sync)),
+    /// All, where rows that came are known.
+    Change(&'a Alike<'a>),
 }
+
+/// Gives a table's rows that share their values of some columns with a row that came.
+type Alike<'a> = dyn Fn(&[String]) -> Result<Arc<dyn TableProvider>> + Sync + 'a;
 
 /// One model at work.
 pub(super) struct Work<'a> {
@@ -124,20 +127,17 @@ impl Refresh<'_> {
                 (plan::bind(&model.plan, &work.inputs.relations)?, vec![])
             }
             (Some(maintenance), Some(entry)) if self.may_advance(work, entry) => {
+                outcome.strategy = "incremental".into();
                 match self.advance(work, maintenance, entry, &prefix).await? {
                     Attempt::Net { net, states } => {
                         let change = NetChange { net, states, rules: &rules };
                         if let Some(change) = self.refusing(work, change).await? {
-                            outcome.strategy = "incremental".into();
                             return self.enter_net(work, change, entry, draft, outcome).await;
                         }
                         outcome.reason = "rows that a rule had refused changed".into();
                         self.rebuilding(work, maintenance, &prefix, outcome).await?
                     }
-                    Attempt::Whole { plan, states } => {
-                        outcome.strategy = "incremental".into();
-                        (plan, states)
-                    }
+                    Attempt::Whole { plan, states } => (plan, states),
                     Attempt::Anew(reason) => {
                         outcome.reason = reason;
                         self.rebuilding(work, maintenance, &prefix, outcome).await?
