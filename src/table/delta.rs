@@ -178,6 +178,9 @@ fn actions(state: Option<&DeltaTableState>, table: &str, target: &Target<'_>) ->
         Some(state) => {
             let metadata = state.metadata();
             if state.schema().as_ref() != &schema || metadata.partition_columns() != partition_by.as_slice() {
+                if needs_wall_clock(&target.files.schema) && state.protocol().min_writer_version() < 7 {
+                    actions.push(Action::Protocol(protocol(&target.files.schema)?));
+                }
                 actions.push(Action::Metadata(described(metadata, &schema, partition_by)?));
             }
             active.extend(state.log_data().iter().map(|view| (view.path().into_owned(), view)));
@@ -189,13 +192,6 @@ fn actions(state: Option<&DeltaTableState>, table: &str, target: &Target<'_>) ->
     actions.extend(gone.into_iter().map(|(_, view)| Action::Remove(view.remove_action(true))));
     let new = target.files.files.iter().filter(|file| !active.contains_key(&file.path));
     actions.extend(new.map(|file| Action::Add(add(file, partition_by, target.committed_at_us))));
-    if let Some(state) = state
-        && !actions.is_empty()
-        && needs_wall_clock(&target.files.schema)
-        && !lists_features(state.protocol())?
-    {
-        actions.insert(0, Action::Protocol(protocol(&target.files.schema)?));
-    }
     Ok(actions)
 }
 
@@ -211,29 +207,15 @@ fn add(file: &DataFile, partition_by: &[String], committed_at_us: i64) -> Add {
     }
 }
 
-/// The feature of tables whose columns may not be null.
-const INVARIANTS: &str = "invariants";
-
 /// Wall-clock times need a protocol of their own; without them any reader of the last years will do.
 fn protocol(schema: &Schema) -> Result<Protocol> {
     let json = if needs_wall_clock(schema) {
-        // With features listed, those that older versions imply are listed too: Spark opens no table whose columns may not
-        // be null without `invariants`.
-        let writer_features = ["appendOnly", INVARIANTS, "timestampNtz"];
-        json!({
-            "minReaderVersion": 3, "minWriterVersion": 7,
-            "readerFeatures": ["timestampNtz"], "writerFeatures": writer_features,
-        })
+        let features = ["timestampNtz"];
+        json!({ "minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features })
     } else {
         json!({ "minReaderVersion": 1, "minWriterVersion": 2 })
     };
     serde_json::from_value(json).external("a Delta protocol can't be described")
-}
-
-/// Whether a table's protocol is one that [`protocol`] gives to a table with wall-clock times.
-fn lists_features(protocol: &Protocol) -> Result<bool> {
-    let json = serde_json::to_value(protocol).external("a Delta protocol can't be read")?;
-    Ok(json["writerFeatures"].as_array().is_some_and(|features| features.iter().any(|f| f == INVARIANTS)))
 }
 
 fn needs_wall_clock(schema: &Schema) -> bool {
