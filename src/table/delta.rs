@@ -163,7 +163,9 @@ fn is_conflict(error: &DeltaTableError) -> bool {
 
 /// What must be done to the log: protocol and columns where they differ, removes, adds.
 fn actions(state: Option<&DeltaTableState>, table: &str, target: &Target<'_>) -> Result<Vec<Action>> {
-    let schema = types::to_delta(types::table_schema(&target.files.schema)?.as_ref())?;
+    let columns = types::table_schema(&target.files.schema)?;
+    let schema =
+        types::to_delta(&if needs_wall_clock(&columns) { all_nullable(&columns) } else { columns.as_ref().clone() })?;
     let partition_by = &target.files.partition_by;
     let mut actions = Vec::new();
     let mut active = HashMap::new();
@@ -216,6 +218,13 @@ fn protocol(schema: &Schema) -> Result<Protocol> {
         json!({ "minReaderVersion": 1, "minWriterVersion": 2 })
     };
     serde_json::from_value(json).external("a Delta protocol can't be described")
+}
+
+/// With a feature listed, Spark opens no table whose columns may not be null unless `invariants` is listed too, and delta-rs
+/// writes none that lists it. The contract is kept by whoever makes the rows, not by the log.
+fn all_nullable(schema: &Schema) -> Schema {
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone())
 }
 
 fn needs_wall_clock(schema: &Schema) -> bool {
