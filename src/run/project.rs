@@ -50,7 +50,8 @@ impl OpenProject {
         let (plan, planning) = plan::plan_project(&project, &schemas).await;
         faults.extend(planning);
         crate::spec::sort_faults(&mut faults);
-        let runtime = engine::runtime(engine::default_memory_bytes())?;
+        let memory_bytes = project.state_memory_bytes.unwrap_or_else(engine::default_memory_bytes);
+        let runtime = engine::runtime(memory_bytes)?;
         Ok(Self { project, plan, sources, faults, runtime })
     }
 

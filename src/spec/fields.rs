@@ -222,6 +222,37 @@ impl Reader<'_> {
         Some(duration)
     }
 
+    /// A number of bytes with its unit, such as `1GB` or `512 MiB`; at least 16 MiB, below which no plan runs.
+    pub(super) fn bytes(&mut self, node: &Node) -> Option<usize> {
+        const LEAST: usize = 16 << 20;
+        let text = self.text(node)?;
+        let digits = text.value.trim().find(|c: char| !c.is_ascii_digit()).unwrap_or(text.value.trim().len());
+        let (number, unit) = text.value.trim().split_at(digits);
+        let factor: Option<usize> = match unit.trim().to_ascii_lowercase().as_str() {
+            "kb" => Some(1_000),
+            "mb" => Some(1_000_000),
+            "gb" => Some(1_000_000_000),
+            "kib" => Some(1 << 10),
+            "mib" => Some(1 << 20),
+            "gib" => Some(1 << 30),
+            _ => None,
+        };
+        let bytes = factor.and_then(|factor| number.parse::<usize>().ok()?.checked_mul(factor));
+        match bytes {
+            Some(bytes) if bytes >= LEAST => Some(bytes),
+            Some(_) => {
+                self.fault(Fault::error("wrong_value", text.place, "expected at least 16MiB: no plan runs in less"));
+                None
+            }
+            None => {
+                let found = shown(&text.value, &text.place);
+                let message = format!("expected a size such as 512MB, 1GB or 2GiB, found `{found}`");
+                self.fault(Fault::error("wrong_type", text.place, message));
+                None
+            }
+        }
+    }
+
     /// One of the words; words of features that this build lacks are told as such.
     pub(super) fn one_of(&mut self, node: &Node, words: &[&'static str], lacking: &[&str]) -> Option<&'static str> {
         let text = self.text(node)?;

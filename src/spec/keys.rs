@@ -76,18 +76,10 @@ pub(super) const PROJECT: KeyTable = KeyTable {
         key("params", MapOf(&PARAM), "Typed parameters, $name in SQL"),
         key("flight", Table(&FLIGHT), "Arrow Flight SQL server"),
         key("lease_ttl", Duration, "How long a silent process holds its tables; default 30s"),
+        key("state_memory", Text, "Memory that plans and states share, such as 1GB; default 60 % of the machine's"),
     ],
     required: &["version", "name"],
-    lacking: &[
-        "console",
-        "commit_interval",
-        "publish_interval",
-        "linger",
-        "step_rows",
-        "state_memory",
-        "shutdown_timeout",
-        "kafka",
-    ],
+    lacking: &["console", "commit_interval", "publish_interval", "linger", "step_rows", "shutdown_timeout", "kafka"],
 };
 
 pub(super) const FLIGHT: KeyTable = KeyTable {

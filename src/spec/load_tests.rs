@@ -178,6 +178,20 @@ fn every_key_of_the_project_is_read() {
 }
 
 #[test]
+fn sizes_have_a_unit_and_are_enough_to_run_in() {
+    let of = |size: &str| {
+        let text = format!("version: 1\nname: x\nstate_memory: {size}\n");
+        let (project, faults) = load_files(&[("tidemill.yaml", &text)], &[], &[]);
+        (project.and_then(|project| project.state_memory_bytes), faults.len())
+    };
+    assert_eq!(of("1GB"), (Some(1_000_000_000), 0));
+    assert_eq!(of("512 MiB"), (Some(512 << 20), 0));
+    for wrong in ["1", "GB", "1.5GB", "-1GB", "99999999999999GB", "1KB"] {
+        assert_eq!(of(wrong).1, 1, "{wrong}");
+    }
+}
+
+#[test]
 fn every_key_of_a_source_is_read() {
     let project = whole();
     let [orders, items, products] = project.pipelines[0].sources.as_slice() else { panic!("three sources") };

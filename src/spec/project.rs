@@ -32,6 +32,7 @@ pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadO
     let flight = fields.get("flight").and_then(|node| reader.fields(node, &keys::FLIGHT));
     let listen = flight.and_then(|flight| flight.get("listen")).and_then(|node| read_address(reader, node));
     let lease_ttl = fields.get("lease_ttl").and_then(|node| reader.length(node));
+    let state_memory = fields.get("state_memory").and_then(|node| reader.bytes(node));
     Some(Project {
         root: options.root.clone(),
         name: name.unwrap_or_else(|| default("project")),
@@ -39,6 +40,7 @@ pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadO
         params: read_params(reader, fields.get("params"), &options.params),
         flight_listen: listen.unwrap_or_else(|| default("127.0.0.1:31337")),
         lease_ttl: lease_ttl.unwrap_or(Duration::from_secs(30)),
+        state_memory_bytes: state_memory,
         pipelines: Vec::new(),
         tests: Vec::new(),
         timezone,

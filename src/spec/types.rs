@@ -36,6 +36,8 @@ pub struct Project {
     pub flight_listen: Located<String>,
     /// `lease_ttl`, 30 s if not given.
     pub lease_ttl: Duration,
+    /// `state_memory`, bytes that plans and states share; the machine decides if not given.
+    pub state_memory_bytes: Option<usize>,
     /// Pipelines in order of file names.
     pub pipelines: Vec<Pipeline>,
     /// Files of unit tests, `tests/*.yaml`, in order of names.
