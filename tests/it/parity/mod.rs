@@ -3,11 +3,14 @@
 mod cases;
 mod data;
 mod harness;
+mod random;
+mod shrink;
+mod sql;
 
-use harness::{Options, run};
+use harness::{Options, Way, run};
 
 /// Every hand-made case under a few seeds. `PARITY_SEEDS` and `PARITY_FIRST` ask for more, `PARITY_CASE` for one of them.
 #[test]
 fn maintained_models_equal_one_batch_run() {
-    run(cases::CASES, &Options::of_environment(3));
+    run(&data::SMALL, cases::CASES, &Options::of_environment(3), Way::default());
 }
