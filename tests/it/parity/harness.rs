@@ -38,6 +38,16 @@ impl Options {
         }
     }
 
+    /// Whether this case is asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == name)
+    }
+
+    /// Whether all cases are.
+    pub fn wants_all(&self) -> bool {
+        self.only.is_none()
+    }
+
     /// The seeds of steps.
     pub fn seeds(&self) -> std::ops::Range<u64> {
         self.first..self.first + self.seeds
@@ -117,7 +127,7 @@ pub fn run(
         let mut failures = Vec::new();
         let mut strategies = BTreeMap::new();
         for (name, sql) in cases {
-            if options.only.as_deref().is_some_and(|only| only != *name) {
+            if !options.wants(name) {
                 continue;
             }
             let case = runtime.block_on(Case::new(world, sql, way)).unwrap_or_else(|faults| panic!("{name}: {faults}"));
@@ -155,6 +165,8 @@ pub struct Case {
     pub world: &'static World,
     planned: Planned,
     way: Way,
+    /// The session that maintains, and the two of batch.
+    sessions: [SessionContext; 3],
 }
 
 /// What is kept of a model between commits.
@@ -182,7 +194,9 @@ impl Case {
         if !errors.is_empty() {
             return Err(render(&errors));
         }
-        Ok(Self { world, planned: Planned { project, plan }, way })
+        let planned = Planned { project, plan };
+        let sessions = [way.partitions, 1, 3].map(|partitions| session(world, &planned, &way, partitions));
+        Ok(Self { world, planned, way, sessions })
     }
 
     /// The model of the last query.
@@ -198,16 +212,6 @@ impl Case {
     /// Whether any of the models is maintained.
     pub fn is_incremental(&self) -> bool {
         self.planned.plan.models.iter().any(|model| model.maintenance.is_some())
-    }
-
-    fn session(&self, partitions: usize) -> SessionContext {
-        let clock = Clock { now_us: 0, zone: self.world.zone.into() };
-        let memory = self.way.memory_bytes.map(|bytes| tidemill::engine::runtime(bytes).unwrap());
-        let session = plan::session(&self.planned.project, &clock, memory);
-        let state = session.state();
-        let config = state.config().clone().with_target_partitions(partitions).with_batch_size(16);
-        let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
-        SessionContext::new_with_state(state)
     }
 
     fn table(&self, at: usize, rows: &[Row]) -> Arc<dyn TableProvider> {
@@ -233,8 +237,8 @@ impl Case {
         self.world.relations.iter().enumerate().map(|(at, spec)| (spec.name.to_owned(), relation(at))).collect()
     }
 
-    /// Maintains the models over all steps; the first difference from batch, if there is one.
-    pub async fn check(&self, steps: &Steps) -> Result<(), Wrong> {
+    /// Maintains the models over all steps, and counts the last one's rows over all of them; or the first difference from batch.
+    pub async fn check(&self, steps: &Steps) -> Result<usize, Wrong> {
         let run = AssertUnwindSafe(self.steps(steps)).catch_unwind().await;
         run.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
@@ -242,9 +246,9 @@ impl Case {
         })
     }
 
-    async fn steps(&self, steps: &Steps) -> Result<(), Wrong> {
-        let session = self.session(self.way.partitions);
+    async fn steps(&self, steps: &Steps) -> Result<usize, Wrong> {
         let mut tables: Vec<Vec<Row>> = vec![vec![]; self.world.relations.len()];
+        let mut seen = 0;
         let mut kept: Vec<Kept> = self.planned.plan.models.iter().map(|_| Kept::default()).collect();
         for (step, changes) in steps.iter().enumerate() {
             let before = tables.clone();
@@ -255,19 +259,20 @@ impl Case {
             let mut batch: HashMap<String, Arc<dyn TableProvider>> = HashMap::new();
             for (model, kept) in self.planned.plan.models.iter().zip(&mut kept) {
                 let expected = self.batch(model, &tables, &batch).await.map_err(Wrong::Unclear)?;
-                let net = self.step(&session, model, &relations, kept, &expected, step).await?;
+                let net = self.step(model, &relations, kept, &expected, step).await?;
                 let relation = downstream(model, kept, expected, net);
                 batch.insert(model.name.clone(), Arc::clone(&relation.new.plain[0]));
                 relations.insert(model.name.clone(), relation);
             }
+            let rows = kept.last().map_or(0, |kept| kept.rows.iter().map(RecordBatch::num_rows).sum());
+            seen += rows;
         }
-        Ok(())
+        Ok(seen)
     }
 
     /// Brings one model on, and compares it with the rows expected. Its change; none where it was computed anew.
     async fn step(
         &self,
-        session: &SessionContext,
         model: &PlannedModel,
         relations: &HashMap<String, Relation>,
         kept: &mut Kept,
@@ -275,7 +280,7 @@ impl Case {
         step: usize,
     ) -> Result<Option<Net>, Wrong> {
         let Some(maintenance) = &model.maintenance else { return Ok(None) };
-        let (name, mut relations) = (&model.name, relations.clone());
+        let (name, session, mut relations) = (&model.name, &self.sessions[0], relations.clone());
         let failed = |error: String| differs(format!("{name}, step {step}: {error}"));
         let mut change = None;
         if step == 0 {
@@ -309,7 +314,7 @@ impl Case {
 
     /// Whether a change is too large for `bytes`, after the first of `steps` is built.
     pub async fn is_too_large(&self, steps: &Steps, bytes: usize) -> bool {
-        let session = self.session(self.way.partitions);
+        let session = &self.sessions[0];
         let maintenance = self.last().maintenance.as_ref().expect("the model is maintained");
         let nothing: Vec<Vec<Row>> = vec![vec![]; self.world.relations.len()];
         let applied = |tables: &[Vec<Row>], changes: &[data::Change]| {
@@ -320,12 +325,12 @@ impl Case {
         let first = applied(&nothing, &steps[0]);
         let second = applied(&first, &steps[1]);
         let mut built = self.sources(&nothing, &first, &steps[0]);
-        let states = build_states(&session, maintenance, &mut built).await.unwrap();
+        let states = build_states(session, maintenance, &mut built).await.unwrap();
         let mut relations = self.sources(&first, &second, &steps[1]);
         for (stage, rows) in maintenance.stages.iter().zip(states) {
             relations.insert(stage.name.clone(), Relation::unchanged(rows));
         }
-        advance(&session, maintenance, relations, bytes).await.unwrap().is_none()
+        advance(session, maintenance, relations, bytes).await.unwrap().is_none()
     }
 
     /// The rows of one batch run; the oracle agrees with itself however many partitions and in whatever order.
@@ -336,17 +341,18 @@ impl Case {
         models: &HashMap<String, Arc<dyn TableProvider>>,
     ) -> Result<Vec<RecordBatch>, String> {
         let mut answers = Vec::new();
-        for partitions in [1, 3] {
+        for (at, session) in self.sessions[1..].iter().enumerate() {
+            let is_reversed = at > 0;
             let mut relations = models.clone();
             for (at, rows) in tables.iter().enumerate() {
                 let mut rows = rows.clone();
-                if partitions > 1 {
+                if is_reversed {
                     rows.reverse();
                 }
                 relations.insert(self.world.relations[at].name.to_owned(), self.table(at, &rows));
             }
             let plan = plan::bind(&model.plan, &relations).map_err(|e| e.to_string())?;
-            answers.push(collect(&self.session(partitions), plan).await?);
+            answers.push(collect(session, plan).await?);
         }
         let (one, other) = (lines(&answers[0]), lines(&answers[1]));
         if !alike(&one, &other, self.way.tolerance) {
@@ -354,6 +360,16 @@ impl Case {
         }
         Ok(answers.swap_remove(0))
     }
+}
+
+fn session(world: &World, planned: &Planned, way: &Way, partitions: usize) -> SessionContext {
+    let clock = Clock { now_us: 0, zone: world.zone.into() };
+    let memory = way.memory_bytes.map(|bytes| tidemill::engine::runtime(bytes).unwrap());
+    let session = plan::session(&planned.project, &clock, memory);
+    let state = session.state();
+    let config = state.config().clone().with_target_partitions(partitions).with_batch_size(16);
+    let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
+    SessionContext::new_with_state(state)
 }
 
 /// A model as the models that read it see it; keeps its rows for the next step.

@@ -2,10 +2,15 @@
 
 mod cases;
 mod data;
+mod functions;
 mod harness;
 mod random;
 mod shrink;
+mod special;
 mod sql;
+mod tpch;
+mod tpch_data;
+mod tpch_queries;
 
 use harness::{Options, Way, run};
 

@@ -89,7 +89,7 @@ fn one(runtime: &tokio::runtime::Runtime, seed: u64, options: &Options, coverage
     for step_seed in options.seeds() {
         let steps = (SMALL.steps)(step_seed);
         match runtime.block_on(case.check(&steps)) {
-            Ok(()) => coverage.count("checked"),
+            Ok(_) => coverage.count("checked"),
             Err(wrong) if wrong.differs() => {
                 coverage.count("differs");
                 let what = report(runtime, &case, &sql, steps, &wrong);

@@ -304,7 +304,7 @@ impl Writer {
         let (one, other) = pairs.choose(&mut self.rng)?.clone();
         Some(match self.rng.random_range(0..12) {
             0 if matches!(one.kind, Big | Int) => format!("{} + 1 = {}", one.name, other.name),
-            1 => format!("{} IS NOT DISTINCT FROM {}", one.name, other.name),
+            1 => format!("({} IS NOT DISTINCT FROM {})", one.name, other.name),
             _ => format!("{} = {}", one.name, other.name),
         })
     }
