@@ -33,6 +33,7 @@ pub struct Builder {
 pub struct SourceDraft {
     pub name: String,
     pub columns: Vec<(String, SqlType)>,
+    pub not_null: Vec<String>,
     pub event_time: Option<String>,
     pub deduplicate: Vec<String>,
     pub checks: Vec<Draft>,
@@ -84,8 +85,14 @@ impl Builder {
 
     pub fn source_with(mut self, name: &str, columns: Columns<'_>, more: impl FnOnce(&mut SourceDraft)) -> Self {
         let columns = columns.iter().map(|(n, t)| ((*n).to_owned(), t.clone())).collect();
-        let mut draft =
-            SourceDraft { name: name.into(), columns, event_time: None, deduplicate: vec![], checks: vec![] };
+        let mut draft = SourceDraft {
+            name: name.into(),
+            columns,
+            not_null: vec![],
+            event_time: None,
+            deduplicate: vec![],
+            checks: vec![],
+        };
         more(&mut draft);
         self.pipelines.last_mut().unwrap().1.push(draft);
         self
@@ -163,7 +170,11 @@ impl Builder {
                 allow_empty: true,
                 options: Default::default(),
             }),
-            columns: draft.columns.iter().map(|(n, t)| self.column(source, n, t, true)).collect(),
+            columns: draft
+                .columns
+                .iter()
+                .map(|(n, t)| self.column(source, n, t, !draft.not_null.contains(n)))
+                .collect(),
             event_time: draft.event_time.as_deref().map(at),
             on_invalid: OnInvalid::Quarantine,
             deduplicate: draft.deduplicate.iter().map(|n| at(n)).collect(),

@@ -11,8 +11,8 @@ use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Projection, cast, lit,
 };
 
-use super::decompose::{Decomposed, aggregate_of, decompose};
-use super::{COUNT, Maintenance, Stage, explain, normal};
+use super::decompose::{Decomposed, Merge, aggregate_of, decompose};
+use super::{COUNT, Maintenance, Part, Stage, explain, normal};
 use crate::plan::relation::RelationTable;
 use crate::plan::types::{sql_name, stored_type};
 
@@ -72,7 +72,9 @@ impl Cutter {
         let functions = functions.collect::<Result<Vec<Decomposed>>>()?;
         for part in functions.iter().flat_map(|function| &function.parts) {
             let found = part.aggregate.get_type(input)?;
-            let Some(stored) = self.state_type(&found) else { return Ok(None) };
+            let Some(stored) = self.state_type(&found).filter(|stored| self.merges(part, stored)) else {
+                return Ok(None);
+            };
             fields.push(Field::new(format!("p{}", fields.len() - 1 - aggregate.group_expr.len()), stored, true));
         }
         let name = format!("#{}", self.stages.len());
@@ -84,16 +86,27 @@ impl Cutter {
         Ok(Some(scan))
     }
 
+    /// Whether the part's values can be merged in the type that they are stored in: a decimal has no bits.
+    fn merges(&mut self, part: &Part, stored: &DataType) -> bool {
+        let is_of_bits = matches!(&part.merge, Merge::Of(func) if func.name().starts_with("bit_"));
+        let can = stored.is_integer() || !is_of_bits;
+        if !can {
+            self.refused.get_or_insert_with(|| "an aggregate over the bits of 64-bit unsigned integers".into());
+        }
+        can
+    }
+
     /// The type that holds every value of `found` in a file, if there is one.
     fn state_type(&mut self, found: &DataType) -> Option<DataType> {
-        let stored = stored_type(found, &self.zone, &DataType::Int64).ok();
+        // All of 64 unsigned bits: rank() and row_number() give such.
+        let stored = stored_type(found, &self.zone, &DataType::Decimal128(20, 0)).ok();
         let exact = stored.filter(|stored| {
             let as_it_is = stored == found;
             let other_form = matches!(
                 (found, stored),
                 (DataType::Utf8 | DataType::LargeUtf8, DataType::Utf8View)
                     | (DataType::Binary | DataType::LargeBinary, DataType::BinaryView)
-                    | (DataType::UInt8 | DataType::UInt16 | DataType::UInt32, _)
+                    | (DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64, _)
                     | (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, Some(_)))
             );
             let coarser =

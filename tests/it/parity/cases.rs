@@ -132,6 +132,10 @@ pub const CASES: &[(&str, &str)] = &[
         "best_per_group",
         "SELECT k, g, s FROM (SELECT k, g, sum(v) AS s, row_number() OVER (PARTITION BY k ORDER BY sum(v) DESC, g) AS r FROM a GROUP BY k, g) x WHERE r = 1",
     ),
+    (
+        "rank_groups",
+        "SELECT r, count(*) AS c, max(r) AS m, sum(v) AS s FROM (SELECT k, v, rank() OVER (PARTITION BY k ORDER BY v) AS r FROM a) x GROUP BY r",
+    ),
     ("unnest", "SELECT k, unnest(make_array(n, n + 1)) AS u FROM a"),
     ("unnest_grouped", "SELECT u, count(*) AS c FROM (SELECT unnest(make_array(n, k)) AS u FROM a) x GROUP BY u"),
     (

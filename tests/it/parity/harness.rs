@@ -1,21 +1,25 @@
-//! Maintains a model over a sequence of changes and compares each version with one batch run; shrinks what fails.
+//! Maintains models over a sequence of changes and compares each version with one batch run.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
-use futures::TryStreamExt;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use futures::{FutureExt, TryStreamExt};
 use tidemill::engine::maintain::{Net, Relation, RootChange, Rows, advance, build_root, build_stage};
 use tidemill::plan::maintain::Maintenance;
 use tidemill::plan::{self, Clock, PlannedModel};
+use tidemill::spec::fault::Severity;
 
-use super::data::{self, Change, RELATIONS, Row};
-use crate::plan_project::{Builder, Planned, lines};
+use super::data::{self, Row, Steps, World};
+use super::shrink::{describe, shrunk};
+use crate::plan_project::{Builder, Planned, lines, render};
 
 /// How much is run.
 pub struct Options {
@@ -27,237 +31,375 @@ pub struct Options {
 impl Options {
     /// From `PARITY_FIRST`, `PARITY_SEEDS` and `PARITY_CASE`.
     pub fn of_environment(seeds: u64) -> Self {
-        let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
         Self {
             first: number("PARITY_FIRST").unwrap_or(1),
             seeds: number("PARITY_SEEDS").unwrap_or(seeds),
             only: std::env::var("PARITY_CASE").ok(),
         }
     }
+
+    /// Whether this case is asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == name)
+    }
+
+    /// Whether all cases are.
+    pub fn wants_all(&self) -> bool {
+        self.only.is_none()
+    }
+
+    /// The seeds of steps.
+    pub fn seeds(&self) -> std::ops::Range<u64> {
+        self.first..self.first + self.seeds
+    }
 }
 
-/// Runs every case under every seed, and says how each is maintained.
-pub fn run(cases: &[(&str, &str)], options: &Options) {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).enable_all().thread_stack_size(16 << 20).build().unwrap();
-    let mut failures = Vec::new();
-    let mut strategies: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, sql) in cases {
-        if options.only.as_deref().is_some_and(|only| only != *name) {
-            continue;
-        }
-        let case = runtime.block_on(Case::new(sql));
-        let strategy = case.planned.model("m").strategy.name;
-        strategies.entry(strategy).or_default().push(name);
-        if strategy == "recompute" {
-            println!("{name}: {}", case.planned.model("m").strategy.reason);
-            continue;
-        }
-        for seed in options.first..options.first + options.seeds {
-            let steps = random_steps(seed);
-            if let Err(what) = runtime.block_on(case.check(&steps)) {
-                let steps = runtime.block_on(shrunk(&case, steps));
-                let what = runtime.block_on(case.check(&steps)).err().unwrap_or(what);
-                failures.push(format!("{name}, seed {seed}: {what}\n{sql}\nafter {}", describe(&steps)));
-                break;
-            }
-        }
-    }
-    for (strategy, names) in strategies {
-        println!("{strategy}: {} queries", names.len());
-    }
-    assert!(failures.is_empty(), "{} queries differ from batch\n\n{}", failures.len(), failures.join("\n\n"));
+/// A number in the environment.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-fn describe(steps: &Steps) -> String {
-    let mut text = String::new();
-    for (step, changes) in steps.iter().enumerate() {
-        for (change, (name, _)) in changes.iter().zip(RELATIONS) {
-            text.extend(change.added.iter().map(|row| format!("\n  {step} {name} + {row:?}")));
-            text.extend(change.removed.iter().map(|row| format!("\n  {step} {name} - {row:?}")));
-        }
-    }
-    text
+/// How a case is run.
+#[derive(Clone, Copy)]
+pub struct Way {
+    pub partitions: usize,
+    /// The engine's memory; none: without bounds.
+    pub memory_bytes: Option<usize>,
+    /// How far two numbers may be apart, as a part of the greater.
+    pub tolerance: f64,
 }
 
-/// Changes of all relations, one commit after the other; the first is the first build.
-type Steps = Vec<[Change; 3]>;
-
-fn random_steps(seed: u64) -> Steps {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut tables: [Vec<Row>; 3] = Default::default();
-    let mut steps = Steps::new();
-    for step in 0..7 {
-        let mut changes: [Change; 3] = Default::default();
-        for at in 0..RELATIONS.len() {
-            changes[at] = match (step, seed % 5) {
-                // Some seeds begin with nothing at all.
-                (0, 0) => Change::default(),
-                (0, _) => Change { added: (0..12).map(|_| data::row(at, &mut rng)).collect(), removed: vec![] },
-                _ => data::change(at, &tables[at], &mut rng),
-            };
-            data::apply(&mut tables[at], &changes[at]);
-        }
-        steps.push(changes);
+impl Default for Way {
+    fn default() -> Self {
+        Self { partitions: 2, memory_bytes: None, tolerance: 0.0 }
     }
-    steps
 }
 
-/// Fewer changes that fail too: each row and step is left out where it can be.
-async fn shrunk(case: &Case, mut steps: Steps) -> Steps {
-    let mut smaller = true;
-    while smaller {
-        smaller = false;
-        let mut places = Vec::new();
-        for (step, changes) in steps.iter().enumerate() {
-            for (table, change) in changes.iter().enumerate() {
-                places.extend((0..change.added.len()).map(|row| (step, table, row, true)));
-                places.extend((0..change.removed.len()).map(|row| (step, table, row, false)));
-            }
+/// What is wrong with a case under some steps.
+#[derive(Debug)]
+pub enum Wrong {
+    /// What is maintained differs from batch.
+    Differs(String),
+    /// Batch itself fails, or gives one answer and another.
+    Unclear(String),
+}
+
+impl Wrong {
+    pub fn differs(&self) -> bool {
+        matches!(self, Self::Differs(_))
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Differs(text) | Self::Unclear(text) => text,
         }
-        for (step, table, row, is_added) in places.into_iter().rev() {
-            let mut fewer = steps.clone();
-            let change = &mut fewer[step][table];
-            let side = if is_added { &mut change.added } else { &mut change.removed };
-            if row >= side.len() {
+    }
+}
+
+fn differs(what: impl std::fmt::Display) -> Wrong {
+    Wrong::Differs(what.to_string())
+}
+
+/// Runs `work` on a thread with room for debug builds' deep plans.
+pub fn with_runtime<T: Send>(work: impl FnOnce(&tokio::runtime::Runtime) -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let run = || {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(2).enable_all().thread_stack_size(16 << 20).build().unwrap();
+            work(&runtime)
+        };
+        let thread = std::thread::Builder::new().stack_size(64 << 20).spawn_scoped(scope, run).unwrap();
+        match thread.join() {
+            Ok(done) => done,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Runs every case under every seed, and says how each is maintained. Returns the strategy of each.
+pub fn run(
+    world: &'static World,
+    cases: &[(&str, &str)],
+    options: &Options,
+    way: Way,
+) -> BTreeMap<String, &'static str> {
+    with_runtime(|runtime| {
+        let mut failures = Vec::new();
+        let mut strategies = BTreeMap::new();
+        for (name, sql) in cases {
+            if !options.wants(name) {
                 continue;
             }
-            side.remove(row);
-            if is_possible(&fewer) && case.check(&fewer).await.is_err() {
-                steps = fewer;
-                smaller = true;
+            let case = runtime.block_on(Case::new(world, sql, way)).unwrap_or_else(|faults| panic!("{name}: {faults}"));
+            let strategy = &case.last().strategy;
+            strategies.insert((*name).to_owned(), strategy.name);
+            if strategy.name == "recompute" {
+                println!("{name}: {}", strategy.reason);
+                continue;
+            }
+            for seed in options.seeds() {
+                let steps = (world.steps)(seed);
+                if let Err(wrong) = runtime.block_on(case.check(&steps)) {
+                    failures.push(format!("{name}, seed {seed}: {}", report(runtime, &case, sql, steps, &wrong)));
+                    break;
+                }
             }
         }
-    }
-    steps.retain(|changes| changes.iter().any(|change| !change.added.is_empty() || !change.removed.is_empty()));
-    steps
+        let incremental = strategies.values().filter(|name| **name == "incremental").count();
+        println!("{incremental} of {} queries are incremental", strategies.len());
+        assert!(failures.is_empty(), "{} queries differ from batch\n\n{}", failures.len(), failures.join("\n\n"));
+        strategies
+    })
 }
 
-fn is_possible(steps: &Steps) -> bool {
-    let mut tables: [Vec<Row>; 3] = Default::default();
-    for changes in steps {
-        for (table, change) in tables.iter_mut().zip(changes) {
-            for gone in &change.removed {
-                let Some(at) = table.iter().position(|row| row == gone) else { return false };
-                table.swap_remove(at);
-            }
-            table.extend(change.added.iter().cloned());
-        }
-    }
-    true
+/// What is wrong, after as few changes as show it.
+pub fn report(runtime: &tokio::runtime::Runtime, case: &Case, sql: &str, steps: Steps, wrong: &Wrong) -> String {
+    let steps = if wrong.differs() { runtime.block_on(shrunk(case, steps)) } else { steps };
+    let again = runtime.block_on(case.check(&steps)).err();
+    let what = again.as_ref().unwrap_or(wrong).text();
+    format!("{what}\n{sql}\nafter {}", describe(case.world, &steps))
 }
 
-/// A planned query.
+/// Planned queries, each over the relations of a world and the queries before it.
 pub struct Case {
+    pub world: &'static World,
     planned: Planned,
+    way: Way,
+    /// The session that maintains, and the two of batch.
+    sessions: [SessionContext; 3],
+}
+
+/// What is kept of a model between commits.
+#[derive(Default)]
+struct Kept {
+    states: Vec<Rows>,
+    result: Vec<String>,
+    /// The rows of batch, for the models that read this one.
+    rows: Vec<RecordBatch>,
 }
 
 impl Case {
-    pub async fn new(sql: &str) -> Self {
-        let mut builder = Builder::new("UTC");
-        for (name, columns) in RELATIONS {
-            builder = builder.source(name, columns);
+    /// Plans `sql`; more than one query, with a semicolon between them, are models `m1`, `m2` and so on.
+    pub async fn new(world: &'static World, sql: &str, way: Way) -> Result<Self, String> {
+        let mut builder = Builder::new(world.zone);
+        for relation in world.relations {
+            let not_null = relation.not_null.iter().map(|name| (*name).to_owned()).collect();
+            builder = builder.source_with(relation.name, relation.columns, |draft| draft.not_null = not_null);
         }
-        Self { planned: builder.model("m", sql).planned().await }
+        for (at, sql) in sql.split(';').enumerate() {
+            builder = builder.model(&format!("m{}", at + 1), sql);
+        }
+        let (project, plan, faults) = builder.plan().await;
+        let errors: Vec<_> = faults.into_iter().filter(|fault| fault.severity == Severity::Error).collect();
+        if !errors.is_empty() {
+            return Err(render(&errors));
+        }
+        let planned = Planned { project, plan };
+        let sessions = [way.partitions, 1, 3].map(|partitions| session(world, &planned, &way, partitions));
+        Ok(Self { world, planned, way, sessions })
     }
 
-    fn model(&self) -> &PlannedModel {
-        self.planned.model("m")
+    /// The model of the last query.
+    pub fn last(&self) -> &PlannedModel {
+        self.planned.plan.models.last().expect("a case has a model")
     }
 
-    fn session(&self, partitions: usize) -> SessionContext {
-        let clock = Clock { now_us: 0, zone: "UTC".into() };
-        let session = plan::session(&self.planned.project, &clock, None);
-        let state = session.state();
-        let config = state.config().clone().with_target_partitions(partitions).with_batch_size(16);
-        let state = datafusion::execution::SessionStateBuilder::new_from_existing(state).with_config(config).build();
-        SessionContext::new_with_state(state)
+    /// All models, in order.
+    pub fn models(&self) -> &[PlannedModel] {
+        &self.planned.plan.models
+    }
+
+    /// Whether any of the models is maintained.
+    pub fn is_incremental(&self) -> bool {
+        self.planned.plan.models.iter().any(|model| model.maintenance.is_some())
     }
 
     fn table(&self, at: usize, rows: &[Row]) -> Arc<dyn TableProvider> {
-        let source = &self.planned.plan.sources[at];
-        assert_eq!(source.spec.name.value, RELATIONS[at].0);
+        let name = self.world.relations[at].name;
+        let source = self.planned.plan.sources.iter().find(|source| source.spec.name.value == name);
+        let source = source.expect("each relation is a source");
         let mut fields: Vec<_> = source.schema.fields().iter().cloned().collect();
-        fields.extend(plan::hidden_fields(&"UTC".into()).into_iter().map(Arc::new));
-        let schema = Arc::new(datafusion::arrow::datatypes::Schema::new(fields));
-        let batch = data::batch(&schema, rows);
-        Arc::new(MemTable::try_new(schema, vec![vec![batch]]).unwrap())
+        fields.extend(plan::hidden_fields(&self.world.zone.into()).into_iter().map(Arc::new));
+        let schema = Arc::new(Schema::new(fields));
+        memory(&schema, vec![data::batch(&schema, rows)])
     }
 
-    /// Maintains the model over all steps; the first difference from batch, if there is one.
-    pub async fn check(&self, steps: &Steps) -> Result<(), String> {
-        let maintenance = self.model().maintenance.as_ref().expect("the model is maintained");
-        let session = self.session(2);
-        let mut tables: [Vec<Row>; 3] = Default::default();
-        let mut states: Vec<Rows> = Vec::new();
-        let mut result: Vec<String> = Vec::new();
+    /// The sources before and after a step.
+    fn sources(&self, before: &[Vec<Row>], after: &[Vec<Row>], changes: &[data::Change]) -> HashMap<String, Relation> {
+        let whole = |at: usize, rows: &[Row]| Rows { plain: vec![self.table(at, rows)], changes: vec![] };
+        let side = |at: usize, rows: &[Row]| if rows.is_empty() { vec![] } else { vec![self.table(at, rows)] };
+        let relation = |at: usize| Relation {
+            old: whole(at, &before[at]),
+            new: whole(at, &after[at]),
+            added: side(at, &changes[at].added),
+            removed: side(at, &changes[at].removed),
+        };
+        self.world.relations.iter().enumerate().map(|(at, spec)| (spec.name.to_owned(), relation(at))).collect()
+    }
+
+    /// Maintains the models over all steps, and counts the last one's rows over all of them; or the first difference from batch.
+    pub async fn check(&self, steps: &Steps) -> Result<usize, Wrong> {
+        let run = AssertUnwindSafe(self.steps(steps)).catch_unwind().await;
+        run.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            Err(differs(format!("a panic: {}", text.unwrap_or_else(|| "unknown".into()))))
+        })
+    }
+
+    async fn steps(&self, steps: &Steps) -> Result<usize, Wrong> {
+        let mut tables: Vec<Vec<Row>> = vec![vec![]; self.world.relations.len()];
+        let mut seen = 0;
+        let mut kept: Vec<Kept> = self.planned.plan.models.iter().map(|_| Kept::default()).collect();
         for (step, changes) in steps.iter().enumerate() {
             let before = tables.clone();
             for (table, change) in tables.iter_mut().zip(changes) {
                 data::apply(table, change);
             }
-            let mut relations = HashMap::new();
-            for at in 0..RELATIONS.len() {
-                let whole = |rows: &[Row]| Rows { plain: vec![self.table(at, rows)], changes: vec![] };
-                let side = |rows: &[Row]| if rows.is_empty() { vec![] } else { vec![self.table(at, rows)] };
-                let relation = Relation {
-                    old: whole(&before[at]),
-                    new: whole(&tables[at]),
-                    added: side(&changes[at].added),
-                    removed: side(&changes[at].removed),
-                };
-                relations.insert(RELATIONS[at].0.to_owned(), relation);
+            let mut relations = self.sources(&before, &tables, changes);
+            let mut batch: HashMap<String, Arc<dyn TableProvider>> = HashMap::new();
+            for (model, kept) in self.planned.plan.models.iter().zip(&mut kept) {
+                let expected = self.batch(model, &tables, &batch).await.map_err(Wrong::Unclear)?;
+                let net = self.step(model, &relations, kept, &expected, step).await?;
+                let relation = downstream(model, kept, expected, net);
+                batch.insert(model.name.clone(), Arc::clone(&relation.new.plain[0]));
+                relations.insert(model.name.clone(), relation);
             }
-            if step == 0 {
-                states = build_states(&session, maintenance, &mut relations).await?;
-                let root = build_root(&session, maintenance, &relations).map_err(|e| e.to_string())?;
-                result = sorted(&collect(&session, root).await?);
-            } else {
-                for (stage, rows) in maintenance.stages.iter().zip(&states) {
-                    relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
-                }
-                let advance = advance(&session, maintenance, relations.clone(), 1 << 30).await;
-                let advance = advance.map_err(|e| format!("step {step}: {e:?}"))?.ok_or("too large")?;
-                for (rows, net) in states.iter_mut().zip(&advance.stages) {
-                    rows.changes.extend(weighted(net));
-                }
-                match advance.root {
-                    RootChange::Net(net) => apply_net(&mut result, &net, step)?,
-                    RootChange::Whole(plan) => result = sorted(&collect(&session, *plan).await?),
-                }
+            let rows = kept.last().map_or(0, |kept| kept.rows.iter().map(RecordBatch::num_rows).sum());
+            seen += rows;
+        }
+        Ok(seen)
+    }
+
+    /// Brings one model on, and compares it with the rows expected. Its change; none where it was computed anew.
+    async fn step(
+        &self,
+        model: &PlannedModel,
+        relations: &HashMap<String, Relation>,
+        kept: &mut Kept,
+        expected: &[RecordBatch],
+        step: usize,
+    ) -> Result<Option<Net>, Wrong> {
+        let Some(maintenance) = &model.maintenance else { return Ok(None) };
+        let (name, session, mut relations) = (&model.name, &self.sessions[0], relations.clone());
+        let failed = |error: String| differs(format!("{name}, step {step}: {error}"));
+        let mut change = None;
+        if step == 0 {
+            kept.states = build_states(session, maintenance, &mut relations).await.map_err(failed)?;
+            let root = build_root(session, maintenance, &relations).map_err(differs)?;
+            kept.result = lines(&collect(session, root).await.map_err(failed)?);
+        } else {
+            for (stage, rows) in maintenance.stages.iter().zip(&kept.states) {
+                relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
             }
-            let expected = self.batch(&tables).await?;
-            if result != expected {
-                return Err(format!(
-                    "step {step}: maintained\n  {}\nbatch\n  {}",
-                    result.join("\n  "),
-                    expected.join("\n  ")
-                ));
+            let advance = advance(session, maintenance, relations, 1 << 30).await;
+            let advance = advance.map_err(|e| failed(format!("{e:?}")))?.ok_or_else(|| differs("too large"))?;
+            for (rows, net) in kept.states.iter_mut().zip(&advance.stages) {
+                rows.changes.extend(weighted(net));
+            }
+            match advance.root {
+                RootChange::Net(net) => {
+                    apply_net(&mut kept.result, &net).map_err(failed)?;
+                    change = Some(net);
+                }
+                RootChange::Whole(plan) => kept.result = lines(&collect(session, *plan).await.map_err(failed)?),
             }
         }
-        Ok(())
+        let expected = lines(expected);
+        if alike(&kept.result, &expected, self.way.tolerance) {
+            return Ok(change);
+        }
+        let (maintained, batch) = (kept.result.join("\n  "), expected.join("\n  "));
+        Err(failed(format!("maintained\n  {maintained}\nbatch\n  {batch}")))
+    }
+
+    /// Whether a change is too large for `bytes`, after the first of `steps` is built.
+    pub async fn is_too_large(&self, steps: &Steps, bytes: usize) -> bool {
+        let session = &self.sessions[0];
+        let maintenance = self.last().maintenance.as_ref().expect("the model is maintained");
+        let nothing: Vec<Vec<Row>> = vec![vec![]; self.world.relations.len()];
+        let applied = |tables: &[Vec<Row>], changes: &[data::Change]| {
+            let mut tables = tables.to_vec();
+            tables.iter_mut().zip(changes).for_each(|(table, change)| data::apply(table, change));
+            tables
+        };
+        let first = applied(&nothing, &steps[0]);
+        let second = applied(&first, &steps[1]);
+        let mut built = self.sources(&nothing, &first, &steps[0]);
+        let states = build_states(session, maintenance, &mut built).await.unwrap();
+        let mut relations = self.sources(&first, &second, &steps[1]);
+        for (stage, rows) in maintenance.stages.iter().zip(states) {
+            relations.insert(stage.name.clone(), Relation::unchanged(rows));
+        }
+        advance(session, maintenance, relations, bytes).await.unwrap().is_none()
     }
 
     /// The rows of one batch run; the oracle agrees with itself however many partitions and in whatever order.
-    async fn batch(&self, tables: &[Vec<Row>; 3]) -> Result<Vec<String>, String> {
+    async fn batch(
+        &self,
+        model: &PlannedModel,
+        tables: &[Vec<Row>],
+        models: &HashMap<String, Arc<dyn TableProvider>>,
+    ) -> Result<Vec<RecordBatch>, String> {
         let mut answers = Vec::new();
-        for partitions in [1, 3] {
-            let mut relations = HashMap::new();
+        for (at, session) in self.sessions[1..].iter().enumerate() {
+            let is_reversed = at > 0;
+            let mut relations = models.clone();
             for (at, rows) in tables.iter().enumerate() {
                 let mut rows = rows.clone();
-                if partitions > 1 {
+                if is_reversed {
                     rows.reverse();
                 }
-                relations.insert(RELATIONS[at].0.to_owned(), self.table(at, &rows));
+                relations.insert(self.world.relations[at].name.to_owned(), self.table(at, &rows));
             }
-            let plan = plan::bind(&self.model().plan, &relations).map_err(|e| e.to_string())?;
-            answers.push(sorted(&collect(&self.session(partitions), plan).await?));
+            let plan = plan::bind(&model.plan, &relations).map_err(|e| e.to_string())?;
+            answers.push(collect(session, plan).await?);
         }
-        if answers[0] != answers[1] {
-            return Err(format!("batch disagrees with itself: {answers:#?}"));
+        let (one, other) = (lines(&answers[0]), lines(&answers[1]));
+        if !alike(&one, &other, self.way.tolerance) {
+            return Err(format!("batch disagrees with itself: {one:#?} {other:#?}"));
         }
         Ok(answers.swap_remove(0))
     }
+}
+
+fn session(world: &World, planned: &Planned, way: &Way, partitions: usize) -> SessionContext {
+    let clock = Clock { now_us: 0, zone: world.zone.into() };
+    let memory = way.memory_bytes.map(|bytes| tidemill::engine::runtime(bytes).unwrap());
+    let session = plan::session(&planned.project, &clock, memory);
+    let state = session.state();
+    let config = state.config().clone().with_target_partitions(partitions).with_batch_size(16);
+    let state = SessionStateBuilder::new_from_existing(state).with_config(config).build();
+    SessionContext::new_with_state(state)
+}
+
+/// A model as the models that read it see it; keeps its rows for the next step.
+fn downstream(model: &PlannedModel, kept: &mut Kept, rows: Vec<RecordBatch>, net: Option<Net>) -> Relation {
+    let stored = |batches: &[RecordBatch]| -> Vec<RecordBatch> {
+        batches.iter().map(|batch| tidemill::engine::conform(batch, &model.schema).unwrap()).collect()
+    };
+    let schema = loose(&model.schema);
+    let (rows, before) = (stored(&rows), std::mem::take(&mut kept.rows));
+    let (added, removed) = match net {
+        Some(net) => (stored(&net.added), stored(&net.removed)),
+        // A whole result that takes the place of another.
+        None => (rows.clone(), before.clone()),
+    };
+    let side = |batches: Vec<RecordBatch>| match batches.iter().any(|batch| batch.num_rows() > 0) {
+        true => vec![memory(&schema, batches)],
+        false => vec![],
+    };
+    let whole = |batches: Vec<RecordBatch>| Rows { plain: vec![memory(&schema, batches)], changes: vec![] };
+    kept.rows = rows.clone();
+    Relation { old: whole(before), new: whole(rows), added: side(added), removed: side(removed) }
+}
+
+fn loose(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+fn memory(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Arc<dyn TableProvider> {
+    Arc::new(MemTable::try_new(Arc::clone(schema), vec![batches]).unwrap())
 }
 
 async fn build_states(
@@ -267,12 +409,10 @@ async fn build_states(
 ) -> Result<Vec<Rows>, String> {
     let mut states = Vec::new();
     for stage in &maintenance.stages {
-        let plan = build_stage(session, stage, relations).map_err(|e| e.to_string())?;
+        let plan = build_stage(session, stage, relations).map_err(|e| format!("{e:?}"))?;
         let batches = collect(session, plan).await?;
         let batches = batches.iter().map(|b| tidemill::engine::conform(b, &stage.schema).unwrap()).collect::<Vec<_>>();
-        let schema = batches.first().map_or_else(|| Arc::clone(&stage.schema), RecordBatch::schema);
-        let table: Arc<dyn TableProvider> = Arc::new(MemTable::try_new(schema, vec![batches]).unwrap());
-        let rows = Rows { plain: vec![table], changes: vec![] };
+        let rows = Rows { plain: vec![memory(&loose(&stage.schema), batches)], changes: vec![] };
         relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
         states.push(rows);
     }
@@ -282,31 +422,38 @@ async fn build_states(
 fn weighted(net: &Net) -> Option<Arc<dyn TableProvider>> {
     let batches = net.weighted().unwrap();
     let schema = batches.first()?.schema();
-    Some(Arc::new(MemTable::try_new(schema, vec![batches]).unwrap()))
+    Some(memory(&schema, batches))
 }
 
-fn apply_net(result: &mut Vec<String>, net: &Net, step: usize) -> Result<(), String> {
-    for gone in sorted(&net.removed) {
+fn apply_net(result: &mut Vec<String>, net: &Net) -> Result<(), String> {
+    for gone in lines(&net.removed) {
         match result.binary_search(&gone) {
             Ok(at) => drop(result.remove(at)),
-            Err(_) => return Err(format!("step {step}: a row went that wasn't there: {gone}")),
+            Err(_) => return Err(format!("a row went that wasn't there: {gone}")),
         }
     }
-    result.extend(sorted(&net.added));
+    result.extend(lines(&net.added));
     result.sort();
     Ok(())
 }
 
-async fn collect(
-    session: &SessionContext,
-    plan: datafusion::logical_expr::LogicalPlan,
-) -> Result<Vec<RecordBatch>, String> {
+async fn collect(session: &SessionContext, plan: LogicalPlan) -> Result<Vec<RecordBatch>, String> {
     let (_, stream) = tidemill::engine::rows(session, plan, None).await.map_err(|e| format!("{e:?}"))?;
     stream.try_collect().await.map_err(|e| format!("{e:?}"))
 }
 
-fn sorted(batches: &[RecordBatch]) -> Vec<String> {
-    let mut rows = lines(batches);
-    rows.sort();
-    rows
+/// Whether two sorted results are the same, numbers within the tolerance.
+fn alike(one: &[String], other: &[String], tolerance: f64) -> bool {
+    if one == other {
+        return true;
+    }
+    let near = |a: &str, b: &str| match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(a), Ok(b)) => (a - b).abs() <= tolerance * a.abs().max(b.abs()).max(1.0),
+        _ => false,
+    };
+    let same = |a: &String, b: &String| {
+        let (a, b): (Vec<_>, Vec<_>) = (a.split(" | ").collect(), b.split(" | ").collect());
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| *a == b || near(a, b))
+    };
+    tolerance > 0.0 && one.len() == other.len() && one.iter().zip(other).all(|(a, b)| same(a, b))
 }

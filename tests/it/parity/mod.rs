@@ -2,12 +2,20 @@
 
 mod cases;
 mod data;
+mod functions;
 mod harness;
+mod random;
+mod shrink;
+mod special;
+mod sql;
+mod tpch;
+mod tpch_data;
+mod tpch_queries;
 
-use harness::{Options, run};
+use harness::{Options, Way, run};
 
 /// Every hand-made case under a few seeds. `PARITY_SEEDS` and `PARITY_FIRST` ask for more, `PARITY_CASE` for one of them.
 #[test]
 fn maintained_models_equal_one_batch_run() {
-    run(cases::CASES, &Options::of_environment(3));
+    run(&data::SMALL, cases::CASES, &Options::of_environment(3), Way::default());
 }
