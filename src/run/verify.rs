@@ -132,6 +132,9 @@ async fn inputs(
         {
             return Ok(None);
         }
+        if !versions.is_kept(name, &read).await? {
+            return Ok(None);
+        }
         relations.insert(name.clone(), versions.provider(name, &read)?);
     }
     Ok(Some(relations))
