@@ -5,6 +5,7 @@ mod bad_input;
 mod changing_files;
 mod commits;
 mod disk_faults;
+mod files_parity;
 mod flight;
 mod generate;
 mod plan_faults;
