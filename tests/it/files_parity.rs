@@ -47,12 +47,12 @@ models:
       union all select city, amount from orders where amount >= 30
   per_city:
     sql: |
-      select city, count(*) as n, sum(amount) as revenue, min(amount) as low, max(amount) as high from orders group by city
+      select coalesce(city, '?') as city, count(*) as n, sum(amount) as revenue, min(amount) as low, max(amount) as high
+      from orders group by 1
     key: [city]
     checks: [ n > 0, { name: modest, check: revenue < MODEST, on_fail: warn } ]
   buyers:
     sql: select city, count(distinct customer) as buyers from orders group by city
-    key: [city]
   by_customer:
     sql: |
       select c.id, c.name, count(o.id) as orders, coalesce(sum(o.amount), 0) as spent
@@ -61,14 +61,14 @@ models:
   top:
     sql: |
       select city, id, amount, rank from
-        (select city, id, amount, row_number() over (partition by city order by amount desc, id) as rank from orders)
+        (select city, id, amount, row_number() over (partition by city order by amount desc, id) as rank
+         from orders where city is not null)
       where rank <= 3
     key: [city, rank]
   visits:
     sql: |
       select customer, window_start, count(*) as n, sum(amount) as spent from orders
       group by customer, session(at, interval '30 minutes')
-    key: [customer, window_start]
   capped:
     sql: select id, amount from orders
     checks: [ { name: cap, check: amount < 1000 }, { unique: [id] } ]
@@ -94,10 +94,10 @@ pub(crate) const TABLES: [(&str, &[&str], &[&str]); 12] = [
     ("kept", &["id"], &["customer", "city", "amount", "at"]),
     ("both", &[], &["city", "amount"]),
     ("per_city", &["city"], &["n", "revenue", "low", "high"]),
-    ("buyers", &["city"], &["buyers"]),
+    ("buyers", &[], &["city", "buyers"]),
     ("by_customer", &["id"], &["name", "orders", "spent"]),
     ("top", &["city", "rank"], &["id", "amount"]),
-    ("visits", &["customer", "window_start"], &["n", "spent"]),
+    ("visits", &[], &["customer", "window_start", "n", "spent"]),
     ("capped", &[], &["id", "amount"]),
     ("tiers", &["tier"], &["customers", "spent"]),
     ("listing", &[], &["city", "customer"]),
@@ -171,7 +171,7 @@ impl Shop {
         self.scratch.write(name, format!("{HEADER}\n{}\n", self.there[name].join("\n")));
     }
 
-    fn add_orders(&mut self) {
+    pub(crate) fn add_orders(&mut self) {
         let file = self.next_file;
         self.next_file += 1;
         let name = format!("data/orders/{file:04}.csv");
