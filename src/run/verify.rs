@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::TableProvider;
-use datafusion::common::{Column, Result as DataFusionResult};
+use datafusion::common::{Column, DataFusionError, Result as DataFusionResult};
 use datafusion::datasource::provider_as_source;
 use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, SortExpr, lit};
@@ -77,10 +77,19 @@ pub async fn verify(open: &OpenProject, model: &PlannedModel) -> Result<Verdict>
     let session = open.session(entry.clock_us.unwrap_or(record.now_us));
     let zone = &open.project.timezone.value;
     let mut files = chain.table_files(&model.name, entry).await?;
-    let changed = changed_files(&warehouse, &model.name, &mut files).await?;
-    let table = parquet_table(&warehouse, &model.name, files, zone)?;
+    let mut changed = changed_files(&warehouse, &model.name, &mut files).await?;
+    let table = parquet_table(&warehouse, &model.name, files.clone(), zone)?;
     let batch = batch_plan(model, &relations)?;
-    let differences = differences(&session, model, table, batch).await?;
+    let differences = match differences(&session, model, table, batch).await {
+        Ok(differences) => differences,
+        Err(error) => {
+            changed.extend(unreadable_files(&session, &warehouse, &model.name, &files, zone).await?);
+            if changed.is_empty() {
+                return Err(error);
+            }
+            vec![]
+        }
+    };
     let differing = differences.iter().map(|(weight, _)| weight.unsigned_abs()).sum();
     let sample = differences
         .into_iter()
@@ -115,6 +124,30 @@ async fn changed_files(warehouse: &Warehouse, table: &str, files: &mut TableFile
     Ok(changed)
 }
 
+/// Data files that are as large as they were published and can't be read all the same, in words.
+async fn unreadable_files(
+    session: &SessionContext,
+    warehouse: &Warehouse,
+    table: &str,
+    files: &TableFiles,
+    zone: &str,
+) -> Result<Vec<String>> {
+    let mut unreadable = Vec::new();
+    for file in &files.files {
+        let one = TableFiles { files: vec![file.clone()], ..files.clone() };
+        let rows = parquet_table(warehouse, table, one, zone)?;
+        let read = async {
+            let mut rows = session.read_table(rows)?.execute_stream().await?;
+            while rows.try_next().await?.is_some() {}
+            Ok::<_, DataFusionError>(())
+        };
+        if read.await.is_err() {
+            unreadable.push(format!("{table}/{} can't be read", file.path));
+        }
+    }
+    Ok(unreadable)
+}
+
 /// The model's inputs as its table was made from them; none where they aren't kept.
 async fn inputs(
     open: &OpenProject,
@@ -130,6 +163,9 @@ async fn inputs(
         if let (Read::Source(position), Some(source)) = (&read, open.source(name))
             && position.contract != source.fingerprint
         {
+            return Ok(None);
+        }
+        if !versions.is_kept(name, &read).await? {
             return Ok(None);
         }
         relations.insert(name.clone(), versions.provider(name, &read)?);

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use futures::{StreamExt, TryStreamExt};
 
 use super::project::OpenProject;
 use crate::connect::files::{FileEntry, FilesPosition};
 use crate::engine::maintain::{Relation, Rows};
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::run::commit::CommitChain;
 use crate::table::{BOOKKEEPING, DataFile, TableFiles, Warehouse, parquet_table};
 
@@ -138,13 +140,22 @@ impl Versions<'_> {
         self.all_there(landed.map(|file| format!("{folder}/{}", file.path))).await
     }
 
-    async fn all_there(&self, paths: impl Iterator<Item = String>) -> Result<bool> {
-        for path in paths {
-            if self.warehouse.size(&path).await?.is_none() {
-                return Ok(false);
+    /// Whether a version of a relation can still be read: files that nothing names any longer go one day.
+    pub(in crate::run) async fn is_kept(&self, name: &str, read: &Read) -> Result<bool> {
+        match read {
+            // Where files were read in place, the user may have replaced them.
+            Read::Source(position) => {
+                Ok(self.are_there(name, position).await? && self.open.files(name)?.verify_pins(position).await.is_ok())
             }
+            // A table's files have other ways to be missed: they are named by its log.
+            Read::Table(_) => Ok(true),
         }
-        Ok(true)
+    }
+
+    async fn all_there(&self, paths: impl Iterator<Item = String>) -> Result<bool> {
+        let sizes = paths.map(|path| async move { self.warehouse.size(&path).await });
+        let sizes = futures::stream::iter(sizes.collect::<Vec<_>>()).buffer_unordered(limits::CONCURRENT_REQUESTS);
+        sizes.try_all(|size| std::future::ready(size.is_some())).await
     }
 }
 

@@ -17,7 +17,7 @@ use futures::TryStreamExt;
 use super::{DataFile, TableFiles, Warehouse, parquet_table, write_files};
 use crate::engine::{self, failure};
 use crate::error::{Result, ResultExt};
-use crate::limits;
+use crate::{failpoint, limits};
 
 /// Rows that come to a table and rows that go from it, under the table's schema.
 pub struct TableChange<'a> {
@@ -88,6 +88,7 @@ pub async fn change_table(target: &TableTarget<'_>, old: &TableFiles, change: &T
         streams.into_iter().map(|stream| engine::conforming(stream, target.schema)).collect(),
     );
     files.extend(written.await?);
+    failpoint::hit("mid_table");
     Ok(TableFiles { schema: Arc::clone(target.schema), partition_by: old.partition_by.clone(), files })
 }
 

@@ -20,11 +20,13 @@ pub struct Collected {
 }
 
 /// Deletes the data files of `table` that are neither in `keep` (paths relative to the table's folder), nor active in its Delta
-/// log, nor removed from it less than [`limits::RETENTION`] ago, and that are at least `min_age` old.
+/// log, nor removed from it less than [`limits::RETENTION`] ago, that weren't written for a commit after `commit`, and that
+/// are at least `min_age` old.
 ///
-/// `keep` must have the files of the newest commit record. With an age of zero call it only right after a commit record of
-/// one's own was put: a paused writer's staged files then can't be committed any more. Without a Delta log nothing is known
-/// of other files, so that only age and `keep` count.
+/// `keep` must have the files of the record `commit`. With an age of zero call it only after a record of one's own was put: a
+/// paused writer's files for that commit then can't be committed any more. Who was paused here itself may come late: files
+/// of later commits aren't its to judge. Without a Delta log nothing is known of other files, so that only age and `keep`
+/// count.
 ///
 /// # Errors
 /// External: the store, or a log that can't be read. Nothing that is named was deleted.
@@ -32,6 +34,7 @@ pub async fn collect(
     warehouse: &Warehouse,
     table: &str,
     keep: &HashSet<String>,
+    commit: u64,
     min_age: Duration,
 ) -> Result<Collected> {
     let log = delta::log_store(warehouse, table)?;
@@ -45,11 +48,11 @@ pub async fn collect(
         let recent = removed.iter().filter(|gone| gone.deletion_timestamp().is_none_or(|at| at >= cutoff));
         named.extend(recent.map(|gone| gone.path().into_owned()));
     }
-    collect_folder(warehouse, table, &named, min_age).await
+    collect_folder(warehouse, table, &named, commit, min_age).await
 }
 
-/// Deletes the Parquet files below a folder of the warehouse that are not in `keep` (paths relative to the folder) and at
-/// least `min_age` old.
+/// Deletes the Parquet files below a folder of the warehouse that are not in `keep` (paths relative to the folder), that
+/// weren't written for a commit after `commit`, and that are at least `min_age` old.
 ///
 /// # Errors
 /// External: the store.
@@ -57,6 +60,7 @@ pub async fn collect_folder(
     warehouse: &Warehouse,
     folder: &str,
     keep: &HashSet<String>,
+    commit: u64,
     min_age: Duration,
 ) -> Result<Collected> {
     let cutoff = Utc::now() - age(min_age)?;
@@ -68,7 +72,8 @@ pub async fn collect_folder(
         let below: Vec<String> = below.map(|part| part.as_ref().to_owned()).collect();
         let is_log = below.first().is_some_and(|first| first == "_delta_log");
         let path = below.join("/");
-        if is_log || !path.ends_with(".parquet") || keep.contains(&path) || meta.last_modified > cutoff {
+        let is_later = written_for(&path).is_some_and(|n| n > commit);
+        if is_log || !path.ends_with(".parquet") || keep.contains(&path) || is_later || meta.last_modified > cutoff {
             continue;
         }
         collected.files += 1;
@@ -80,6 +85,12 @@ pub async fn collect_folder(
         tracing::debug!(folder, files = collected.files, bytes = collected.bytes, "took away files that nothing names");
     }
     Ok(collected)
+}
+
+/// The commit that a file was written for, by its name: `c00000012-…`.
+fn written_for(path: &str) -> Option<u64> {
+    let name = path.rsplit('/').next()?;
+    name.strip_prefix('c')?.split_once('-')?.0.parse().ok()
 }
 
 fn age(age: Duration) -> Result<TimeDelta> {

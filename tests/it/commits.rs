@@ -212,7 +212,7 @@ async fn run_once(warehouse: &Warehouse, rows: &[i64]) {
     chain.put(&record).await.unwrap();
     catch_up(warehouse, "shop", &chain, &record, Which::Changed).await.unwrap();
     let keep = record.tables["t"].files.iter().flatten().map(|file| file.path.clone()).collect();
-    garbage::collect(warehouse, "t", &keep, Duration::ZERO).await.unwrap();
+    garbage::collect(warehouse, "t", &keep, n, Duration::ZERO).await.unwrap();
     lease.release().await.unwrap();
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn undisturbed(days: u32) -> String {
 }
 
 /// Names of the Parquet files under a folder, relative to it.
-fn parquet_files(folder: &Path) -> BTreeSet<String> {
+pub(crate) fn parquet_files(folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {
@@ -85,7 +85,7 @@ fn parquet_files(folder: &Path) -> BTreeSet<String> {
 }
 
 /// Files that a table's log has named, at any version.
-fn named_files(table: &Path) -> BTreeSet<String> {
+pub(crate) fn named_files(table: &Path) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
     for entry in fs::read_dir(table.join("_delta_log")).unwrap().map(Result::unwrap) {
         if entry.path().extension().is_none_or(|e| e != "json") {
@@ -93,14 +93,28 @@ fn named_files(table: &Path) -> BTreeSet<String> {
         }
         for line in fs::read_to_string(entry.path()).unwrap().lines() {
             let action: serde_json::Value = serde_json::from_str(line).unwrap();
-            named.extend(action["add"]["path"].as_str().map(str::to_string));
+            named.extend(action["add"]["path"].as_str().map(decoded));
         }
     }
     named
 }
 
+/// A path as a Delta log writes it, which is that of a URL.
+fn decoded(path: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = path.as_bytes();
+    while let Some((byte, after)) = rest.split_first() {
+        let code = after.get(..2).and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
+        match (byte, code) {
+            (b'%', Some(code)) => (bytes, rest) = ([bytes, vec![code]].concat(), &after[2..]),
+            _ => (bytes, rest) = ([bytes, vec![*byte]].concat(), after),
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
 /// Parquet files in the tables' folders that no log names.
-fn orphans(shop: &Scratch) -> Vec<String> {
+pub(crate) fn orphans(shop: &Scratch) -> Vec<String> {
     let mut all = Vec::new();
     for table in TABLES {
         let folder = shop.path(&format!("warehouse/{table}"));

@@ -3,8 +3,10 @@
 
 mod bad_input;
 mod changing_files;
+mod chaos;
 mod commits;
 mod disk_faults;
+mod files_parity;
 mod flight;
 mod generate;
 mod plan_faults;
@@ -12,6 +14,7 @@ mod plan_project;
 mod plan_runs;
 mod plan_time;
 mod kill;
+mod kill_incremental;
 mod run;
 mod run_checks;
 mod run_files;

@@ -44,6 +44,22 @@ impl Draft {
         format!("c{:08}", self.record.n)
     }
 
+    /// What the draft says of a model and its quarantine, for [`Self::restore`].
+    pub(super) fn of_model(&self, model: &str) -> Vec<(String, Option<TableEntry>)> {
+        let tables = [model.to_string(), quarantine_of(model)];
+        tables.into_iter().map(|table| (table.clone(), self.record.tables.get(&table).cloned())).collect()
+    }
+
+    /// Takes back what a model that failed on the way had entered: its files may be gone.
+    pub(super) fn restore(&mut self, before: Vec<(String, Option<TableEntry>)>) {
+        for (table, entry) in before {
+            match entry {
+                Some(entry) => self.record.tables.insert(table, entry),
+                None => self.record.tables.remove(&table),
+            };
+        }
+    }
+
     /// Enters a table with new files.
     pub(super) fn set_files(&mut self, table: &str, files: &TableFiles, description: Description<'_>) -> Result<()> {
         let mut entry = self.entry(description, &files.schema, &files.partition_by)?;

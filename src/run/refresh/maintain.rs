@@ -10,15 +10,17 @@ use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::TryStreamExt;
 
 use super::Refresh;
 use super::model::Work;
 use crate::engine::maintain::{self, Net, Relation, RootChange, Rows, WEIGHT};
 use crate::engine::{self};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::plan::maintain::{Maintenance, Stage};
 use crate::run::commit::{StateFiles, TableEntry, state_folder};
+use crate::run::failpoint;
 use crate::table::{DataFile, TableFiles, parquet_table, write_files};
 
 /// What came of going on from the last commit.
@@ -83,6 +85,60 @@ impl Refresh<'_> {
         })
     }
 
+    /// Why a model that failed with `error` can't go on from its last commit but can be computed anew: a file that only going
+    /// on needs is gone or damaged.
+    pub(super) async fn cannot_go_on(
+        &self,
+        work: &Work<'_>,
+        maintenance: &Maintenance,
+        entry: &TableEntry,
+        error: &Error,
+    ) -> Option<String> {
+        if matches!(error.kind(), ErrorKind::Check | ErrorKind::Lease) {
+            return None;
+        }
+        let folder = state_folder(work.chain.pipeline(), &work.model.name);
+        let mut parts: Vec<(&str, TableFiles)> = Vec::new();
+        for (stage, state) in maintenance.stages.iter().zip(&entry.states) {
+            for (schema, files) in [(Arc::clone(&stage.schema), &state.base), (weighted(&stage.schema), &state.changes)]
+            {
+                parts.push((&folder, TableFiles { schema, partition_by: vec![], files: files.clone() }));
+            }
+        }
+        parts.push((&work.model.name, work.chain.table_files(&work.model.name, entry).await.ok()?));
+        for (folder, files) in &parts {
+            if let Some(damage) = self.damage(work, folder, files).await.ok()? {
+                return Some(damage);
+            }
+        }
+        None
+    }
+
+    /// What is wrong with files of the warehouse, if anything is, in words. Reads all of them.
+    pub(super) async fn damage(&self, work: &Work<'_>, folder: &str, files: &TableFiles) -> Result<Option<String>> {
+        for file in &files.files {
+            let path = format!("{folder}/{}", file.path);
+            match self.warehouse.size(&path).await? {
+                None => return Ok(Some(format!("{path} is gone"))),
+                Some(size) if size != file.size => {
+                    return Ok(Some(format!("{path} has {size} bytes, and had {} when it was written", file.size)));
+                }
+                Some(_) => {}
+            }
+            let one = TableFiles { files: vec![file.clone()], ..files.clone() };
+            let rows = parquet_table(&self.warehouse, folder, one, self.zone())?;
+            let read = async {
+                let mut rows = work.session.read_table(rows)?.execute_stream().await?;
+                while rows.try_next().await?.is_some() {}
+                Ok::<_, DataFusionError>(())
+            };
+            if read.await.is_err() {
+                return Ok(Some(format!("{path} can't be read any more")));
+            }
+        }
+        Ok(None)
+    }
+
     /// Computes a maintained model's states anew; its result's plan reads them.
     pub(super) async fn build(
         &self,
@@ -99,6 +155,7 @@ impl Refresh<'_> {
         for stage in &maintenance.stages {
             let plan = maintain::build_stage(&work.session, stage, &relations)?;
             let base = self.write_state(work, &stage.schema, plan, prefix).await?;
+            failpoint::hit("mid_state");
             let state = StateFiles { base, changes: vec![] };
             relations.insert(stage.name.clone(), Relation::unchanged(self.state_rows(work, stage, &state)?));
             states.push(state);
@@ -147,6 +204,7 @@ impl Refresh<'_> {
         let folder = state_folder(work.chain.pipeline(), &work.model.name);
         let stream = stream_of(&schema, net.weighted()?);
         let files = write_files(&self.warehouse, &folder, &schema, &[], prefix, vec![stream]).await?;
+        failpoint::hit("mid_state");
         let mut next = state.clone();
         next.changes.extend(files);
         let rows = |files: &[DataFile]| files.iter().map(|file| file.rows).sum::<u64>();
@@ -156,6 +214,7 @@ impl Refresh<'_> {
         }
         let plan = maintain::state_rows(stage, &self.state_rows(work, stage, &next)?)?;
         let base = self.write_state(work, &stage.schema, plan, prefix).await?;
+        failpoint::hit("mid_compact");
         // The change's own file is never named by a record.
         let unnamed = StateFiles { base: vec![], changes: next.changes };
         self.discard_states(work, &[unnamed], prefix).await;

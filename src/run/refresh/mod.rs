@@ -105,7 +105,19 @@ struct Refresh<'a> {
 /// Before anything was touched: a lease that is held (kind `Lease`), a warehouse that can't be opened. Later: a commit that
 /// was fenced or can't be written.
 pub async fn refresh(open: &OpenProject, options: &RefreshOptions, observer: &dyn Observer) -> Result<Report> {
-    let warehouse = open.warehouse().await?;
+    refresh_in(open, open.warehouse().await?, options, observer).await
+}
+
+/// The same in a warehouse that is open already.
+///
+/// # Errors
+/// As [`refresh`].
+pub async fn refresh_in(
+    open: &OpenProject,
+    warehouse: Warehouse,
+    options: &RefreshOptions,
+    observer: &dyn Observer,
+) -> Result<Report> {
     let pipelines = pipelines_in_order(open, options);
     let mut leases = BTreeMap::new();
     for pipeline in pipelines.iter().collect::<BTreeSet<_>>() {

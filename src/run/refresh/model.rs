@@ -61,6 +61,7 @@ impl Refresh<'_> {
         let started = Instant::now();
         let mut outcome =
             ModelOutcome { model: model.name.clone(), strategy: "none".into(), ..ModelOutcome::default() };
+        let before = draft.of_model(&model.name);
         let result = match self.inputs(model, chain).await {
             Ok(Err(reason)) => {
                 outcome.status = "skipped".into();
@@ -75,6 +76,7 @@ impl Refresh<'_> {
             Err(error) => Err(error),
         };
         if let Err(error) = result {
+            draft.restore(before);
             outcome.status = "failed".into();
             outcome.reason = super::first_line(&error);
             (outcome.inserted, outcome.updated, outcome.deleted, outcome.quarantined) = (0, 0, 0, 0);
@@ -120,48 +122,87 @@ impl Refresh<'_> {
         outcome.reason = self.why(work, old.as_ref());
         let rules = RowChecks::bind(&work.session, &model.schema, &model.checks, &model.key, &self.run)?;
         let rules = Arc::new(rules);
-        let prefix = draft.prefix();
-        let (plan, states) = match (&model.maintenance, &old) {
+        match (&model.maintenance, &old) {
             (None, _) => {
                 outcome.strategy = "recomputed".into();
-                (plan::bind(&model.plan, &work.inputs.relations)?, vec![])
+                let plan = plan::bind(&model.plan, &work.inputs.relations)?;
+                self.enter_whole(work, (plan, vec![]), &rules, old.as_ref(), draft, outcome).await
             }
             (Some(maintenance), Some(entry)) if self.may_advance(work, entry) => {
                 outcome.strategy = "incremental".into();
-                match self.advance(work, maintenance, entry, &prefix).await? {
-                    Attempt::Net { net, states } => {
-                        let change = NetChange { net, states, rules: &rules };
-                        if let Some(change) = self.refusing(work, change).await? {
-                            return self.enter_net(work, change, entry, draft, outcome).await;
-                        }
-                        outcome.reason = "rows that a rule had refused changed".into();
-                        self.rebuilding(work, maintenance, &prefix, outcome).await?
-                    }
-                    Attempt::Whole { plan, states } => (plan, states),
-                    Attempt::Anew(reason) => {
-                        outcome.reason = reason;
-                        self.rebuilding(work, maintenance, &prefix, outcome).await?
-                    }
-                }
+                let (before, checks) = (draft.of_model(&model.name), self.checks.len());
+                let failed = match self.go_on(work, maintenance, &rules, entry, draft, outcome).await {
+                    Err(error) => error,
+                    done => return done,
+                };
+                let reason = self.cannot_go_on(work, maintenance, entry, &failed).await;
+                let Some(reason) = reason else { return Err(failed) };
+                draft.restore(before);
+                self.checks.truncate(checks);
+                (outcome.warnings, outcome.reason) = (0, reason);
+                self.rebuild(work, maintenance, &rules, old.as_ref(), draft, outcome).await
             }
-            (Some(maintenance), _) => self.rebuilding(work, maintenance, &prefix, outcome).await?,
-        };
-        let entered = self.compute(work, plan, &rules, states.clone(), old.as_ref(), draft, outcome).await;
-        if entered.is_err() {
-            self.discard_states(work, &states, &prefix).await;
+            (Some(maintenance), _) => self.rebuild(work, maintenance, &rules, old.as_ref(), draft, outcome).await,
         }
-        entered
     }
 
-    async fn rebuilding(
-        &self,
+    /// Brings the model from the last commit to this one, or rebuilds it where that is better.
+    async fn go_on(
+        &mut self,
         work: &Work<'_>,
         maintenance: &Maintenance,
-        prefix: &str,
+        rules: &Arc<RowChecks>,
+        entry: &TableEntry,
+        draft: &mut Draft,
         outcome: &mut ModelOutcome,
-    ) -> Result<(LogicalPlan, Vec<StateFiles>)> {
+    ) -> Result<()> {
+        match self.advance(work, maintenance, entry, &draft.prefix()).await? {
+            Attempt::Net { net, states } => {
+                let change = NetChange { net, states, rules };
+                if let Some(change) = self.refusing(work, change).await? {
+                    outcome.strategy = "incremental".into();
+                    return self.enter_net(work, change, entry, draft, outcome).await;
+                }
+                outcome.reason = "rows that a rule had refused changed".into();
+            }
+            Attempt::Whole { plan, states } => {
+                outcome.strategy = "incremental".into();
+                return self.enter_whole(work, (plan, states), rules, Some(entry), draft, outcome).await;
+            }
+            Attempt::Anew(reason) => outcome.reason = reason,
+        }
+        self.rebuild(work, maintenance, rules, Some(entry), draft, outcome).await
+    }
+
+    async fn rebuild(
+        &mut self,
+        work: &Work<'_>,
+        maintenance: &Maintenance,
+        rules: &Arc<RowChecks>,
+        old: Option<&TableEntry>,
+        draft: &mut Draft,
+        outcome: &mut ModelOutcome,
+    ) -> Result<()> {
         outcome.strategy = "rebuilt".into();
-        self.build(work, maintenance, prefix).await
+        let made = self.build(work, maintenance, &draft.prefix()).await?;
+        self.enter_whole(work, made, rules, old, draft, outcome).await
+    }
+
+    /// Computes and enters a plan's rows with the states that they were made of.
+    async fn enter_whole(
+        &mut self,
+        work: &Work<'_>,
+        (plan, states): (LogicalPlan, Vec<StateFiles>),
+        rules: &Arc<RowChecks>,
+        old: Option<&TableEntry>,
+        draft: &mut Draft,
+        outcome: &mut ModelOutcome,
+    ) -> Result<()> {
+        let entered = self.compute(work, plan, rules, states.clone(), old, draft, outcome).await;
+        if entered.is_err() {
+            self.discard_states(work, &states, &draft.prefix()).await;
+        }
+        entered
     }
 
     /// Whether the last commit is one to go on from.
@@ -175,7 +216,7 @@ impl Refresh<'_> {
     }
 
     /// Runs `plan` and enters its rows as the model's next version.
-    #[expect(clippy::too_many_arguments, reason = "one step of bring_up, with all that it knows")]
+    #[expect(clippy::too_many_arguments, reason = "one step of bringing up, with all that it knows")]
     async fn compute(
         &mut self,
         work: &Work<'_>,
@@ -379,9 +420,15 @@ impl Refresh<'_> {
         // The id of the run that refused a row doesn't make it another row.
         let columns =
             files.schema.fields().iter().map(|f| f.name().clone()).filter(|name| name != "_run").collect::<Vec<_>>();
-        let before = parquet_table(&self.warehouse, table, before, self.zone())?;
-        let after = parquet_table(&self.warehouse, table, files.clone(), self.zone())?;
-        engine::diff(&work.session, before, after, &columns, key).await
+        let rows_before = parquet_table(&self.warehouse, table, before.clone(), self.zone())?;
+        let rows = parquet_table(&self.warehouse, table, files.clone(), self.zone())?;
+        match engine::diff(&work.session, rows_before, rows, &columns, key).await {
+            // Damaged files must not be kept, nor hold up what replaces them.
+            Err(_) if self.damage(work, table, &before).await?.is_some() => {
+                Ok(Changes { deleted: old.rows, ..all_new })
+            }
+            changes => changes,
+        }
     }
 
     /// Moves rows without a partner to quarantine, for relationships that say so.

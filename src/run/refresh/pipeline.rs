@@ -36,13 +36,14 @@ impl<'a> Refresh<'a> {
             }
             outcomes.push(self.model(model, &chain, &mut draft).await);
         }
+        let has_failed = outcomes.iter().any(|outcome| outcome.status == "failed");
+        if (draft.is_changed || has_failed) && lease.is_lost() {
+            // Who came after has taken away what this run had staged, so that its failures say nothing either.
+            return Err(lost(pipeline));
+        }
         let n = if draft.is_changed { Some(draft.record.n) } else { base.as_ref().map(|record| record.n) };
         if draft.is_changed {
-            if lease.is_lost() {
-                return Err(Error::new(ErrorKind::Lease, "the lease on these tables was lost; nothing was published")
-                    .with("pipeline", pipeline));
-            }
-            versions.extend(self.publish(&chain, draft.record).await?);
+            versions.extend(self.publish(&chain, draft.record, lease).await?);
         }
         if let Some(n) = n {
             self.settled_in(pipeline, n);
@@ -81,14 +82,24 @@ impl<'a> Refresh<'a> {
     }
 
     /// Puts the record and brings the tables up to it; the versions of the tables that changed.
-    async fn publish(&self, chain: &CommitChain, mut record: CommitRecord) -> Result<BTreeMap<String, i64>> {
+    async fn publish(
+        &self,
+        chain: &CommitChain,
+        mut record: CommitRecord,
+        lease: &Lease,
+    ) -> Result<BTreeMap<String, i64>> {
         self.observer.working(&format!("publishing {}", record.pipeline));
         record.committed_at_us = schedule::wall_clock_us();
         failpoint::hit("after_stage");
-        self.sync_staged(&record).await?;
-        failpoint::hit("before_record");
-        chain.put(&record).await?;
-        failpoint::hit("after_record");
+        let put = async {
+            self.sync_staged(&record).await?;
+            chain.put(&record).await
+        };
+        put.await.map_err(|error| match error.kind() {
+            // Staged files are gone because another's commit cleaned them away.
+            ErrorKind::External if lease.is_lost() => lost(&record.pipeline).caused_by(error),
+            _ => error,
+        })?;
         let project = &self.open.project.name.value;
         let versions = follow::catch_up(&self.warehouse, project, chain, &record, Which::Changed).await?;
         if let Err(error) = self.clean(chain, &record).await {
@@ -125,19 +136,24 @@ impl<'a> Refresh<'a> {
         for (table, entry) in &record.tables {
             let files = chain.table_files(table, entry).await?;
             let keep: HashSet<String> = files.files.into_iter().map(|file| file.path).collect();
-            garbage::collect(&self.warehouse, table, &keep, std::time::Duration::ZERO).await?;
+            failpoint::hit("mid_clean");
+            garbage::collect(&self.warehouse, table, &keep, record.n, std::time::Duration::ZERO).await?;
             let keep = entry.states.iter().flat_map(StateFiles::files).map(|file| file.path.clone()).collect();
             let folder = state_folder(&record.pipeline, table);
-            garbage::collect_folder(&self.warehouse, &folder, &keep, std::time::Duration::ZERO).await?;
+            garbage::collect_folder(&self.warehouse, &folder, &keep, record.n, std::time::Duration::ZERO).await?;
         }
         for (source, position) in &record.sources {
             let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
             let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
             let keep: HashSet<String> = landed.map(|file| file.path.clone()).collect();
             let folder = landed_folder(&record.pipeline, source);
-            garbage::collect_folder(&self.warehouse, &folder, &keep, limits::RETENTION).await?;
+            garbage::collect_folder(&self.warehouse, &folder, &keep, record.n, limits::RETENTION).await?;
         }
         chain.prune(limits::RETENTION).await?;
         Ok(())
     }
+}
+
+fn lost(pipeline: &str) -> Error {
+    Error::new(ErrorKind::Lease, "the lease on these tables was lost; nothing was published").with("pipeline", pipeline)
 }
