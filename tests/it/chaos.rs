@@ -151,12 +151,13 @@ impl Observer for Silent {
 }
 
 /// Runs everything in this process over a store made of the project's own; what came of it.
-fn run_in_store(shop: &Scratch, store: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore>) -> Result<Report> {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).enable_all().thread_stack_size(16 << 20).build().unwrap();
+fn run_in_store(
+    shop: &Scratch,
+    store: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> + Send + 'static,
+) -> Result<Report> {
     let root = shop.root().to_path_buf();
     let (project, faults) = spec::load(&spec::LoadOptions { root, overlays: vec![], params: vec![] });
-    let work = async move {
+    let work = async move || {
         let open = OpenProject::open(project.unwrap(), faults, false).await?;
         let mut warehouse: Warehouse = open.warehouse().await?;
         warehouse.store = store(warehouse.store);
@@ -171,8 +172,14 @@ fn run_in_store(shop: &Scratch, store: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<
         };
         refresh_in(&open, warehouse, &options, &Silent).await
     };
+    let run = move || {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_all().thread_stack_size(16 << 20).build().unwrap();
+        runtime.block_on(work())
+    };
     // On a thread with the stack that planning needs.
-    runtime.block_on(async { tokio::spawn(work).await.unwrap() })
+    let thread = std::thread::Builder::new().stack_size(16 << 20);
+    std::thread::scope(|scope| thread.spawn_scoped(scope, run).unwrap().join().unwrap())
 }
 
 #[test]
@@ -242,7 +249,7 @@ fn a_store_that_fails_at_any_one_call_leaves_one_commit_or_the_other() {
         for fault in [Fault::Before, Fault::After] {
             let what = format!("{fault:?} call {at} of {total}");
             let shop = begun();
-            let result = run_in_store(&shop, |inner| Arc::new(faulty(inner, fault, at)));
+            let result = run_in_store(&shop, move |inner| Arc::new(faulty(inner, fault, at)));
             let is_done = matches!(&result, Ok(report) if report.exit_code == 0);
             failed += u32::from(!is_done);
             let seen = contents(&shop);
