@@ -1,10 +1,12 @@
 //! Makes a plan a function of bags of rows: where order decides a value, all other columns break ties. Knows no names.
 
+use std::sync::Arc;
+
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Result};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, SortExpr, WindowFrameUnits};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Projection, SortExpr, Window, WindowFrameUnits};
 
 use super::window_plan::{QUALIFIER, SESSION_TIME};
 
@@ -104,7 +106,32 @@ fn window_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             other => Ok(Transformed::no(other)),
         })?;
         Ok(transformed.update_data(|expr| saved.restore(expr)))
-    })
+    })?
+    .map_data(split_by_order)
+}
+
+/// The functions of one window operator share a sort, which is the first one's: those whose ties are broken and those that
+/// have none stand in two operators.
+fn split_by_order(node: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Window(window) = &node else { return Ok(node) };
+    let first = window.window_expr.first().map(order_of);
+    let (alike, others): (Vec<Expr>, Vec<Expr>) =
+        window.window_expr.iter().cloned().partition(|expr| Some(order_of(expr)) == first);
+    if others.is_empty() {
+        return Ok(node);
+    }
+    let below = LogicalPlan::Window(Window::try_new(alike, Arc::clone(&window.input))?);
+    let both = LogicalPlan::Window(Window::try_new(others, Arc::new(below))?);
+    let columns = node.schema().columns().into_iter().map(Expr::Column).collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(both))?))
+}
+
+fn order_of(expr: &Expr) -> &[SortExpr] {
+    match expr {
+        Expr::Alias(alias) => order_of(&alias.expr),
+        Expr::WindowFunction(function) => &function.params.order_by,
+        _ => &[],
+    }
 }
 
 fn needs_ties(function: &WindowFunction) -> bool {

@@ -12,7 +12,7 @@ use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, lit};
 use futures::TryStreamExt;
 
-use super::Engine;
+use super::{Engine, bits};
 use crate::engine::{execute, failure};
 use crate::error::{Error, Result, ResultExt};
 
@@ -124,8 +124,29 @@ pub(super) fn consolidated(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     let schema = Arc::clone(plan.schema());
     let mut keys = columns(&schema);
     keys.pop();
-    let net = LogicalPlanBuilder::from(plan).aggregate(keys, [sum(weight()).alias(WEIGHT)])?;
-    net.filter(weight().not_eq(lit(0i64)))?.build()
+    let added_up = |plan: LogicalPlan| {
+        let net = LogicalPlanBuilder::from(plan).aggregate(keys, [sum(weight()).alias(WEIGHT)])?;
+        net.filter(weight().not_eq(lit(0i64)))?.build()
+    };
+    // Grouping makes 0.0 of −0.0: floats are told apart by their bits.
+    if !schema.fields().iter().any(|field| bits::are_of(field.data_type())) {
+        return added_up(plan);
+    }
+    let each = |plan: &LogicalPlan, converted: fn(Expr, &DataType) -> Expr| -> Vec<Expr> {
+        let of = |(column, field): (Expr, &Arc<Field>)| match (column, field.data_type()) {
+            (Expr::Column(column), found) if bits::are_of(found) => {
+                let (relation, name) = (column.relation.clone(), column.name.clone());
+                converted(Expr::Column(column), found).alias_qualified(relation, name)
+            }
+            (column, _) => column,
+        };
+        columns(plan.schema()).into_iter().zip(schema.fields()).map(of).collect()
+    };
+    let as_bits = each(&plan, |column, _| bits::bits_of(column));
+    let plan = LogicalPlan::Projection(Projection::try_new(as_bits, Arc::new(plan))?);
+    let net = added_up(plan)?;
+    let as_floats = each(&net, |column, found| bits::float_of(column, found.clone()));
+    Ok(LogicalPlan::Projection(Projection::try_new(as_floats, Arc::new(net))?))
 }
 
 /// Batches as a table; none where there are no rows.

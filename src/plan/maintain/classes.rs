@@ -39,7 +39,6 @@ pub const AGGREGATES: &[(&str, AggregateClass)] = &[
     ("percentile_cont", AggregateClass::Whole),
     ("quantile_cont", AggregateClass::Whole),
     ("string_agg", AggregateClass::Whole),
-    ("listagg", AggregateClass::Whole),
     ("corr", AggregateClass::Tolerant),
     ("covar", AggregateClass::Tolerant),
     ("covar_pop", AggregateClass::Tolerant),

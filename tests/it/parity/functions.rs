@@ -30,7 +30,6 @@ const CALLS: &[(&str, &str)] = &[
     ("covar_samp", "covar_samp(f, n)"),
     ("first_value", "first_value(g ORDER BY t)"),
     ("last_value", "last_value(g ORDER BY t)"),
-    ("listagg", "listagg(g, ',')"),
     ("max", "max(t)"),
     ("mean", "mean(n)"),
     ("median", "median(v)"),

@@ -62,7 +62,12 @@ const CASES: &[(&str, &str)] = &[
     ("all", "SELECT * FROM s"),
     ("distinct", "SELECT DISTINCT f, z FROM s"),
     ("float_groups", "SELECT f, count(*) AS c, sum(i) AS si, max(d) AS m FROM s GROUP BY f"),
-    ("float_values", "SELECT k, min(f) AS lo, max(f) AS hi, count(f) AS c FROM s GROUP BY k"),
+    // What the greatest of a NaN and a number is, and of 0.0 and −0.0, hangs on the order of rows in batch itself.
+    (
+        "float_values",
+        "SELECT k, min(f + 0) AS lo, max(f + 0) AS hi, count(f) AS c FROM s WHERE NOT isnan(f) GROUP BY k",
+    ),
+    ("float_sums", "SELECT k, sum(f) AS s, avg(f) AS a, count(*) AS c FROM s GROUP BY k"),
     ("float_distinct", "SELECT k, count(DISTINCT f) AS c FROM s GROUP BY k"),
     ("float_filter", "SELECT k, f FROM s WHERE f > 0 OR f = f"),
     ("float_join", "SELECT s.k, s.f, u.f AS uf, u.z FROM s JOIN u ON s.f = u.f"),
@@ -153,6 +158,7 @@ fn written() -> Vec<(&'static str, Steps)> {
                 step(removed(&[a(1, "x", 100), a(1, "y", 50)]), none()),
                 step(added(&[a(1, "z", 70)]), none()),
                 step(Change { removed: vec![a(1, "z", 70)], added: vec![a(1, "z", 70)] }, removed(&[b(1, 5)])),
+                step(added(&[a(7, "z", 70)]), none()),
                 step(none(), added(&[b(1, 5)])),
             ],
         ),
@@ -202,14 +208,16 @@ fn written_changes_equal_batch() {
             if !case.is_incremental() {
                 println!("{name}: {}", case.last().strategy.reason);
             }
+            let mut seen = 0;
             for (what, steps) in written() {
                 match runtime.block_on(case.check(&steps)) {
-                    Ok(seen) => assert!(seen > 0, "{name} has no rows at any time"),
+                    Ok(rows) => seen += rows,
                     Err(wrong) => {
                         failures.push(format!("{name}, {what}: {}", report(runtime, &case, sql, steps, &wrong)))
                     }
                 }
             }
+            assert!(seen > 0 || !failures.is_empty(), "{name} has no rows at any time");
         }
         failures
     });

@@ -36,6 +36,8 @@ fn tpch_equals_batch_and_is_incremental() {
     println!("{table}");
     assert!(failures.is_empty(), "{} queries differ from batch\n\n{}", failures.len(), failures.join("\n\n"));
     if options.wants_all() {
-        insta::assert_snapshot!("tpch_strategies", table);
+        insta::with_settings!({ snapshot_path => "../snapshots" }, {
+            insta::assert_snapshot!("strategies", table);
+        });
     }
 }
