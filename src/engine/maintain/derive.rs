@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use datafusion::common::{NullEquality, Result as DataFusionResult};
+use datafusion::common::{DFSchemaRef, NullEquality, Result as DataFusionResult};
 use datafusion::logical_expr::{
-    Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, TableScan, Window, lit,
+    EmptyRelation, Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SubqueryAlias, TableScan, Window, lit,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::delta::{Delta, all_of, consolidated, in_memory, named_as, weighing, weight};
+use super::delta::{Delta, all_of, columns, consolidated, in_memory, named_as, weighing, weight};
 use super::restrict::{self, Restriction};
 use super::{Engine, Version};
 use crate::engine::failure;
@@ -28,6 +28,23 @@ pub(super) fn whole_top(plan: &LogicalPlan) -> bool {
         LogicalPlan::Window(window) => common_partition(&window.window_expr).is_empty(),
         _ => false,
     }
+}
+
+/// Rows before and after a change.
+pub(super) struct Sides {
+    pub(super) old: LogicalPlan,
+    pub(super) new: LogicalPlan,
+}
+
+fn nothing(schema: &DFSchemaRef) -> LogicalPlan {
+    LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::clone(schema) })
+}
+
+/// A change's rows, all of them with weight 1, without the weight.
+fn without_weight(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let mut exprs = columns(plan.schema());
+    exprs.pop();
+    LogicalPlanBuilder::from(plan).project(exprs)?.build()
 }
 
 impl Engine<'_> {
@@ -132,7 +149,41 @@ impl Engine<'_> {
         }
         let Some(input) = self.settle(self.delta(&window.input).await?).await? else { return Ok(None) };
         let Some(keys) = self.keys_of(&input, &partition, NullEquality::NullEqualsNull).await? else { return Ok(None) };
-        self.whole(plan, Some(&keys)).map_err(failure).map(Some)
+        let sides = self.before_and_after(&window.input, Some(&input), &keys).await?;
+        let over = |input: LogicalPlan, each: i64| {
+            let window = Window::try_new(window.window_expr.clone(), Arc::new(input))?;
+            weighing(named_as(LogicalPlan::Window(window), plan.schema(), false)?, each)
+        };
+        let parts = over(sides.new, 1).and_then(|new| Ok(vec![new, over(sides.old, -1)?]));
+        let both = parts.and_then(all_of).map_err(failure)?;
+        Ok(both.map(|plan| Delta { plan, insert_only: false, is_settled: false }))
+    }
+
+    /// The rows of some keys before the change, read once, and after it: those with the settled change.
+    pub(super) async fn before_and_after(
+        &self,
+        plan: &LogicalPlan,
+        delta: Option<&Delta>,
+        keys: &Restriction,
+    ) -> Result<Sides> {
+        let old = self.held(plan, Version::Old, keys).await?;
+        let Some(delta) = delta else { return Ok(Sides { new: old.clone(), old }) };
+        let both = weighing(old.clone(), 1).and_then(|old| all_of(vec![old, delta.plan.clone()])).map_err(failure)?;
+        let both = both.map(|plan| Delta { plan, insert_only: delta.insert_only, is_settled: false });
+        let new = match self.settle(both).await? {
+            Some(settled) => without_weight(settled.plan).map_err(failure)?,
+            None => nothing(plan.schema()),
+        };
+        Ok(Sides { old, new })
+    }
+
+    /// The rows of some keys in memory.
+    pub(super) async fn held(&self, plan: &LogicalPlan, version: Version, keys: &Restriction) -> Result<LogicalPlan> {
+        let batches = self.collect(self.at(plan, version, Some(keys)).map_err(failure)?).await?;
+        match in_memory(&batches)? {
+            Some(held) => named_as(held, plan.schema(), false).map_err(failure),
+            None => Ok(nothing(plan.schema())),
+        }
     }
 
     /// The distinct values of `exprs` in a settled change, as a restriction by them; none where there are none.

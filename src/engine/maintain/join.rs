@@ -7,6 +7,7 @@ use datafusion::common::{JoinType, NullEquality, Result as DataFusionResult};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, TableScan};
 
 use super::delta::{Delta, all_of, columns, named_as, weighing, weight};
+use super::derive::Sides;
 use super::restrict::Restriction;
 use super::{Engine, Version};
 use crate::engine::failure;
@@ -100,12 +101,20 @@ impl Engine<'_> {
                 },
             };
             insert_only = false;
-            let on =
-                |side: Side| touched.as_ref().map(|touched| Restriction { exprs: side.keys(join), ..touched.clone() });
-            let rows = self.at(kept.of(join), Version::New, on(kept).as_ref()).map_err(failure)?;
-            for (version, each) in [(Version::New, 1), (Version::Old, -1)] {
-                let looked_up = kept.other();
-                let other = self.at(looked_up.of(join), version, on(looked_up).as_ref()).map_err(failure)?;
+            let looked_up = kept.other();
+            let (rows, sides) = match &touched {
+                Some(touched) => {
+                    let on = |side: Side| Restriction { exprs: side.keys(join), ..touched.clone() };
+                    let rows = self.held(kept.of(join), Version::New, &on(kept)).await?;
+                    (rows, self.before_and_after(looked_up.of(join), Some(&delta), &on(looked_up)).await?)
+                }
+                None => {
+                    let at = |side: Side, version| self.at(side.of(join), version, None).map_err(failure);
+                    let sides = Sides { old: at(looked_up, Version::Old)?, new: at(looked_up, Version::New)? };
+                    (at(kept, Version::New)?, sides)
+                }
+            };
+            for (other, each) in [(sides.new, 1), (sides.old, -1)] {
                 let rerun = rejoined(join, kept, rows.clone(), other)
                     .and_then(|plan| weighing(named_as(plan, &join.schema, false)?, each));
                 parts.push(rerun.map_err(failure)?);
@@ -135,10 +144,10 @@ impl Engine<'_> {
         let Some(touched) = touched else { return self.whole(&plan, None).map_err(failure).map(Some) };
         // Rows with a null key stay by themselves, so that they are run again where one of them changed.
         let on = |side: Side| Restriction { exprs: side.keys(join), ..touched.clone() };
+        let lefts = self.before_and_after(&join.left, left.as_ref(), &on(Side::Left)).await?;
+        let rights = self.before_and_after(&join.right, right.as_ref(), &on(Side::Right)).await?;
         let mut parts = Vec::new();
-        for (version, each) in [(Version::New, 1), (Version::Old, -1)] {
-            let left = self.at(&join.left, version, Some(&on(Side::Left))).map_err(failure)?;
-            let right = self.at(&join.right, version, Some(&on(Side::Right))).map_err(failure)?;
+        for (left, right, each) in [(lefts.new, rights.new, 1), (lefts.old, rights.old, -1)] {
             let rerun = rejoined(join, Side::Left, left, right)
                 .and_then(|plan| weighing(named_as(plan, &join.schema, false)?, each));
             parts.push(rerun.map_err(failure)?);
