@@ -167,6 +167,7 @@ impl Observer for Silent {
 /// Runs everything in this process over a store made of the project's own; what came of it.
 fn run_in_store(
     shop: &Scratch,
+    full_refresh: bool,
     store: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> + Send + 'static,
 ) -> Result<Report> {
     let root = shop.root().to_path_buf();
@@ -179,7 +180,7 @@ fn run_in_store(
             models: open.plan.models.iter().map(|model| model.name.clone()).collect(),
             sources: BTreeSet::new(),
             due: false,
-            full_refresh: false,
+            full_refresh,
             now_us: 1_577_836_800_000_000,
             wait: Some(Duration::from_secs(10)),
             command: "run".into(),
@@ -207,7 +208,7 @@ fn a_record_whose_put_times_out_though_it_succeeded_is_gone_on_from_by_the_same_
         let on = "commits/00000000000000000002.json";
         Arc::new(Faulty::new(inner, Fault::After, on, 0, 1))
     };
-    let report = run_in_store(&shop, deaf).unwrap();
+    let report = run_in_store(&shop, false, deaf).unwrap();
     assert_eq!(report.exit_code, 0);
     assert!(report.models.iter().all(|model| model.status == "ok"), "{:?}", report.models);
     assert_eq!(contents(&shop), undisturbed(2));
@@ -218,7 +219,7 @@ fn a_record_whose_put_times_out_though_it_succeeded_is_gone_on_from_by_the_same_
         let on = "commits/00000000000000000003.json";
         Arc::new(Faulty::new(inner, Fault::After, on, 0, u64::MAX))
     };
-    assert_eq!(run_in_store(&shop, mute).map(|report| report.exit_code).unwrap_err().exit_code(), 3);
+    assert_eq!(run_in_store(&shop, false, mute).map(|report| report.exit_code).unwrap_err().exit_code(), 3);
     assert_eq!(contents(&shop), undisturbed(3), "it is committed all the same");
     shop.exits(0, &["run", "--wait"]);
     assert_eq!(contents(&shop), undisturbed(3));
@@ -239,7 +240,7 @@ fn a_record_that_lands_when_its_writer_has_given_up_counts_only_where_none_else_
             *store.lock().unwrap() = Some(Arc::clone(&late));
             late
         };
-        assert_eq!(run_in_store(&shop, wrap).map(|report| report.exit_code).unwrap_err().exit_code(), 3);
+        assert_eq!(run_in_store(&shop, false, wrap).map(|report| report.exit_code).unwrap_err().exit_code(), 3);
         assert_eq!(contents(&shop), undisturbed(1));
         if other_first {
             write_day(&shop, 2);
@@ -265,6 +266,29 @@ fn a_record_that_lands_when_its_writer_has_given_up_counts_only_where_none_else_
     }
 }
 
+/// The quarantine is the last that a model enters: what was entered before must not be published without its files.
+#[test]
+fn a_model_that_fails_at_its_end_leaves_no_trace_in_the_commit() {
+    let shop = shop();
+    write_day(&shop, 0);
+    shop.exits(0, &["run"]);
+    let before = shop.rows("select * from kept order by id");
+    write_day(&shop, 1);
+    let broken = |inner| -> Arc<dyn ObjectStore> {
+        Arc::new(Faulty::new(inner, Fault::Before, "/kept_quarantine/c00000001", 0, u64::MAX))
+    };
+    let report = run_in_store(&shop, true, broken).unwrap();
+    let statuses: Vec<&str> = report.models.iter().map(|model| model.status.as_str()).collect();
+    assert_eq!((report.exit_code, statuses), (3, vec!["failed", "skipped", "skipped"]), "{:?}", report.models);
+    let commits = fs::read_dir(shop.path("warehouse/_tidemill/sales/commits")).unwrap().count();
+    assert_eq!(commits, 2, "the source's own quarantine is published");
+    assert_eq!(shop.rows("select * from kept order by id"), before);
+    shop.exits(0, &["verify"]);
+    shop.exits(0, &["run"]);
+    assert_eq!(contents(&shop), undisturbed(2));
+    shop.exits(0, &["verify"]);
+}
+
 #[test]
 fn a_store_that_fails_at_any_one_call_leaves_one_commit_or_the_other() {
     let template = shop();
@@ -287,7 +311,7 @@ fn a_store_that_fails_at_any_one_call_leaves_one_commit_or_the_other() {
             *kept.lock().unwrap() = Some(Arc::clone(&counting));
             counting
         };
-        assert_eq!(run_in_store(&counting, wrap).unwrap().exit_code, 0);
+        assert_eq!(run_in_store(&counting, false, wrap).unwrap().exit_code, 0);
         let store = store.lock().unwrap().take().unwrap();
         store.calls.load(Ordering::SeqCst)
     };
@@ -303,7 +327,7 @@ fn a_store_that_fails_at_any_one_call_leaves_one_commit_or_the_other() {
         for fault in [Fault::Before, Fault::After] {
             let what = format!("{fault:?} call {at} of {total}");
             let shop = begun();
-            let result = run_in_store(&shop, move |inner| Arc::new(faulty(inner, fault, at)));
+            let result = run_in_store(&shop, false, move |inner| Arc::new(faulty(inner, fault, at)));
             let is_done = matches!(&result, Ok(report) if report.exit_code == 0);
             failed += u32::from(!is_done);
             let seen = contents(&shop);
