@@ -147,8 +147,7 @@ impl Versions<'_> {
             Read::Source(position) => {
                 Ok(self.are_there(name, position).await? && self.open.files(name)?.verify_pins(position).await.is_ok())
             }
-            // A table's files have other ways to be missed: they are named by its log.
-            Read::Table(_) => Ok(true),
+            Read::Table(files) => self.all_there(files.files.iter().map(|file| format!("{name}/{}", file.path))).await,
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,6 +56,8 @@ enum Fault {
     Before,
     /// The call does what it should and reports a time-out.
     After,
+    /// A put reports a time-out, and comes to the store when its writer has given up.
+    Late,
 }
 
 /// A store whose calls fail from the `at`-th on, `times` of them. Only calls on paths with `on` in them count.
@@ -67,6 +69,7 @@ struct Faulty {
     at: u64,
     times: u64,
     calls: AtomicU64,
+    late: Mutex<Vec<(StorePath, PutPayload, PutOptions)>>,
 }
 
 impl std::fmt::Display for Faulty {
@@ -80,6 +83,10 @@ fn timed_out() -> object_store::Error {
 }
 
 impl Faulty {
+    fn new(inner: Arc<dyn ObjectStore>, fault: Fault, on: &'static str, at: u64, times: u64) -> Self {
+        Self { inner, fault, on, at, times, calls: AtomicU64::new(0), late: Mutex::default() }
+    }
+
     fn is_struck(&self, path: &str) -> bool {
         path.contains(self.on) && {
             let call = self.calls.fetch_add(1, Ordering::SeqCst);
@@ -90,7 +97,7 @@ impl Faulty {
     async fn call<T>(&self, path: &StorePath, work: impl Future<Output = StoreResult<T>> + Send) -> StoreResult<T> {
         match (self.is_struck(path.as_ref()), self.fault) {
             (false, _) => work.await,
-            (true, Fault::Before) => Err(timed_out()),
+            (true, Fault::Before | Fault::Late) => Err(timed_out()),
             (true, Fault::After) => {
                 work.await?;
                 Err(timed_out())
@@ -102,6 +109,13 @@ impl Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, to: &StorePath, payload: PutPayload, options: PutOptions) -> StoreResult<PutResult> {
+        if self.fault == Fault::Late {
+            if !self.is_struck(to.as_ref()) {
+                return self.inner.put_opts(to, payload, options).await;
+            }
+            self.late.lock().unwrap().push((to.clone(), payload, options));
+            return Err(timed_out());
+        }
         self.call(to, self.inner.put_opts(to, payload, options)).await
     }
     async fn put_multipart_opts(
@@ -120,7 +134,7 @@ impl ObjectStore for Faulty {
     ) -> BoxStream<'static, StoreResult<StorePath>> {
         match (self.is_struck("delete"), self.fault) {
             (false, _) => self.inner.delete_stream(paths),
-            (true, Fault::Before) => futures::stream::once(async { Err(timed_out()) }).boxed(),
+            (true, Fault::Before | Fault::Late) => futures::stream::once(async { Err(timed_out()) }).boxed(),
             (true, Fault::After) => self.inner.delete_stream(paths).map(|gone| gone.and(Err(timed_out()))).boxed(),
         }
     }
@@ -153,6 +167,7 @@ impl Observer for Silent {
 /// Runs everything in this process over a store made of the project's own; what came of it.
 fn run_in_store(
     shop: &Scratch,
+    full_refresh: bool,
     store: impl FnOnce(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> + Send + 'static,
 ) -> Result<Report> {
     let root = shop.root().to_path_buf();
@@ -165,7 +180,7 @@ fn run_in_store(
             models: open.plan.models.iter().map(|model| model.name.clone()).collect(),
             sources: BTreeSet::new(),
             due: false,
-            full_refresh: false,
+            full_refresh,
             now_us: 1_577_836_800_000_000,
             wait: Some(Duration::from_secs(10)),
             command: "run".into(),
@@ -191,9 +206,9 @@ fn a_record_whose_put_times_out_though_it_succeeded_is_gone_on_from_by_the_same_
     let deaf = |inner| -> Arc<dyn ObjectStore> {
         // The first call on this path is the put itself: nobody looks for a record that isn't there.
         let on = "commits/00000000000000000002.json";
-        Arc::new(Faulty { inner, fault: Fault::After, on, at: 0, times: 1, calls: AtomicU64::new(0) })
+        Arc::new(Faulty::new(inner, Fault::After, on, 0, 1))
     };
-    let report = run_in_store(&shop, deaf).unwrap();
+    let report = run_in_store(&shop, false, deaf).unwrap();
     assert_eq!(report.exit_code, 0);
     assert!(report.models.iter().all(|model| model.status == "ok"), "{:?}", report.models);
     assert_eq!(contents(&shop), undisturbed(2));
@@ -202,12 +217,75 @@ fn a_record_whose_put_times_out_though_it_succeeded_is_gone_on_from_by_the_same_
     write_day(&shop, 2);
     let mute = |inner| -> Arc<dyn ObjectStore> {
         let on = "commits/00000000000000000003.json";
-        Arc::new(Faulty { inner, fault: Fault::After, on, at: 0, times: u64::MAX, calls: AtomicU64::new(0) })
+        Arc::new(Faulty::new(inner, Fault::After, on, 0, u64::MAX))
     };
-    assert_eq!(run_in_store(&shop, mute).map(|report| report.exit_code).unwrap_err().exit_code(), 3);
+    assert_eq!(run_in_store(&shop, false, mute).map(|report| report.exit_code).unwrap_err().exit_code(), 3);
     assert_eq!(contents(&shop), undisturbed(3), "it is committed all the same");
     shop.exits(0, &["run", "--wait"]);
     assert_eq!(contents(&shop), undisturbed(3));
+    shop.exits(0, &["verify"]);
+}
+
+#[test]
+fn a_record_that_lands_when_its_writer_has_given_up_counts_only_where_none_else_does() {
+    for other_first in [false, true] {
+        let shop = shop();
+        write_day(&shop, 0);
+        shop.exits(0, &["run"]);
+        write_day(&shop, 1);
+        let kept: Arc<Mutex<Option<Arc<Faulty>>>> = Arc::default();
+        let store = Arc::clone(&kept);
+        let wrap = move |inner| -> Arc<dyn ObjectStore> {
+            let late = Arc::new(Faulty::new(inner, Fault::Late, "commits/00000000000000000002.json", 0, 1));
+            *store.lock().unwrap() = Some(Arc::clone(&late));
+            late
+        };
+        assert_eq!(run_in_store(&shop, false, wrap).map(|report| report.exit_code).unwrap_err().exit_code(), 3);
+        assert_eq!(contents(&shop), undisturbed(1));
+        if other_first {
+            write_day(&shop, 2);
+            shop.exits(0, &["run", "--wait"]);
+        }
+        let store = kept.lock().unwrap().take().unwrap();
+        let (to, payload, options) = store.late.lock().unwrap().pop().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let landed = runtime.block_on(store.inner.put_opts(&to, payload, options));
+        assert_eq!(landed.is_ok(), !other_first, "{landed:?}");
+        let days = if other_first { 3 } else { 2 };
+        assert_eq!(contents(&shop), undisturbed(days));
+        shop.exits(0, &["run", "--wait"]);
+        assert_eq!(contents(&shop), undisturbed(days));
+        shop.exits(0, &["verify"]);
+        write_day(&shop, 3);
+        if !other_first {
+            write_day(&shop, 2);
+        }
+        shop.exits(0, &["run"]);
+        assert_eq!(contents(&shop), undisturbed(4));
+        assert_eq!(orphans(&shop), [""; 0]);
+    }
+}
+
+/// The quarantine is the last that a model enters: what was entered before must not be published without its files.
+#[test]
+fn a_model_that_fails_at_its_end_leaves_no_trace_in_the_commit() {
+    let shop = shop();
+    write_day(&shop, 0);
+    shop.exits(0, &["run"]);
+    let before = shop.rows("select * from kept order by id");
+    write_day(&shop, 1);
+    let broken = |inner| -> Arc<dyn ObjectStore> {
+        Arc::new(Faulty::new(inner, Fault::Before, "/kept_quarantine/c00000001", 0, u64::MAX))
+    };
+    let report = run_in_store(&shop, true, broken).unwrap();
+    let statuses: Vec<&str> = report.models.iter().map(|model| model.status.as_str()).collect();
+    assert_eq!((report.exit_code, statuses), (3, vec!["failed", "skipped", "skipped"]), "{:?}", report.models);
+    let commits = fs::read_dir(shop.path("warehouse/_tidemill/sales/commits")).unwrap().count();
+    assert_eq!(commits, 2, "the source's own quarantine is published");
+    assert_eq!(shop.rows("select * from kept order by id"), before);
+    shop.exits(0, &["verify"]);
+    shop.exits(0, &["run"]);
+    assert_eq!(contents(&shop), undisturbed(2));
     shop.exits(0, &["verify"]);
 }
 
@@ -224,16 +302,16 @@ fn a_store_that_fails_at_any_one_call_leaves_one_commit_or_the_other() {
         shop
     };
     let counting = begun();
-    let faulty = |inner, fault, at| Faulty { inner, fault, on: "", at, times: 1, calls: AtomicU64::new(0) };
+    let faulty = |inner, fault, at| Faulty::new(inner, fault, "", at, 1);
     let total = {
-        let store: Arc<std::sync::Mutex<Option<Arc<Faulty>>>> = Arc::default();
+        let store: Arc<Mutex<Option<Arc<Faulty>>>> = Arc::default();
         let kept = Arc::clone(&store);
         let wrap = move |inner| -> Arc<dyn ObjectStore> {
             let counting = Arc::new(faulty(inner, Fault::Before, u64::MAX));
             *kept.lock().unwrap() = Some(Arc::clone(&counting));
             counting
         };
-        assert_eq!(run_in_store(&counting, wrap).unwrap().exit_code, 0);
+        assert_eq!(run_in_store(&counting, false, wrap).unwrap().exit_code, 0);
         let store = store.lock().unwrap().take().unwrap();
         store.calls.load(Ordering::SeqCst)
     };
@@ -249,7 +327,7 @@ fn a_store_that_fails_at_any_one_call_leaves_one_commit_or_the_other() {
         for fault in [Fault::Before, Fault::After] {
             let what = format!("{fault:?} call {at} of {total}");
             let shop = begun();
-            let result = run_in_store(&shop, move |inner| Arc::new(faulty(inner, fault, at)));
+            let result = run_in_store(&shop, false, move |inner| Arc::new(faulty(inner, fault, at)));
             let is_done = matches!(&result, Ok(report) if report.exit_code == 0);
             failed += u32::from(!is_done);
             let seen = contents(&shop);
