@@ -130,7 +130,7 @@ fn every_aggregate_equals_batch() {
         }
     }
     for (name, sql, way) in &cases {
-        let strategies = run(&SMALL, &[(name, sql)], &Options::of_environment(2), *way);
+        let strategies = run(&SMALL, &[(name, sql)], &Options::of_environment(1), *way);
         assert!(strategies.values().all(|name| *name == "incremental"), "{name} isn't incremental");
     }
 }
@@ -143,7 +143,7 @@ fn every_window_function_equals_batch() {
         .map(|(at, (_, call))| format!("{call} OVER (PARTITION BY k ORDER BY t, v) AS c{at}"))
         .collect();
     let sql = format!("SELECT k, v, {} FROM a", columns.join(", "));
-    let strategies = run(&SMALL, &[("windows", &sql)], &Options::of_environment(4), Way::default());
+    let strategies = run(&SMALL, &[("windows", &sql)], &Options::of_environment(2), Way::default());
     assert!(strategies.values().all(|name| *name == "incremental"));
 }
 
@@ -174,7 +174,7 @@ const SPREAD: &[(&str, &str)] = &[
 fn partitions_and_finite_memory_make_no_difference() {
     for partitions in [1, 2, 5] {
         let way = Way { partitions, memory_bytes: Some(64 << 20), ..Way::default() };
-        let strategies = run(&SMALL, SPREAD, &Options::of_environment(2), way);
+        let strategies = run(&SMALL, SPREAD, &Options::of_environment(1), way);
         assert!(strategies.values().all(|name| *name == "incremental"), "{strategies:?}");
     }
 }
