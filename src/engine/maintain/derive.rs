@@ -36,6 +36,11 @@ pub(super) struct Sides {
     pub(super) new: LogicalPlan,
 }
 
+fn has_window(plan: &LogicalPlan) -> bool {
+    use datafusion::common::tree_node::TreeNode;
+    plan.exists(|node| Ok(matches!(node, LogicalPlan::Window(_)))).unwrap_or(true)
+}
+
 fn nothing(schema: &DFSchemaRef) -> LogicalPlan {
     LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::clone(schema) })
 }
@@ -168,6 +173,11 @@ impl Engine<'_> {
     ) -> Result<Sides> {
         let old = self.held(plan, Version::Old, keys).await?;
         let Some(delta) = delta else { return Ok(Sides { new: old.clone(), old }) };
+        if has_window(plan) {
+            // Windows under windows, those of sessions, give rows of one time their neighbours in any order: what one run took
+            // away another needn't have had.
+            return Ok(Sides { old, new: self.held(plan, Version::New, keys).await? });
+        }
         let both = weighing(old.clone(), 1).and_then(|old| all_of(vec![old, delta.plan.clone()])).map_err(failure)?;
         let both = both.map(|plan| Delta { plan, insert_only: delta.insert_only, is_settled: false });
         let new = match self.settle(both).await? {
