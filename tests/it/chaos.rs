@@ -319,7 +319,7 @@ fn a_store_that_fails_at_any_one_call_leaves_one_commit_or_the_other() {
     assert_eq!(contents(&counting), two);
     // All of them by `CHAOS_CALLS=0`; else some, others each time.
     let wanted: u64 = std::env::var("CHAOS_CALLS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
-    let stride = if wanted == 0 { 1 } else { (total / wanted).max(1) };
+    let stride = total.checked_div(wanted).unwrap_or(1).max(1);
     let first = u64::from(std::process::id()) % stride;
     println!("{total} calls, every {stride}-th from {first} on");
     let mut failed = 0;
@@ -629,8 +629,10 @@ fn only_file(folder: &Path) -> PathBuf {
     files.pop().unwrap()
 }
 
+type Spoil = fn(&Path);
+
 /// Ways to spoil a file.
-const SPOILING: [(&str, fn(&Path)); 3] = [
+const SPOILING: [(&str, Spoil); 3] = [
     ("gone", |file| fs::remove_file(file).unwrap()),
     ("torn", |file| {
         let bytes = fs::read(file).unwrap();
