@@ -8,7 +8,8 @@ use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    Distinct, Expr, ExprSchemable, LogicalPlan, Projection, SortExpr, Window, WindowFrameUnits,
+    Distinct, Expr, ExprSchemable, LogicalPlan, Projection, SortExpr, Window, WindowFrame, WindowFrameBound,
+    WindowFrameUnits,
 };
 
 use super::window_plan::{QUALIFIER, SESSION_TIME};
@@ -114,6 +115,14 @@ fn window_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     node.map_expressions(|expr| {
         let saved = names.save(&expr);
         let transformed = expr.transform_up(|expr| match expr {
+            Expr::WindowFunction(mut function) if lists_partition(&function) => {
+                let arguments = function.params.args.iter().filter(|arg| !matches!(arg, Expr::Literal(..)));
+                function.params.order_by = arguments.map(|arg| arg.clone().sort(true, false)).collect();
+                let all = ScalarValue::UInt64(None);
+                let (first, last) = (WindowFrameBound::Preceding(all.clone()), WindowFrameBound::Following(all));
+                function.params.window_frame = WindowFrame::new_bounds(WindowFrameUnits::Rows, first, last);
+                Ok(Transformed::yes(Expr::WindowFunction(function)))
+            }
             Expr::WindowFunction(function) if needs_ties(&function) => {
                 let WindowFunction { fun, mut params } = *function;
                 let partition = params.partition_by.clone();
@@ -150,6 +159,11 @@ fn order_of(expr: &Expr) -> &[SortExpr] {
         Expr::WindowFunction(function) => &function.params.order_by,
         _ => &[],
     }
+}
+
+/// Whether the function lists a whole partition in no order: as without a window, its values are then sorted.
+fn lists_partition(function: &WindowFunction) -> bool {
+    matches!(function.fun.name(), "array_agg" | "string_agg") && function.params.order_by.is_empty()
 }
 
 fn needs_ties(function: &WindowFunction) -> bool {
