@@ -24,7 +24,8 @@ pub(in crate::run) enum Read {
 }
 
 impl Read {
-    fn rows(&self) -> u64 {
+    /// Rows in it.
+    pub(in crate::run) fn rows(&self) -> u64 {
         match self {
             Self::Source(position) => position.files.iter().map(|file| file.rows).sum(),
             Self::Table(files) => files.files.iter().map(|file| file.rows).sum(),

@@ -12,8 +12,8 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 
-use super::Refresh;
 use super::model::Work;
+use super::{Refresh, TableNet};
 use crate::engine::maintain::{self, Net, Relation, RootChange, Rows, WEIGHT};
 use crate::engine::{self};
 use crate::error::{Error, ErrorKind, Result};
@@ -57,6 +57,19 @@ impl Refresh<'_> {
             let Some(before) = before else {
                 return Ok(Attempt::Anew(format!("what it last read of {name} isn't kept any more")));
             };
+            if let Some(net) = self.net_of(work, name, entry) {
+                let versions = self.versions();
+                let whole = |table: Arc<dyn TableProvider>| Rows { plain: vec![table], changes: vec![] };
+                let relation = Relation {
+                    old: whole(versions.provider(name, &before)?),
+                    new: whole(Arc::clone(provider)),
+                    added: net.added.clone(),
+                    removed: net.removed.clone(),
+                };
+                (changed_rows, rows) = (changed_rows + net.rows, rows + read.rows());
+                relations.insert(name.clone(), relation);
+                continue;
+            }
             let Some(difference) = self.versions().difference(name, &before, read, provider).await? else {
                 return Ok(Attempt::Anew(format!("rows of {name} that went can't be read any more")));
             };
@@ -137,6 +150,14 @@ impl Refresh<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// How this run changed an input, if that is how it changed since the model last read it.
+    fn net_of(&self, work: &Work<'_>, name: &str, entry: &TableEntry) -> Option<&TableNet> {
+        let net = self.nets.get(name)?;
+        let is_between =
+            entry.inputs.get(name) == Some(&net.before) && work.inputs.digests.get(name) == Some(&net.after);
+        is_between.then_some(net)
     }
 
     /// Computes a maintained model's states anew; its result's plan reads them.

@@ -81,6 +81,17 @@ enum Relation {
     Failed,
 }
 
+/// How a table changed from one version to the next.
+struct TableNet {
+    /// Digests of the two versions.
+    before: String,
+    after: String,
+    /// Rows that came and went, tables of them.
+    added: Vec<Arc<dyn TableProvider>>,
+    removed: Vec<Arc<dyn TableProvider>>,
+    rows: u64,
+}
+
 /// State of one refresh that pipelines hand on to each other.
 struct Refresh<'a> {
     open: &'a OpenProject,
@@ -91,6 +102,8 @@ struct Refresh<'a> {
     /// Models to bring up to date: the selected ones, under `due` those whose schedule says so.
     due: BTreeSet<String>,
     relations: HashMap<String, Relation>,
+    /// Net changes that this run made to tables, for the models that read them.
+    nets: HashMap<String, TableNet>,
     models: Vec<ModelOutcome>,
     checks: Vec<CheckOutcome>,
     /// The worst so far: 0, 1 or 3.
@@ -134,6 +147,7 @@ pub async fn refresh_in(
         run: record.run.clone(),
         due: BTreeSet::new(),
         relations: HashMap::new(),
+        nets: HashMap::new(),
         models: Vec::new(),
         checks: Vec::new(),
         exit_code: 0,

@@ -28,7 +28,7 @@ use crate::table::{TableFiles, parquet_table};
 /// What a model reads in this run: relations by name and their digests.
 pub(super) struct Inputs {
     pub(super) relations: HashMap<String, Arc<dyn TableProvider>>,
-    digests: BTreeMap<String, String>,
+    pub(super) digests: BTreeMap<String, String>,
     /// What was read of each, and the commit of another pipeline that holds it.
     pub(super) reads: HashMap<String, (Read, Option<u64>)>,
 }

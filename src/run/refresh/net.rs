@@ -11,11 +11,12 @@ use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality};
 use datafusion::datasource::{MemTable, ViewTable, provider_as_source};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder};
 
-use super::Refresh;
 use super::checks::RowChecks;
 use super::draft::{Draft, quarantine_of};
 use super::maintain::stream_of;
 use super::model::{Scope, Work};
+use super::source::table_digest;
+use super::{Refresh, TableNet};
 use crate::engine::maintain::Net;
 use crate::engine::{self, Changes, failure};
 use crate::error::{Result, ResultExt};
@@ -134,6 +135,19 @@ impl Refresh<'_> {
             false => draft.set_files(&model.name, &table, description)?,
         }
         self.enter_refused(work, &quarantine, schema, refused, draft).await?;
+        if !is_same {
+            let pipeline = &draft.record.pipeline;
+            let side =
+                |batches: &[RecordBatch]| memory(&model.schema, batches).map(|table| table.into_iter().collect());
+            let net = TableNet {
+                before: table_digest(pipeline, old.changed_in),
+                after: table_digest(pipeline, draft.record.n),
+                added: side(&change.added)?,
+                removed: side(&change.removed)?,
+                rows: (rows(&change.added) + rows(&change.removed)) as u64,
+            };
+            self.nets.insert(model.name.clone(), net);
+        }
         outcome.status = "ok".into();
         let changes = counted(&change.added, &change.removed, &model.key)?;
         (outcome.inserted, outcome.updated, outcome.deleted) = (changes.inserted, changes.updated, changes.deleted);
