@@ -64,6 +64,6 @@ mod tests {
         assert_eq!(shown(Some("tidemill=trace"), 9), "tidemill=trace");
         let (kept, fault) = filter(Some("tidemill=loud"), 0);
         assert_eq!(kept.to_string(), "warn");
-        assert!(fault.unwrap().contains("invalid filter directive"));
+        assert!(!fault.unwrap().is_empty());
     }
 }
