@@ -9,7 +9,9 @@ use std::sync::Arc;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
+use datafusion::datasource::MemTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -86,6 +88,23 @@ pub fn conforming(stream: SendableRecordBatchStream, schema: &SchemaRef) -> Send
     let rows =
         stream.map(move |batch| conform(&batch?, &wanted).map_err(|error| DataFusionError::External(Box::new(error))));
     Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), rows))
+}
+
+/// Rows in memory as a table, any column of which may be null; none where there are no rows. Columns go by position.
+///
+/// # Errors
+/// External, when a batch isn't of `schema`'s types.
+pub fn memory_table(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Option<Arc<dyn TableProvider>>> {
+    if batches.iter().all(|batch| batch.num_rows() == 0) {
+        return Ok(None);
+    }
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let batches = batches.iter().map(|batch| {
+        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).external("a row doesn't fit its table")
+    });
+    let table = MemTable::try_new(Arc::clone(&schema), vec![batches.collect::<Result<Vec<_>>>()?]);
+    Ok(Some(Arc::new(table.map_err(failure)?)))
 }
 
 /// A runtime whose plans share `memory_bytes` and spill to disk beyond.

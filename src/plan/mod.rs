@@ -152,6 +152,11 @@ impl PlannedCheck {
     pub fn on_fail(&self) -> OnFail {
         self.spec.on_fail
     }
+
+    /// Whether rows go to quarantine by what another relation holds, so that they may without a change of their own.
+    pub fn moves_unrelated_rows(&self) -> bool {
+        self.on_fail() == OnFail::Quarantine && matches!(self.test, CheckTest::Relationship { .. })
+    }
 }
 
 /// How a rule is evaluated.

@@ -68,10 +68,7 @@ pub async fn verify(open: &OpenProject, model: &PlannedModel) -> Result<Verdict>
     let Some(relations) = inputs(open, &warehouse, model, entry).await? else {
         return Ok(verdict("skipped", "what it was made from isn't kept any more"));
     };
-    let moves_rows = |check: &PlannedCheck| {
-        check.on_fail() == OnFail::Quarantine && matches!(check.test, CheckTest::Relationship { .. })
-    };
-    if model.checks.iter().any(moves_rows) {
+    if model.checks.iter().any(PlannedCheck::moves_unrelated_rows) {
         return Ok(verdict("skipped", "a relationship sends rows of it to quarantine"));
     }
     let session = open.session(entry.clock_us.unwrap_or(record.now_us));

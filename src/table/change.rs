@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, Result as DataFusionResult};
-use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::datasource::provider_as_source;
 use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, col, lit};
 use datafusion::prelude::SessionContext;
@@ -16,7 +16,7 @@ use futures::TryStreamExt;
 
 use super::{DataFile, TableFiles, Warehouse, parquet_table, write_files};
 use crate::engine::{self, failure};
-use crate::error::{Result, ResultExt};
+use crate::error::Result;
 use crate::{failpoint, limits};
 
 /// Rows that come to a table and rows that go from it, under the table's schema.
@@ -74,7 +74,7 @@ pub async fn change_table(target: &TableTarget<'_>, old: &TableFiles, change: &T
         let plan = without(rows, target, change.removed, keys.as_ref()).map_err(failure)?;
         streams.extend(engine::execute(target.session, plan).await?);
     }
-    if let Some(added) = memory(target.schema, change.added)? {
+    if let Some(added) = engine::memory_table(target.schema, change.added)? {
         let plan = scan("added", added).map_err(failure)?;
         streams.extend(engine::execute(target.session, plan).await?);
     }
@@ -107,19 +107,6 @@ fn scan(name: &str, table: Arc<dyn TableProvider>) -> DataFusionResult<LogicalPl
     LogicalPlanBuilder::scan(name, provider_as_source(table), None)?.build()
 }
 
-fn memory(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Option<Arc<dyn TableProvider>>> {
-    if batches.iter().all(|batch| batch.num_rows() == 0) {
-        return Ok(None);
-    }
-    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let batches = batches.iter().map(|batch| {
-        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).external("a row doesn't fit its table")
-    });
-    let table = MemTable::try_new(Arc::clone(&schema), vec![batches.collect::<Result<Vec<_>>>()?]);
-    Ok(Some(Arc::new(table.map_err(failure)?)))
-}
-
 /// The columns that rows go by.
 fn going_by(target: &TableTarget<'_>) -> Vec<String> {
     match target.key {
@@ -130,7 +117,7 @@ fn going_by(target: &TableTarget<'_>) -> Vec<String> {
 
 /// The keys of rows as a table; none where there are no rows.
 fn distinct_keys(target: &TableTarget<'_>, removed: &[RecordBatch]) -> Result<Option<LogicalPlan>> {
-    let Some(rows) = memory(target.schema, removed)? else { return Ok(None) };
+    let Some(rows) = engine::memory_table(target.schema, removed)? else { return Ok(None) };
     let columns = going_by(target).into_iter().map(|name| Expr::Column(Column::new(Some("removed"), name)));
     let keys = scan("removed", rows)
         .and_then(|rows| LogicalPlanBuilder::from(rows).project(columns)?.build())
@@ -209,7 +196,7 @@ fn without(
         let none = LogicalPlanBuilder::from(rows.clone()).filter(lit(false))?.build()?;
         (rows, none)
     };
-    let gone = memory(target.schema, removed).ok().flatten();
+    let gone = engine::memory_table(target.schema, removed).ok().flatten();
     let Some(gone) = gone else { return Ok(untouched) };
     let both = LogicalPlanBuilder::from(touched)
         .project(named("rows", 1))?

@@ -26,8 +26,8 @@ use tidemill::run::refresh::{Observer, RefreshOptions, Report, refresh_in};
 use tidemill::spec;
 use tidemill::table::Warehouse;
 
-use crate::house::root;
 use crate::kill::{PIPELINE, contents, orphans, undisturbed, write_day};
+use crate::python;
 use crate::scratch::{Scratch, TIDEMILL_YAML};
 
 /// The project of the kill tests, whose leases run out soon.
@@ -516,9 +516,7 @@ fn a_reader_of_another_engine_sees_committed_states_only() {
     };
     (0..4).for_each(|day| write_day(&shop, day));
     shop.exits(0, &["run"]);
-    let mut python = Command::new(root().join("target/venv/bin/python"));
-    let python = python.current_dir(shop.root()).args(["-c", POLL]).stdout(Stdio::piped());
-    let mut python = python.spawn().unwrap();
+    let mut python = python::code(POLL).current_dir(shop.root()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufReader::new(python.stdout.take().unwrap()).lines();
     let first = lines.next().unwrap().unwrap();
     let mut states = vec![json!({ "kept": committed("kept"), "cities": committed("cities") })];

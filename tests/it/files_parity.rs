@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use crate::house::root;
+use crate::python;
 use crate::scratch::Scratch;
 
 const SALES: &str = "
@@ -491,9 +491,7 @@ for model in sys.argv[1:]:
     one, other = [sorted(map(repr, t.to_pylist())) for t in (ours, theirs)]
     assert one == other, (model, len(one), len(other), [r for r in one if r not in other][:3], [r for r in other if r not in one][:3])
 ";
-        let mut python = std::process::Command::new(root().join("target/venv/bin/python"));
-        python.current_dir(self.shop.scratch.root()).arg("-c").arg(script).args(&models);
-        let output = python.output().unwrap();
+        let output = python::code(script).current_dir(self.shop.scratch.root()).args(&models).output().unwrap();
         assert!(output.status.success(), "seed {}: {}", self.seed, String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -1,6 +1,6 @@
 //! Flight SQL, spoken by the real JDBC and ADBC drivers and by plain Flight clients, over tables in memory and in Parquet.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -28,6 +28,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
+
+use crate::house::root;
+use crate::python;
 
 /// A project `shop` with a few tables; `version` has one row, which counts sessions begun after [`Shop::commit`].
 struct Shop {
@@ -198,10 +201,6 @@ async fn cancel(flight: &mut Client, info: &FlightInfo) -> std::result::Result<C
     Ok(arrow_flight::CancelFlightInfoResult::decode(answer.body).unwrap().status())
 }
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 fn installed(path: &str) -> PathBuf {
     let path = root().join(path);
     assert!(path.exists(), "{} is missing; scripts/test installs it", path.display());
@@ -234,10 +233,9 @@ async fn jdbc_sees_everything_right() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn adbc_sees_everything_right() {
-    let python = installed("target/venv/bin/python");
     let server = Server::start().await;
-    let mut command = Command::new(python);
-    command.arg(root().join("tests/support/adbc_check.py")).arg(server.url());
+    let mut command = python::script("adbc_check.py");
+    command.arg(server.url());
     insta::assert_snapshot!("adbc", output(command).await);
     assert_eq!(server.shop.logged("cross join").await.status, QueryStatus::Cancelled);
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::files_parity::{Shop, TABLES};
 use crate::house::root;
 use crate::kill::{named_files, parquet_files};
+use crate::python;
 use crate::scratch::Scratch;
 
 /// Every named place that a run passes, most of them several times.
@@ -257,8 +258,7 @@ for version in range(newest + 1):
     before = now
 print(newest)
 ";
-    let mut python = std::process::Command::new(root().join("target/venv/bin/python"));
-    let output = python.current_dir(shop.root()).args(["-c", script]).output().unwrap();
+    let output = python::code(script).current_dir(shop.root()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let versions: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
     assert!(versions > 3, "{versions}");

@@ -25,6 +25,7 @@ mod layers;
 mod logs;
 mod output;
 mod parity;
+mod python;
 mod s3;
 mod s3_server;
 mod select;

@@ -1,7 +1,7 @@
 //! Tables as files: written, scanned, brought into Delta logs, read by other engines and at other versions.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidemill::table::delta::{self, At};
 use tidemill::table::{TableFiles, Warehouse, garbage, parquet_table, types, write_files};
+
+use crate::house::root;
+use crate::python;
 
 pub(crate) const ZONE: &str = "America/Sao_Paulo";
 
@@ -192,11 +195,8 @@ pub(crate) fn read_by_others(warehouse: &Warehouse, table: &str, version: Option
 
 /// What the `deltalake` package and Polars read from the table at a path or URL, with the store's options.
 pub(crate) fn read_url_by_others(url: &str, version: Option<i64>, options: &BTreeMap<String, String>) -> Value {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python: PathBuf = root.join("target/venv/bin/python");
-    assert!(python.exists(), "{} is missing: run scripts/test, which makes it", python.display());
-    let mut command = std::process::Command::new(python);
-    command.arg(root.join("tests/support/read_delta.py")).arg(url);
+    let mut command = python::script("read_delta.py");
+    command.arg(url);
     command.env("STORE_OPTIONS", serde_json::to_string(options).unwrap());
     command.args(version.map(|version| version.to_string()));
     let output = command.output().unwrap();
@@ -218,11 +218,10 @@ async fn other_engines_read_the_same_rows() {
 
 /// What Spark reads from a table.
 fn read_by_spark(warehouse: &Warehouse, table: &str) -> Value {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let jars = root.join("target/drivers/spark");
+    let jars = root().join("target/drivers/spark");
     assert!(jars.is_dir(), "{} is missing: run scripts/install-drivers, which makes it", jars.display());
-    let mut command = std::process::Command::new(root.join("target/venv/bin/python"));
-    command.arg(root.join("tests/support/read_spark.py")).arg(jars).arg(Path::new(&warehouse.url).join(table));
+    let mut command = python::script("read_spark.py");
+    command.arg(jars).arg(Path::new(&warehouse.url).join(table));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection
 use futures::TryStreamExt;
 
 use super::{Engine, bits};
-use crate::engine::{execute, failure};
+use crate::engine::{execute, failure, memory_table};
 use crate::error::{Error, Result, ResultExt};
 
 /// The last column of a change: `bigint`, +n where a row came n times, −n where it went n times.
@@ -151,16 +151,10 @@ pub(super) fn consolidated(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
 
 /// Batches as a table; none where there are no rows.
 pub(super) fn table(batches: &[RecordBatch]) -> Result<Option<Arc<dyn TableProvider>>> {
-    let Some(first) = batches.iter().find(|batch| batch.num_rows() > 0) else { return Ok(None) };
-    let fields = first.schema().fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect::<Vec<_>>();
-    let schema = Arc::new(Schema::new(fields));
-    let batches = batches.iter().filter(|batch| batch.num_rows() > 0).map(|batch| {
-        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())
-            .external("a change's rows don't fit together")
-    });
-    let batches = batches.collect::<Result<Vec<_>>>()?;
-    let table = MemTable::try_new(schema, vec![batches]).map_err(failure)?;
-    Ok(Some(Arc::new(table)))
+    match batches.first() {
+        Some(first) => memory_table(&first.schema(), batches),
+        None => Ok(None),
+    }
 }
 
 /// The batch with a last column [`WEIGHT`], the same for each row.

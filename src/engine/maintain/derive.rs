@@ -107,7 +107,7 @@ impl Engine<'_> {
                 }
                 LogicalPlan::Join(join) if !join.null_aware => self.join(join).await,
                 LogicalPlan::Window(window) => self.window(window, plan).await,
-                other => self.whole(other, None).map_err(failure).map(Some),
+                other => self.whole(other).map_err(failure).map(Some),
             }
         }
         .boxed()
@@ -138,10 +138,10 @@ impl Engine<'_> {
         Ok(plan.map(|plan| Delta { plan, insert_only: relation.removed.is_empty(), is_settled: false }))
     }
 
-    /// The result after less the result before, both for some keys or whole.
-    pub(super) fn whole(&self, plan: &LogicalPlan, keys: Option<&Restriction>) -> DataFusionResult<Delta> {
-        let new = weighing(self.at(plan, Version::New, keys)?, 1)?;
-        let old = weighing(self.at(plan, Version::Old, keys)?, -1)?;
+    /// The result after less the result before.
+    pub(super) fn whole(&self, plan: &LogicalPlan) -> DataFusionResult<Delta> {
+        let new = weighing(self.at(plan, Version::New, None)?, 1)?;
+        let old = weighing(self.at(plan, Version::Old, None)?, -1)?;
         let both = LogicalPlanBuilder::from(new).union(old)?.build()?;
         Ok(Delta { plan: named_as(both, plan.schema(), true)?, insert_only: false, is_settled: false })
     }
@@ -150,7 +150,7 @@ impl Engine<'_> {
     async fn window(&self, window: &Window, plan: &LogicalPlan) -> Result<Option<Delta>> {
         let partition = common_partition(&window.window_expr);
         if partition.is_empty() {
-            return self.whole(plan, None).map_err(failure).map(Some);
+            return self.whole(plan).map_err(failure).map(Some);
         }
         let Some(input) = self.settle(self.delta(&window.input).await?).await? else { return Ok(None) };
         let Some(keys) = self.keys_of(&input, &partition, NullEquality::NullEqualsNull).await? else { return Ok(None) };

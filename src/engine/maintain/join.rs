@@ -141,7 +141,7 @@ impl Engine<'_> {
             }
             _ => None,
         };
-        let Some(touched) = touched else { return self.whole(&plan, None).map_err(failure).map(Some) };
+        let Some(touched) = touched else { return self.whole(&plan).map_err(failure).map(Some) };
         // Rows with a null key stay by themselves, so that they are run again where one of them changed.
         let on = |side: Side| Restriction { exprs: side.keys(join), ..touched.clone() };
         let lefts = self.before_and_after(&join.left, left.as_ref(), &on(Side::Left)).await?;

@@ -17,7 +17,6 @@ use datafusion::logical_expr::{
 use super::at::rows_of;
 use super::delta::{Delta, Net, all_of, in_memory, weighing, weight};
 use super::derive::netted;
-use super::restrict::Restriction;
 use super::{Engine, Version};
 use crate::engine::failure;
 use crate::error::{Error, Result};
@@ -99,14 +98,10 @@ impl Engine<'_> {
             true => None,
             false => self.restriction(keys, stage.group.clone(), NullEquality::NullEqualsNull).await?,
         };
-        let input = self.restricted_input(stage, restriction.as_ref()).map_err(failure)?;
+        let input = self.at(&stage.input, Version::New, restriction.as_ref()).map_err(failure)?;
         let batches = self.collect(state_over(stage, input).map_err(failure)?).await?;
         let Some(plan) = in_memory(&batches)? else { return Ok(None) };
         renamed(plan, stage).map(Some).map_err(failure)
-    }
-
-    fn restricted_input(&self, stage: &Stage, keys: Option<&Restriction>) -> DataFusionResult<LogicalPlan> {
-        self.at(&stage.input, Version::New, keys)
     }
 
     /// The state's rows of groups merged with their changes; groups that are left without rows are gone.

@@ -207,12 +207,9 @@ impl Refresh<'_> {
 
     /// Whether the last commit is one to go on from.
     fn may_advance(&self, work: &Work<'_>, entry: &TableEntry) -> bool {
-        let moves_rows = |check: &PlannedCheck| {
-            check.on_fail() == OnFail::Quarantine && matches!(check.test, CheckTest::Relationship { .. })
-        };
         entry.fingerprint == work.model.fingerprint
             && !self.options.full_refresh
-            && !work.model.checks.iter().any(moves_rows)
+            && !work.model.checks.iter().any(PlannedCheck::moves_unrelated_rows)
     }
 
     /// Runs `plan` and enters its rows as the model's next version.

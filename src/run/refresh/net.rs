@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality};
@@ -137,8 +137,9 @@ impl Refresh<'_> {
         self.enter_refused(work, &quarantine, schema, refused, draft).await?;
         if !is_same {
             let pipeline = &draft.record.pipeline;
-            let side =
-                |batches: &[RecordBatch]| memory(&model.schema, batches).map(|table| table.into_iter().collect());
+            let side = |batches: &[RecordBatch]| {
+                engine::memory_table(&model.schema, batches).map(|table| table.into_iter().collect())
+            };
             let net = TableNet {
                 before: table_digest(pipeline, old.changed_in),
                 after: table_digest(pipeline, draft.record.n),
@@ -164,7 +165,7 @@ impl Refresh<'_> {
         outcome: &mut ModelOutcome,
     ) -> Result<()> {
         let provider = parquet_table(&self.warehouse, &work.model.name, table.clone(), self.zone())?;
-        let added = memory(&work.model.schema, &change.added)?;
+        let added = engine::memory_table(&work.model.schema, &change.added)?;
         let provider = &provider;
         let alike = |columns: &[String]| -> Result<Arc<dyn TableProvider>> {
             match &added {
@@ -209,19 +210,6 @@ impl Refresh<'_> {
 
 fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
-}
-
-fn memory(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Option<Arc<dyn TableProvider>>> {
-    if batches.iter().all(|batch| batch.num_rows() == 0) {
-        return Ok(None);
-    }
-    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let batches = batches.iter().map(|batch| {
-        RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).external("a row doesn't fit its table")
-    });
-    let table = MemTable::try_new(Arc::clone(&schema), vec![batches.collect::<Result<Vec<_>>>()?]);
-    Ok(Some(Arc::new(table.map_err(failure)?)))
 }
 
 fn scan(name: &str, table: &Arc<dyn TableProvider>) -> Result<LogicalPlan> {
