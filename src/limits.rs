@@ -1,5 +1,7 @@
 //! Every bound of a queue, buffer, cache or retry: unit in the name, reason in the doc.
 
+use std::time::Duration;
+
 /// Rows in a batch that a decoder or a plan hands on: large enough to spread per-batch cost, small enough for the cache.
 pub const BATCH_ROWS: usize = 8192;
 
@@ -183,3 +185,40 @@ pub const VERIFY_ROWS: usize = 1_000_000;
 
 /// Differing rows of a table that `verify` prints.
 pub const VERIFY_SAMPLE_ROWS: usize = 20;
+
+/// Kilobytes of messages that a Kafka client fetches ahead of their decoding, for all partitions of a topic.
+pub const KAFKA_QUEUE_KILOBYTES: u32 = 64 * 1024;
+
+/// Milliseconds that a broker may hold a fetch back where there is nothing to send: the price of an idle topic is a request
+/// each time.
+pub const KAFKA_FETCH_WAIT_MS: u32 = 50;
+
+/// How long brokers may take to answer a question about topics and offsets.
+pub const KAFKA_ANSWER: Duration = Duration::from_secs(30);
+
+/// How long one call of the client waits for a message.
+pub const KAFKA_POLL: Duration = Duration::from_millis(100);
+
+/// How long brokers may send nothing of a range that they hold before reading fails: longer than a broker's restart.
+pub const KAFKA_SILENCE: Duration = Duration::from_secs(60);
+
+/// How often `up` brings Delta tables up to the commits: each costs every table a log entry.
+pub const PUBLISH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How long `up` rests between looks for new messages.
+pub const LINGER: Duration = Duration::from_millis(50);
+
+/// How often `up` lists the files of a source.
+pub const FILES_LOOK: Duration = Duration::from_secs(1);
+
+/// How long `up` leaves alone what failed.
+pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a partition whose end was told may still send messages that came before.
+pub const KAFKA_SETTLE: Duration = Duration::from_millis(20);
+
+/// Messages that one step takes of a topic that is followed: their memory, some hundred megabytes at most.
+pub const KAFKA_STEP_MESSAGES: usize = 200_000;
+
+/// How often brokers are asked for new partitions of a topic that is followed.
+pub const KAFKA_TOPIC_LOOK: Duration = Duration::from_secs(10);

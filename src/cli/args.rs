@@ -116,6 +116,12 @@ Examples:
   tidemill query \"select count(*) from daily_sales version as of 3\"
   tidemill query --url grpc://127.0.0.1:31337 \"select 1\"")]
     Query(QueryArgs),
+    /// Keep models up to date continuously and serve the tables over Arrow Flight SQL
+    #[command(after_help = "\
+Examples:
+  tidemill up
+  tidemill up --listen 0.0.0.0:31337 --quiet")]
+    Up(UpArgs),
     /// Serve the tables over Arrow Flight SQL
     #[command(after_help = "\
 Examples:
@@ -263,6 +269,16 @@ pub struct QueryArgs {
     /// The instant of now(), RFC 3339
     #[arg(long, value_name = "T", conflicts_with = "url")]
     pub now: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Address of Flight SQL; default: the project's `flight.listen`
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// Print only failures
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 #[derive(Debug, Args)]

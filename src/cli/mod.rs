@@ -24,6 +24,7 @@ mod serve;
 mod show;
 mod status;
 mod test;
+mod up;
 mod validate;
 mod verify;
 
@@ -76,6 +77,7 @@ async fn execute(cli: Cli) -> Exit {
         Command::Plan(args) => plan::execute(&global, &args).await,
         Command::Run(args) => run::execute(&global, &args).await,
         Command::Query(args) => query::execute(&global, &args).await,
+        Command::Up(args) => up::execute(&global, &args).await,
         Command::Serve(args) => serve::execute(&global, &args).await,
         Command::Test(args) => test::execute(&global, &args).await,
         Command::Verify(args) => verify::execute(&global, &args).await,

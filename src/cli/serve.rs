@@ -23,7 +23,7 @@ pub(super) async fn execute(global: &Global, args: &ServeArgs) -> Result<Exit> {
         .map_err(|e| e.with("hint", "`--listen HOST:PORT` takes another address"))?;
     let address = listener.local_addr().external("can't read the address")?;
     let project = Arc::new(project);
-    let reader = Reader::new(warehouse, &project.name.value, &project.timezone.value);
+    let reader = Arc::new(Reader::new(warehouse, &project.name.value, &project.timezone.value));
     say!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);
     let shutdown = async {
         if let Err(error) = asked_to_end().await {

@@ -1,6 +1,137 @@
-//! Sources by connector name. Knows the warehouse only as a place to land rows in; knows no model, no commit.
+//! Sources by connector: what they hold now, and how their rows come into the warehouse. Knows the warehouse only as a place to
+//! land rows in; knows no model, no commit.
 
+pub mod decode;
 pub mod files;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+mod landing;
+mod position;
 mod quarantine;
+mod ranges;
+mod relation;
+mod rules;
 
-pub use quarantine::{META_COLUMNS, Refused, quarantine_schema};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+
+pub use landing::Landing;
+pub use position::{FileEntry, Offsets, PartitionOffset, Position};
+pub use quarantine::{META_COLUMNS, Refused, RefusedAt, quarantine_schema};
+pub use ranges::Ranges;
+pub use rules::RowRule;
+
+use crate::error::Result;
+use crate::spec::fault::Fault;
+use crate::spec::types::{ConnectorSpec, Project, SourceSpec};
+use crate::table::Warehouse;
+
+/// A source, ready to be looked at. Each method may be called again after a failure; none changes what the source holds, save
+/// [`Source::after_commit`].
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The contract as the YAML gives it, without I/O; a fault where only the source itself knows it.
+    fn declared_schema(&self) -> Result<SchemaRef, Vec<Fault>>;
+
+    /// The contract, checked against what the source says of its columns. Reads no rows.
+    async fn schema(&self) -> Result<SchemaRef, Vec<Fault>>;
+
+    /// How what is there now differs from `prior`. Reads no rows and waits for nothing.
+    ///
+    /// # Errors
+    /// External, when the source can't be looked at or lost what it had.
+    async fn look(&self, prior: &Position) -> Result<Look>;
+
+    /// Takes in what came since `prior`, up to what is there when it is called. With `again`, rows that were taken in
+    /// before are read once more as far as the source still has them.
+    ///
+    /// What it writes is staged: nobody reads it before a commit names it. On failure that is deleted, as far as possible.
+    /// Dropping the future leaves staged files, which the cleaning after a later commit takes.
+    ///
+    /// # Errors
+    /// Kind `Check` for a row under `on_invalid: fail` or a failed rule; external for rows that can't be read whole.
+    async fn take_in(&self, prior: &Position, landing: &Landing<'_>, again: bool) -> Result<TakenIn>;
+
+    /// The accepted rows of a position with all hidden columns; `landed` is the folder of landed rows in the warehouse.
+    ///
+    /// # Errors
+    /// External, when statistics of landed files can't be read.
+    fn relation(
+        &self,
+        contract: &SchemaRef,
+        position: &Position,
+        warehouse: &Warehouse,
+        landed: &str,
+    ) -> Result<Arc<dyn TableProvider>>;
+
+    /// Checks that rows that aren't landed are still those of the position: to be called before what was read is published.
+    ///
+    /// # Errors
+    /// External, naming what changed or went.
+    async fn verify_pins(&self, position: &Position) -> Result<()>;
+
+    /// Tells the outside that a position is committed: moves taken files, commits offsets to a group. Repeating is harmless.
+    ///
+    /// # Errors
+    /// External; the next commit's call makes up for it.
+    async fn after_commit(&self, position: &Position) -> Result<()>;
+
+    /// Accepted rows that are there now, hidden columns included; refused rows are left out. Nothing is landed.
+    ///
+    /// # Errors
+    /// External, when the source can't be read.
+    async fn live(&self, contract: &SchemaRef, rules: Vec<RowRule>, now_us: i64) -> Result<Arc<dyn TableProvider>>;
+}
+
+/// What is there now against a position.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// `files: 3 new, 1 changed`; none if the rows stay as they are.
+    pub changes: Option<String>,
+    /// Worth a look.
+    pub notes: Vec<String>,
+}
+
+/// What taking in came to.
+#[derive(Debug)]
+pub struct TakenIn {
+    /// The new position.
+    pub position: Position,
+    /// Whether rows came or went, or were read again.
+    pub has_changes: bool,
+    /// What the user should know and what fails nothing.
+    pub warnings: Vec<String>,
+}
+
+/// Opens a source; looks at nothing that it holds.
+///
+/// # Errors
+/// Usage, for a URL, glob or option that can't be read.
+pub fn open(project: &Project, source: &SourceSpec) -> Result<Arc<dyn Source>> {
+    let root: &Path = &project.root;
+    let zone = &project.timezone.value;
+    Ok(match &source.connector {
+        ConnectorSpec::Files(spec) => Arc::new(files::FilesSource::open(root, zone, source, spec)?),
+        #[cfg(feature = "kafka")]
+        ConnectorSpec::Kafka(spec) => Arc::new(kafka::KafkaSource::open(&project.name.value, zone, source, spec)?),
+        #[cfg(not(feature = "kafka"))]
+        ConnectorSpec::Kafka(_) => {
+            return Err(
+                crate::error::Error::usage("this build is without Kafka").with("hint", "build with `--features kafka`")
+            );
+        }
+    })
+}
+
+/// The contract's columns as the YAML types them.
+fn declared_columns(source: &SourceSpec, zone: &str) -> SchemaRef {
+    let fields = source
+        .columns
+        .iter()
+        .map(|column| Field::new(&column.name.value, column.data_type.value.to_arrow(zone), column.nullable));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}

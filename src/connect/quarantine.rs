@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Builder, RecordBatch, StringBuilder};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::error::{Result, ResultExt};
@@ -25,7 +25,21 @@ pub fn quarantine_schema<'a>(columns: impl IntoIterator<Item = &'a str>) -> Sche
     Arc::new(Schema::new(row.chain(meta).collect::<Vec<_>>()))
 }
 
-/// A row of a file that isn't part of its source.
+/// Where a refused row stands in its file or topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedAt {
+    /// Data row of a file, from 1.
+    Row(u64),
+    /// Message of a topic.
+    Message {
+        /// Partition.
+        partition: i32,
+        /// Offset in it.
+        offset: i64,
+    },
+}
+
+/// A row that isn't part of its source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Cells as text, as far as the row has them.
@@ -34,14 +48,14 @@ pub struct Refused {
     pub rule: String,
     /// Why, for people.
     pub reason: String,
-    /// Data row of the file, from 1.
-    pub row: u64,
-    /// The row as it stands in the file.
+    /// Where it stands.
+    pub at: RefusedAt,
+    /// The row as it stands there.
     pub raw: String,
 }
 
-/// Refused rows of one file as a batch of [`quarantine_schema`].
-pub(super) fn batch(schema: &SchemaRef, rows: &[Refused], file: &str, run: &str) -> Result<RecordBatch> {
+/// Refused rows of one file or topic, its `place`, as a batch of [`quarantine_schema`].
+pub(super) fn batch(schema: &SchemaRef, rows: &[Refused], place: &str, run: &str) -> Result<RecordBatch> {
     let width = schema.fields().len() - META_COLUMNS.len();
     let text = |cell: &dyn Fn(&Refused) -> Option<String>| -> ArrayRef {
         let mut builder = StringBuilder::new();
@@ -50,16 +64,21 @@ pub(super) fn batch(schema: &SchemaRef, rows: &[Refused], file: &str, run: &str)
     };
     let mut columns: Vec<ArrayRef> =
         (0..width).map(|index| text(&|row| row.cells.get(index).cloned().flatten())).collect();
-    let mut numbers = Int64Builder::with_capacity(rows.len());
-    rows.iter().for_each(|row| numbers.append_value(i64::try_from(row.row).unwrap_or(i64::MAX)));
-    let none = |data_type: &DataType| arrow::array::new_null_array(data_type, rows.len());
+    let file = |row: &Refused| match row.at {
+        RefusedAt::Row(row) => Some(i64::try_from(row).unwrap_or(i64::MAX)),
+        RefusedAt::Message { .. } => None,
+    };
+    let topic = |row: &Refused| match row.at {
+        RefusedAt::Row(_) => None,
+        RefusedAt::Message { partition, offset } => Some((partition, offset)),
+    };
     columns.push(text(&|row| Some(row.rule.clone())));
     columns.push(text(&|row| Some(row.reason.clone())));
-    columns.push(text(&|_| Some(file.to_string())));
-    columns.push(Arc::new(numbers.finish()));
-    columns.push(none(&DataType::Utf8));
-    columns.push(Arc::new(Int32Array::new_null(rows.len())));
-    columns.push(none(&DataType::Int64));
+    columns.push(text(&|row| file(row).map(|_| place.to_string())));
+    columns.push(Arc::new(rows.iter().map(file).collect::<Int64Array>()));
+    columns.push(text(&|row| topic(row).map(|_| place.to_string())));
+    columns.push(Arc::new(rows.iter().map(|row| topic(row).map(|(partition, _)| partition)).collect::<Int32Array>()));
+    columns.push(Arc::new(rows.iter().map(|row| topic(row).map(|(_, offset)| offset)).collect::<Int64Array>()));
     columns.push(text(&|row| Some(row.raw.clone())));
     columns.push(text(&|_| Some(run.to_string())));
     RecordBatch::try_new(Arc::clone(schema), columns).external("can't build refused rows")

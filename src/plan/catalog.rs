@@ -16,7 +16,7 @@ use super::names::Names;
 use super::relation::RelationTable;
 use crate::spec::types::SourceSpec;
 
-/// The hidden columns with their types; `_ingested_at` is in the project's zone.
+/// The hidden columns with their types; instants are in the project's zone.
 pub fn hidden_fields(zone: &Arc<str>) -> Vec<Field> {
     let types = [
         DataType::Utf8,
@@ -25,6 +25,10 @@ pub fn hidden_fields(zone: &Arc<str>) -> Vec<Field> {
         DataType::Int32,
         DataType::Int64,
         DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(zone))),
+        DataType::Utf8,
+        DataType::Timestamp(TimeUnit::Microsecond, Some(Arc::clone(zone))),
+        DataType::Utf8,
+        DataType::Boolean,
     ];
     HIDDEN_COLUMNS.iter().zip(types).map(|(name, data_type)| Field::new(*name, data_type, true)).collect()
 }
@@ -51,6 +55,7 @@ pub struct Relation {
 pub struct SourceShape {
     event_time: Option<String>,
     deduplicate: Vec<String>,
+    upsert: Vec<String>,
 }
 
 impl SourceShape {
@@ -59,7 +64,15 @@ impl SourceShape {
         Self {
             event_time: spec.event_time.as_ref().map(|name| name.value.clone()),
             deduplicate: spec.deduplicate.iter().map(|name| name.value.clone()).collect(),
+            upsert: spec.upsert_key().iter().map(|name| name.value.clone()).collect(),
         }
+    }
+}
+
+impl SourceShape {
+    /// Whether rows are left out of those that the source accepted.
+    fn leaves_rows_out(&self) -> bool {
+        !self.deduplicate.is_empty() || !self.upsert.is_empty()
     }
 }
 
@@ -99,7 +112,7 @@ impl Relation {
     /// What SQL reads under the relation's name.
     fn table(&self, name: &str, zone: &Arc<str>, hidden: &[&str]) -> Result<Arc<dyn TableProvider>> {
         match &self.source {
-            Some(shape) if !shape.deduplicate.is_empty() => {
+            Some(shape) if shape.leaves_rows_out() => {
                 let plan = source_plan(name, &self.schema, shape, zone, hidden)?;
                 Ok(Arc::new(ViewTable::new(plan, None)))
             }
@@ -130,7 +143,8 @@ fn scan(name: &str, schema: SchemaRef) -> Result<LogicalPlan> {
     LogicalPlanBuilder::scan(reference, provider_as_source(table), None)?.build()
 }
 
-/// One row per value of the `deduplicate` columns: the first by event time, ties by all other columns.
+/// One row per key of an upsert relation: the last message, unless it takes the row away. One row per value of the `deduplicate`
+/// columns: the first by event time, ties by all other columns.
 ///
 /// Rows alike in all columns of the contract can only be told apart by hidden columns, which then decide, if any is asked for.
 fn source_plan(
@@ -140,6 +154,9 @@ fn source_plan(
     zone: &Arc<str>,
     hidden: &[&str],
 ) -> Result<LogicalPlan> {
+    if !shape.upsert.is_empty() {
+        return upsert_plan(name, schema, shape, zone, hidden);
+    }
     let read: &[&str] = if hidden.is_empty() || shape.deduplicate.is_empty() { hidden } else { &HIDDEN_COLUMNS };
     let plan = scan(name, with_hidden(schema, zone, read))?;
     if shape.deduplicate.is_empty() {
@@ -166,4 +183,34 @@ fn source_plan(
     let rank = plan.schema().columns().into_iter().skip(width).map(Expr::Column).next().unwrap_or(lit(1u64));
     let kept = schema.fields().iter().map(|f| f.name().as_str()).chain(hidden.iter().copied()).map(column);
     LogicalPlanBuilder::from(plan).filter(rank.eq(lit(1u64)))?.project(kept.collect::<Vec<_>>())?.build()
+}
+
+/// The last message of each key, by its offset: all messages of a key stand in one partition.
+fn upsert_plan(
+    name: &str,
+    schema: &SchemaRef,
+    shape: &SourceShape,
+    zone: &Arc<str>,
+    hidden: &[&str],
+) -> Result<LogicalPlan> {
+    // A message without a value has nothing but the key.
+    let is_key = |field: &Field| shape.upsert.iter().any(|key| key == field.name());
+    let loose = schema.fields().iter().map(|field| match is_key(field) {
+        true => field.as_ref().clone(),
+        false => field.as_ref().clone().with_nullable(true),
+    });
+    let plan = scan(name, with_hidden(&Schema::new(loose.collect::<Vec<_>>()), zone, &HIDDEN_COLUMNS))?;
+    let reference = datafusion::common::TableReference::bare(name);
+    let column = |column: &str| Expr::Column(Column::new(Some(reference.clone()), column));
+    let width = plan.schema().fields().len();
+    let order = vec![column("_offset").sort(false, false), column("_partition").sort(false, false)];
+    let partition = shape.upsert.iter().map(|name| column(name)).collect();
+    let rank = row_number().partition_by(partition).order_by(order).build()?;
+    let plan = LogicalPlanBuilder::from(plan).window(vec![rank])?.build()?;
+    let rank = plan.schema().columns().into_iter().skip(width).map(Expr::Column).next().unwrap_or(lit(1u64));
+    let kept = schema.fields().iter().map(|f| f.name().as_str()).chain(hidden.iter().copied()).map(column);
+    LogicalPlanBuilder::from(plan)
+        .filter(rank.eq(lit(1u64)).and(column("_tombstone").is_not_true()))?
+        .project(kept.collect::<Vec<_>>())?
+        .build()
 }

@@ -20,7 +20,7 @@ use super::windows::rewrite_windows;
 use super::{CheckTest, Clock, Plan, PlannedCheck, PlannedModel, PlannedSource, SchemaSource, Strategy};
 use super::{keys, names::Names, params, session};
 use crate::spec::fault::{Fault, Place, Severity};
-use crate::spec::types::{CheckKind, CheckSpec, ModelSpec, OnFail, Project, SourceSpec};
+use crate::spec::types::{CheckKind, CheckSpec, ModelSpec, OnFail, Project, Refresh, SourceSpec};
 
 /// Raised whenever a function of ours gives other values than before: all models that are planned anew are rebuilt.
 const FUNCTION_VERSION: u32 = 1;
@@ -317,11 +317,21 @@ impl Work<'_> {
             let (checks, faults) = planner.plan(&Checked { name, relation, checks: &specs });
             let whole = !faults.iter().any(|fault| fault.severity == Severity::Error);
             self.faults.extend(faults);
-            if whole {
-                models.extend(self.planned(spec, pipeline, model, &found, checks, &sql));
+            if whole && let Some(planned) = self.planned(spec, pipeline, model, &found, checks, &sql) {
+                self.tell_not_continuous(spec, &planned);
+                models.push(planned);
             }
         }
         Plan { sources, models }
+    }
+
+    fn tell_not_continuous(&mut self, spec: &ModelSpec, planned: &PlannedModel) {
+        if spec.refresh.value == Refresh::Continuous && planned.maintenance.is_none() {
+            let message = format!("`{}` can only be recomputed: {}", planned.name, planned.strategy.reason);
+            let fault = Fault::error("not_continuous", spec.refresh.place.clone(), message);
+            self.faults
+                .push(fault.hint("`refresh: auto` computes it anew at most each minute, `{ every: … }` at your pace"));
+        }
     }
 
     fn planned(

@@ -177,7 +177,7 @@ fn scan_of(scan: &TableScan, table: &Arc<dyn TableProvider>) -> datafusion::comm
 /// # Errors
 /// As [`bind`].
 pub fn source_relation(source: &PlannedSource, accepted: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>> {
-    if source.spec.deduplicate.is_empty() {
+    if source.spec.deduplicate.is_empty() && source.spec.upsert_key().is_empty() {
         return Ok(accepted);
     }
     let relations = HashMap::from([(source.spec.name.value.clone(), accepted)]);

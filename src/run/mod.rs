@@ -13,6 +13,7 @@ pub mod refresh;
 pub mod schedule;
 mod stream_test;
 pub mod unit_test;
+pub mod up;
 pub mod verify;
 mod version;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::connect::files::FilesPosition;
+use crate::connect::Position;
 use crate::error::Result;
 use crate::plan::PlannedModel;
 use crate::run::commit::{CommitChain, CommitRecord};
@@ -34,7 +34,7 @@ pub struct SourceOutlook {
     pub changes: Option<String>,
     /// Worth a look: files with the same bytes, columns that no contract names, files that still grow.
     pub notes: Vec<String>,
-    /// Why its files can't be read.
+    /// Why it can't be read.
     pub problem: Option<String>,
 }
 
@@ -123,13 +123,10 @@ fn definition(model: &PlannedModel, published: Option<&str>) -> ModelOutlook {
 
 async fn source_outlook(open: &OpenProject, name: &str, position: Option<&serde_json::Value>) -> Result<SourceOutlook> {
     let mut outlook = SourceOutlook { source: name.into(), changes: None, notes: Vec::new(), problem: None };
-    let prior = FilesPosition::from_json(position)?;
-    match open.files(name)?.discover(&prior, false).await {
+    let prior = Position::from_json(position)?;
+    match open.connector(name)?.look(&prior).await {
         Err(error) => outlook.problem = Some(error.to_string()),
-        Ok(look) => {
-            outlook.changes = look.changes();
-            outlook.notes = look.notes();
-        }
+        Ok(look) => (outlook.changes, outlook.notes) = (look.changes, look.notes),
     }
     Ok(outlook)
 }

@@ -58,7 +58,7 @@ async fn accepted(
     for source in open.plan.sources.iter().filter(|source| wanted.contains(&source.spec.name.value)) {
         let name = &source.spec.name.value;
         let rules = open.row_rules(&session, source)?;
-        let live = open.files(name)?.live(&source.schema, rules, now_us).await;
+        let live = open.connector(name)?.live(&source.schema, rules, now_us).await;
         relations.insert(name.clone(), live.map_err(|e: Error| e.with("source", name))?);
     }
     Ok(relations)

@@ -9,12 +9,12 @@ use datafusion::common::ToDFSchema;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 
-use crate::connect::files::{FilesSource, RowRule};
+use crate::connect::{self, RowRule, Source};
 use crate::engine;
 use crate::error::{Error, Result, ResultExt};
 use crate::plan::{self, CheckTest, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
 use crate::spec::fault::{Fault, Severity};
-use crate::spec::types::{ConnectorSpec, Project, SourceSpec};
+use crate::spec::types::{Project, SourceSpec};
 use crate::table::Warehouse;
 
 /// A project that can be planned, or the reasons why not.
@@ -24,7 +24,7 @@ pub struct OpenProject {
     /// What runs work on; of the models without faults only.
     pub plan: Plan,
     /// Sources by name; those with faults are missing.
-    pub sources: BTreeMap<String, FilesSource>,
+    pub sources: BTreeMap<String, Arc<dyn Source>>,
     /// Everything found, errors too, in order of files and lines.
     pub faults: Vec<Fault>,
     runtime: Arc<RuntimeEnv>,
@@ -39,7 +39,7 @@ impl OpenProject {
         let project = Arc::new(project);
         let mut sources = BTreeMap::new();
         for spec in project.pipelines.iter().flat_map(|p| &p.sources) {
-            match FilesSource::open(&project.root, &project.timezone.value, spec) {
+            match connect::open(&project, spec) {
                 Ok(source) => {
                     sources.insert(spec.name.value.clone(), source);
                 }
@@ -86,8 +86,11 @@ impl OpenProject {
     }
 
     /// The connector of a planned source.
-    pub fn files(&self, name: &str) -> Result<&FilesSource> {
-        self.sources.get(name).ok_or_else(|| Error::internal("a planned source has no connector").with("source", name))
+    pub fn connector(&self, name: &str) -> Result<&dyn Source> {
+        self.sources
+            .get(name)
+            .map(AsRef::as_ref)
+            .ok_or_else(|| Error::internal("a planned source has no connector").with("source", name))
     }
 
     /// Row rules of a source, bound at the session's instant.
@@ -120,19 +123,18 @@ pub async fn open_warehouse(project: &Project) -> Result<Warehouse> {
 }
 
 struct Schemas<'a> {
-    sources: &'a BTreeMap<String, FilesSource>,
+    sources: &'a BTreeMap<String, Arc<dyn Source>>,
     offline: bool,
 }
 
 #[async_trait]
 impl SchemaSource for Schemas<'_> {
     async fn schema(&self, source: &SourceSpec) -> Result<SchemaRef, Vec<Fault>> {
-        let ConnectorSpec::Files(_) = &source.connector;
         match self.sources.get(&source.name.value) {
             // Opening it failed, which is a fault already.
             None => Err(Vec::new()),
-            Some(files) if self.offline => files.declared_schema(),
-            Some(files) => files.schema().await,
+            Some(source) if self.offline => source.declared_schema(),
+            Some(source) => source.schema().await,
         }
     }
 }

@@ -43,6 +43,16 @@ impl Reader {
         Self { warehouse, catalog: catalog.into(), zone: zone.into(), last: tokio::sync::Mutex::new(None) }
     }
 
+    /// Looks anew at the next question: a commit of this process is to be seen at once.
+    pub fn forget(&self) {
+        // While somebody looks, what they find is of this moment anyway, and grows old soon.
+        if let Ok(mut last) = self.last.try_lock()
+            && let Some((taken, _)) = &mut *last
+        {
+            *taken = taken.checked_sub(limits::SNAPSHOT_TTL).unwrap_or(*taken);
+        }
+    }
+
     /// The snapshot now, at most [`limits::SNAPSHOT_TTL`] old.
     pub async fn snapshot(&self) -> Result<Arc<Snapshot>> {
         let mut last = self.last.lock().await;

@@ -12,7 +12,7 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 
 use super::refresh::checks::{KEY_UNIQUE, RowChecks, TableChecks};
-use crate::connect::files::decode::{ColumnReader, parse_column};
+use crate::connect::decode::{ColumnReader, parse_column};
 use crate::engine;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::plan::{self, CheckTest, PlannedModel};
@@ -298,7 +298,7 @@ fn cells(open: &OpenProject, rows: &GivenRows) -> Result<Cells, Vec<Fault>> {
             (text, path.place.clone())
         }
     };
-    let (names, records) = crate::connect::files::decode::csv_cells(&text)
+    let (names, records) = crate::connect::decode::csv_cells(&text)
         .map_err(|e| vec![Fault::error("wrong_rows", place.clone(), e.to_string())])?;
     let count = records.len();
     let columns: Vec<(String, Vec<Option<String>>)> = names

@@ -1,13 +1,13 @@
 //! What a run reads of a relation, and how it differs from what an earlier run read. Knows positions and files, no rows.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use futures::{StreamExt, TryStreamExt};
 
 use super::project::OpenProject;
-use crate::connect::files::{FileEntry, FilesPosition};
+use crate::connect::Position;
 use crate::engine::maintain::{Relation, Rows};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -18,7 +18,7 @@ use crate::table::{BOOKKEEPING, DataFile, TableFiles, Warehouse, parquet_table};
 #[derive(Clone, Debug)]
 pub(in crate::run) enum Read {
     /// A source, as of a position.
-    Source(FilesPosition),
+    Source(Position),
     /// A table.
     Table(TableFiles),
 }
@@ -64,7 +64,7 @@ impl Versions<'_> {
         let Some(record) = chain.find(n).await? else { return Ok(None) };
         if self.open.source(name).is_some() {
             let Some(json) = record.sources.get(name) else { return Ok(None) };
-            return FilesPosition::from_json(Some(json)).map(Read::Source).map(Some);
+            return Position::from_json(Some(json)).map(Read::Source).map(Some);
         }
         let Some(entry) = record.tables.get(name) else { return Ok(None) };
         if entry.files.is_none() && chain.find(entry.changed_in).await?.is_none() {
@@ -86,7 +86,7 @@ impl Versions<'_> {
                 if old.contract != new.contract {
                     return Ok(None);
                 }
-                let (added, removed) = (files_beyond(new, old), files_beyond(old, new));
+                let (added, removed) = (new.beyond(old), old.beyond(new));
                 // Rows that were read in place are gone with their file.
                 if removed.files.iter().any(|file| file.landed.is_none()) || !self.are_there(name, &removed).await? {
                     return Ok(None);
@@ -129,12 +129,12 @@ impl Versions<'_> {
                     .source(name)
                     .ok_or_else(|| Error::internal("a source that was read isn't planned").with("source", name))?;
                 let folder = landed_folder(&source.pipeline, name);
-                self.open.files(name)?.relation(&source.schema, position, self.warehouse, &folder)
+                self.open.connector(name)?.relation(&source.schema, position, self.warehouse, &folder)
             }
         }
     }
 
-    async fn are_there(&self, name: &str, position: &FilesPosition) -> Result<bool> {
+    async fn are_there(&self, name: &str, position: &Position) -> Result<bool> {
         let Some(source) = self.open.source(name) else { return Ok(false) };
         let folder = landed_folder(&source.pipeline, name);
         let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
@@ -146,7 +146,8 @@ impl Versions<'_> {
         match read {
             // Where files were read in place, the user may have replaced them.
             Read::Source(position) => {
-                Ok(self.are_there(name, position).await? && self.open.files(name)?.verify_pins(position).await.is_ok())
+                Ok(self.are_there(name, position).await?
+                    && self.open.connector(name)?.verify_pins(position).await.is_ok())
             }
             Read::Table(files) => self.all_there(files.files.iter().map(|file| format!("{name}/{}", file.path))).await,
         }
@@ -157,16 +158,6 @@ impl Versions<'_> {
         let sizes = futures::stream::iter(sizes.collect::<Vec<_>>()).buffer_unordered(limits::CONCURRENT_REQUESTS);
         sizes.try_all(|size| std::future::ready(size.is_some())).await
     }
-}
-
-/// Files of `one` that `other` hasn't in the same version.
-fn files_beyond(one: &FilesPosition, other: &FilesPosition) -> FilesPosition {
-    let known: BTreeMap<&str, &FileEntry> = other.files.iter().map(|file| (file.path.as_str(), file)).collect();
-    let same = |file: &&FileEntry| {
-        known.get(file.path.as_str()).is_some_and(|there| there.hash == file.hash && there.landed == file.landed)
-    };
-    let files = one.files.iter().filter(|file| !same(file)).cloned().collect();
-    FilesPosition { contract: one.contract.clone(), files }
 }
 
 /// Data files of `one` that `other` hasn't.

@@ -36,9 +36,9 @@ impl WarehouseTables {
     ///
     /// # Errors
     /// When the engine's memory can't be set up.
-    pub fn new(project: Arc<Project>, reader: Reader) -> Result<Self> {
+    pub fn new(project: Arc<Project>, reader: Arc<Reader>) -> Result<Self> {
         let runtime = engine::runtime(engine::default_memory_bytes())?;
-        Ok(Self { project, reader: Arc::new(reader), runtime, queries: Mutex::new(VecDeque::new()) })
+        Ok(Self { project, reader, runtime, queries: Mutex::new(VecDeque::new()) })
     }
 
     fn zone(&self) -> &str {

@@ -313,6 +313,11 @@ impl<'n> Fields<'n> {
     /// The value of a key that must be there.
     pub(super) fn require(&self, reader: &mut Reader<'_>, name: &str, of: &Place) -> Option<&'n Node> {
         debug_assert!(self.required.contains(&name), "`{name}` isn't declared as required");
+        self.need(reader, name, of)
+    }
+
+    /// A key that isn't required of every mapping of the table, but of this one.
+    pub(super) fn need(&self, reader: &mut Reader<'_>, name: &str, of: &Place) -> Option<&'n Node> {
         let node = self.get(name);
         if node.is_none() && !self.is_meant(name) {
             reader.fault(Fault::error("missing_key", of.clone(), format!("`{name}` is missing")));

@@ -195,7 +195,7 @@ fn sizes_have_a_unit_and_are_enough_to_run_in() {
 fn every_key_of_a_source_is_read() {
     let project = whole();
     let [orders, items, products] = project.pipelines[0].sources.as_slice() else { panic!("three sources") };
-    let ConnectorSpec::Files(files) = &orders.connector;
+    let ConnectorSpec::Files(files) = &orders.connector else { panic!("{:?}", orders.connector) };
     assert_eq!(files.path.value, "s3://bucket/data/orders/*.csv");
     assert_eq!(files.path.place.text(), "${SHOP_DATA:-data}/orders/*.csv");
     assert_eq!((files.mode, &files.after), (FilesMode::Append, &AfterTaken::Move("done".to_string())));
@@ -232,7 +232,7 @@ fn every_key_of_a_source_is_read() {
     assert_eq!(checks, ["price >= 0 Fail", "unique_order_id Fail", "known Quarantine", "freshness_at Warn"]);
     let CheckKind::AcceptedValues { values, .. } = &orders.checks[2].kind else { panic!("accepted values") };
     assert_eq!(values, &["a", "1", "2.50"]);
-    let ConnectorSpec::Files(items_files) = &items.connector;
+    let ConnectorSpec::Files(items_files) = &items.connector else { panic!("{:?}", items.connector) };
     assert!(matches!(items_files.format, FileFormat::Json(_)) && items_files.settle == Duration::from_secs(2));
     assert!(!items.serve && items.on_invalid == OnInvalid::Quarantine);
     assert!(products.columns.is_empty() && products.on_invalid == OnInvalid::Drop);
@@ -302,7 +302,7 @@ models:
     assert_eq!(project.params[1].data_type, SqlType::Date);
     assert_eq!(project.params[1].value.as_ref().unwrap().value, "2019-01-01");
     let [orders, items] = project.pipelines[0].sources.as_slice() else { panic!("two sources") };
-    let ConnectorSpec::Files(spec) = &orders.connector;
+    let ConnectorSpec::Files(spec) = &orders.connector else { panic!("{:?}", orders.connector) };
     assert_eq!(
         (spec.path.value.as_str(), spec.path.place.to_string()),
         ("smaller/*.csv", "overlays/again.yaml:1:28".to_string())
@@ -311,7 +311,7 @@ models:
     let columns: Vec<_> = orders.columns.iter().map(|c| format!("{} {}", c.name.value, c.nullable)).collect();
     assert_eq!(columns, ["order_id false", "at true", "price false", "extra true"]);
     assert_eq!(orders.columns[2].data_type.place.source.path, "pipelines/sales.yaml");
-    let ConnectorSpec::Files(spec) = &items.connector;
+    let ConnectorSpec::Files(spec) = &items.connector else { panic!("{:?}", items.connector) };
     assert!(matches!(spec.format, FileFormat::Csv(_)) && spec.path.value == "items/*.json.gz");
     let daily = &project.pipelines[0].models[0];
     assert_eq!((daily.refresh.value.clone(), daily.checks.len(), daily.key.len()), (Refresh::Manual, 0, 1));
@@ -363,7 +363,7 @@ fn anchors_and_merge_keys_are_read() {
     let paths: Vec<_> = sources
         .iter()
         .map(|source| {
-            let ConnectorSpec::Files(files) = &source.connector;
+            let ConnectorSpec::Files(files) = &source.connector else { panic!("{:?}", source.connector) };
             (files.path.value.as_str(), source.columns.len())
         })
         .collect();

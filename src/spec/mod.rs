@@ -4,6 +4,7 @@ mod check;
 pub mod fault;
 mod fields;
 mod files;
+mod kafka;
 mod keys;
 mod load;
 #[cfg(test)]

@@ -100,13 +100,14 @@ fn read_refresh(reader: &mut Reader<'_>, node: &Node) -> Option<Located<Refresh>
             _ => None,
         };
         if let Some(form) = form {
-            let message = "expected auto, manual, { every: … } or { cron: … }";
+            let message = "expected auto, continuous, manual, { every: … } or { cron: … }";
             let fault = Fault::error("wrong_value", node.place.clone(), message);
             reader.fault(fault.hint(format!("write `refresh: {{ {form} }}`")));
             return None;
         }
-        return match reader.one_of(node, &["auto", "manual"], &["continuous"])? {
+        return match reader.one_of(node, &["auto", "continuous", "manual"], &[])? {
             "manual" => located(Refresh::Manual),
+            "continuous" => located(Refresh::Continuous),
             _ => located(Refresh::Auto),
         };
     }

@@ -7,24 +7,42 @@ use super::check::read_checks;
 use super::check_zone;
 use super::fault::Fault;
 use super::fields::{Fields, Reader};
+use super::kafka;
 use super::keys::{self, KeyTable};
 use super::names::check_column;
 use super::sql_type::SqlType;
 use super::tree::{Node, Value};
 use super::types::{
-    AfterTaken, CheckKind, ColumnSpec, ConnectorSpec, CsvOptions, FileFormat, FilesMode, FilesSpec, Located, OnInvalid,
-    SourceSpec, TextOptions,
+    AfterTaken, CheckKind, ColumnSpec, ConnectorSpec, CsvOptions, FileFormat, FilesMode, FilesSpec, KafkaSpec, Located,
+    MessageRelation, OnInvalid, SourceSpec, TextOptions,
 };
 use super::variables::shown;
 
 /// Columns of every source besides its contract, last in its schema, in this order; `select *` doesn't show them.
-/// `_source_file text, _source_row bigint, _topic text, _partition integer, _offset bigint, _ingested_at timestamptz`.
-pub const HIDDEN_COLUMNS: [&str; 6] =
-    ["_source_file", "_source_row", "_topic", "_partition", "_offset", "_ingested_at"];
+/// `_source_file text, _source_row bigint, _topic text, _partition integer, _offset bigint, _ingested_at timestamptz,
+/// _key text, _timestamp timestamptz, _headers text, _tombstone boolean`.
+pub const HIDDEN_COLUMNS: [&str; 10] = [
+    "_source_file",
+    "_source_row",
+    "_topic",
+    "_partition",
+    "_offset",
+    "_ingested_at",
+    "_key",
+    "_timestamp",
+    "_headers",
+    "_tombstone",
+];
 /// Columns that quarantine tables have besides.
 const QUARANTINE_COLUMNS: [&str; 4] = ["_rule", "_reason", "_raw", "_run"];
 /// Formats of the contract that need a feature this build lacks.
-const LACKING_FORMATS: [&str; 4] = ["connect-json", "avro", "debezium-json", "debezium-avro"];
+pub(super) const LACKING_FORMATS: [&str; 4] = ["avro", "debezium-json", "debezium-avro", "protobuf"];
+/// Keys that only files have.
+const FILES_KEYS: [&str; 10] =
+    ["path", "mode", "after", "settle", "allow_empty", "delimiter", "header", "quote", "escape", "encoding"];
+/// Keys that only topics have.
+const KAFKA_KEYS: [&str; 10] =
+    ["brokers", "topic", "relation", "key", "start", "on_gap", "watermark_delay", "idle_timeout", "on_late", "archive"];
 /// Keys that only text formats have.
 const TEXT_KEYS: [&str; 5] = ["timestamp_format", "timestamp_zone", "encoding", "null_values", "decimal_separator"];
 /// Keys that only CSV has.
@@ -33,7 +51,7 @@ const CSV_KEYS: [&str; 4] = ["delimiter", "header", "quote", "escape"];
 pub(super) fn read_source(reader: &mut Reader<'_>, name: &Located<String>, node: &Node) -> Option<SourceSpec> {
     // A connector that this build lacks is told once, not with each of its keys.
     let given = node.get("connector").filter(|node| !matches!(node.value, Value::Null));
-    let connector = given.and_then(|node| reader.one_of(node, &["files"], &["kafka"]));
+    let connector = given.and_then(|node| reader.one_of(node, &["files", "kafka"], &[]));
     let fields = reader.fields_without(node, &keys::SOURCE, given.is_some() && connector.is_none())?;
     if given.is_none() && !fields.is_meant("connector") {
         let fault = Fault::error("missing_key", name.place.clone(), "`connector` is missing");
@@ -42,11 +60,17 @@ pub(super) fn read_source(reader: &mut Reader<'_>, name: &Located<String>, node:
     let columns_at = reader.faults.len();
     let columns = fields.get("columns").map(|node| read_columns(reader, node, &keys::COLUMN)).unwrap_or_default();
     let is_contract_read = reader.faults.len() == columns_at && !fields.is_meant("columns");
-    let files = connector.and_then(|_| read_files(reader, &fields, name));
-    let is_text = files.as_ref().is_some_and(|files| files.format != FileFormat::Parquet);
+    let connector = connector.and_then(|connector| {
+        tell_idle_keys(reader, &fields, connector);
+        match connector {
+            "kafka" => kafka::read_kafka(reader, &fields, name).map(ConnectorSpec::Kafka),
+            _ => read_files(reader, &fields, name).map(ConnectorSpec::Files),
+        }
+    });
+    let is_parquet = |files: &FilesSpec| files.format == FileFormat::Parquet;
+    let is_text = connector.as_ref().is_some_and(|c| !matches!(c, ConnectorSpec::Files(files) if is_parquet(files)));
     if is_text && columns.is_empty() && is_contract_read {
-        let fault =
-            Fault::error("missing_key", name.place.clone(), "`columns` is missing: text files don't say their types");
+        let fault = Fault::error("missing_key", name.place.clone(), "`columns` is missing: text doesn't say its types");
         reader.fault(fault.hint("`tidemill init --from FILE` writes them"));
     }
     let is_contract_read = is_contract_read && !(is_text && columns.is_empty());
@@ -64,7 +88,7 @@ pub(super) fn read_source(reader: &mut Reader<'_>, name: &Located<String>, node:
         name: name.clone(),
         description: fields.get("description").and_then(|node| reader.text(node)).map(|text| text.value),
         // Only looked at again where there is one.
-        connector: ConnectorSpec::Files(files.clone().unwrap_or_else(|| no_files(name))),
+        connector: connector.clone().unwrap_or_else(|| ConnectorSpec::Files(no_files(name))),
         columns,
         event_time,
         on_invalid: match on_invalid.and_then(|node| reader.one_of(node, &["quarantine", "drop", "fail"], &[])) {
@@ -80,7 +104,7 @@ pub(super) fn read_source(reader: &mut Reader<'_>, name: &Located<String>, node:
     if is_contract_read {
         check_references(reader, &mut source);
     }
-    files.filter(|_| is_contract_read).map(|_| source)
+    connector.filter(|_| is_contract_read).map(|_| source)
 }
 
 /// Stands in for the files of a source that is read for its faults alone.
@@ -111,6 +135,9 @@ fn check_references(reader: &mut Reader<'_>, source: &mut SourceSpec) {
         reader.fault(Fault::error("wrong_type", column.place.clone(), message));
     }
     source.deduplicate.retain(|column| check_column(reader, column, &contract));
+    if let ConnectorSpec::Kafka(KafkaSpec { relation: MessageRelation::Upsert(key), .. }) = &mut source.connector {
+        key.retain(|column| check_column(reader, column, &contract));
+    }
     source.checks.retain(|check| {
         let columns: Vec<&Located<String>> = match &check.kind {
             CheckKind::Expression(_) => Vec::new(),
@@ -211,8 +238,20 @@ pub(super) fn read_type(reader: &mut Reader<'_>, node: &Node) -> Option<Located<
     }
 }
 
+/// Tells keys of the other connector.
+fn tell_idle_keys(reader: &mut Reader<'_>, fields: &Fields<'_>, connector: &str) {
+    let idle: &[&str] = if connector == "kafka" { &FILES_KEYS } else { &KAFKA_KEYS };
+    for key in idle {
+        if let (Some(_), Some(place)) = (fields.get(key), fields.key_place(key)) {
+            let message = format!("`{key}` has no effect on a {connector} source");
+            let fault = Fault::error("key_without_effect", place.clone(), message);
+            reader.fault(fault.hint("take it away; in an overlay, set it to null"));
+        }
+    }
+}
+
 fn read_files(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Located<String>) -> Option<FilesSpec> {
-    let path = fields.require(reader, "path", &name.place);
+    let path = fields.need(reader, "path", &name.place);
     let format = fields.require(reader, "format", &name.place);
     let path = path.and_then(|n| reader.word(n));
     let format = format.and_then(|n| read_format(reader, fields, n));
@@ -266,7 +305,8 @@ fn read_after(reader: &mut Reader<'_>, node: &Node) -> Option<AfterTaken> {
 }
 
 fn read_format(reader: &mut Reader<'_>, fields: &Fields<'_>, node: &Node) -> Option<FileFormat> {
-    let format = reader.one_of(node, &["csv", "json", "parquet"], &LACKING_FORMATS)?;
+    let lacking = [&LACKING_FORMATS[..], &["connect-json"]].concat();
+    let format = reader.one_of(node, &["csv", "json", "parquet"], &lacking)?;
     let idle: Vec<&str> = match format {
         "csv" => Vec::new(),
         "json" => CSV_KEYS.to_vec(),
@@ -303,7 +343,7 @@ fn read_csv_options(reader: &mut Reader<'_>, fields: &Fields<'_>) -> CsvOptions 
     options
 }
 
-fn read_text_options(reader: &mut Reader<'_>, fields: &Fields<'_>) -> TextOptions {
+pub(super) fn read_text_options(reader: &mut Reader<'_>, fields: &Fields<'_>) -> TextOptions {
     let timestamp_zone = fields.get("timestamp_zone").and_then(|n| reader.word(n));
     if let Some(zone) = &timestamp_zone {
         check_zone(reader, zone);

@@ -124,6 +124,69 @@ pub enum OnInvalid {
 pub enum ConnectorSpec {
     /// `connector: files`
     Files(FilesSpec),
+    /// `connector: kafka`
+    Kafka(KafkaSpec),
+}
+
+/// `connector: kafka`.
+#[derive(Debug, Clone)]
+pub struct KafkaSpec {
+    /// `HOST:PORT`, several with commas.
+    pub brokers: Located<String>,
+    /// The topic.
+    pub topic: Located<String>,
+    /// How a message's value is read.
+    pub format: MessageFormat,
+    /// What the messages are.
+    pub relation: MessageRelation,
+    /// Where the first run begins.
+    pub start: Start,
+    /// Whether messages that are gone before they were read fail the source.
+    pub accepts_gaps: bool,
+    /// How far events may be behind the latest one of their partition.
+    pub watermark_delay: Duration,
+    /// When a silent partition stops holding the watermark back.
+    pub idle_timeout: Duration,
+    /// Options of the client (`options:`), by librdkafka's names.
+    pub options: BTreeMap<String, String>,
+}
+
+/// `format` of messages.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MessageFormat {
+    /// `json`: an object a message.
+    Json(TextOptions),
+    /// `connect-json`: Kafka Connect's schema and payload, or a payload alone.
+    ConnectJson(TextOptions),
+}
+
+impl MessageFormat {
+    /// How values stand in the text.
+    pub fn text(&self) -> &TextOptions {
+        match self {
+            Self::Json(text) | Self::ConnectJson(text) => text,
+        }
+    }
+}
+
+/// `relation`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessageRelation {
+    /// Each message is a row (default).
+    Append,
+    /// The last message of each value of these columns is a row; one without a value takes it away.
+    Upsert(Vec<Located<String>>),
+}
+
+/// `start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The first message that there is (default).
+    Earliest,
+    /// After the last one.
+    Latest,
+    /// The first one of this time or later, milliseconds since 1970 UTC.
+    At(i64),
 }
 
 /// `connector: files`.
@@ -338,9 +401,16 @@ impl CheckKind {
 }
 
 impl SourceSpec {
+    /// The columns by which a later row replaces an earlier one; none where each row stands for itself.
+    pub fn upsert_key(&self) -> &[Located<String>] {
+        match &self.connector {
+            ConnectorSpec::Kafka(KafkaSpec { relation: MessageRelation::Upsert(key), .. }) => key,
+            _ => &[],
+        }
+    }
+
     /// How its values are read, without places: changes exactly when the same bytes could give other rows.
     pub fn connector_text(&self) -> String {
-        let ConnectorSpec::Files(files) = &self.connector;
         let text = |options: &TextOptions| {
             let value = |located: &Option<Located<String>>| located.as_ref().map(|l| l.value.clone());
             format!(
@@ -352,11 +422,24 @@ impl SourceSpec {
                 options.decimal_separator
             )
         };
-        let format = match &files.format {
-            FileFormat::Parquet => "parquet".to_string(),
-            FileFormat::Json(options) => format!("json {}", text(options)),
-            FileFormat::Csv(csv) => {
-                format!("csv {} {} {} {:?} {}", csv.delimiter, csv.header, csv.quote, csv.escape, text(&csv.text))
+        let format = match &self.connector {
+            ConnectorSpec::Files(files) => match &files.format {
+                FileFormat::Parquet => "parquet".to_string(),
+                FileFormat::Json(options) => format!("json {}", text(options)),
+                FileFormat::Csv(csv) => {
+                    format!("csv {} {} {} {:?} {}", csv.delimiter, csv.header, csv.quote, csv.escape, text(&csv.text))
+                }
+            },
+            ConnectorSpec::Kafka(kafka) => {
+                let name = match &kafka.format {
+                    MessageFormat::Json(_) => "messages json",
+                    MessageFormat::ConnectJson(_) => "messages connect-json",
+                };
+                let key = match &kafka.relation {
+                    MessageRelation::Append => Vec::new(),
+                    MessageRelation::Upsert(key) => key.iter().map(|column| column.value.as_str()).collect(),
+                };
+                format!("{name} {} {key:?}", text(kafka.format.text()))
             }
         };
         let formats = self.columns.iter().map(|c| c.timestamp_format.as_ref().map_or("", |f| f.value.as_str()));

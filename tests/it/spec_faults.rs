@@ -110,8 +110,15 @@ fn names_are_unique_in_the_project() {
 
 #[test]
 fn features_of_other_builds_are_never_ignored() {
-    let text = "sources:\n  events: { connector: kafka, topic: t, nonsense: 1 }\nmodels:\n  daily:\n    sql: select 1\n    refresh: continuous\n    publish: []\n";
+    let text = "sources:\n  events: { connector: kafka, brokers: b, topic: t, format: avro, history: h, on_late: drop, archive: false }\n  calls: { connector: postgres }\nmodels:\n  daily:\n    sql: select 1\n    retention: 1d\n    publish: []\n";
     insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/a.yaml", text)]));
+}
+
+#[test]
+fn keys_of_a_topic_are_checked() {
+    let events = "  events:\n    connector: kafka\n    topic: t\n    format: json\n    path: data/*.json\n    relation: upsert\n    start: yesterday\n    on_gap: ignore\n    columns: { id: bigint }\n";
+    let others = "  orders: { connector: files, path: x, format: json, topic: t, columns: { id: bigint } }\n  products: { connector: kafka, brokers: b, topic: t, format: json, key: [id], columns: { id: bigint } }\n  prices: { connector: kafka, brokers: b, topic: t, format: json, relation: upsert, key: [ids], columns: { id: bigint } }\n";
+    insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/a.yaml", &format!("sources:\n{events}{others}"))]));
 }
 
 #[test]

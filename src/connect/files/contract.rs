@@ -6,8 +6,9 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectMeta;
 
 use super::FilesSource;
-use super::decode;
 use super::parquet_file;
+use crate::connect::Source as _;
+use crate::connect::decode;
 use crate::error::Result;
 use crate::spec::fault::Fault;
 use crate::spec::types::FileFormat;

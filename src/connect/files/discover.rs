@@ -7,8 +7,8 @@ use object_store::ObjectMeta;
 use object_store::path::Path;
 
 use super::FilesSource;
-use super::position::{FileEntry, FilesPosition};
 use super::store::FileStore;
+use crate::connect::position::{FileEntry, Position};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 use crate::spec::types::AfterTaken;
@@ -56,13 +56,18 @@ impl Discovery {
     /// Worth a look.
     pub fn notes(&self) -> Vec<String> {
         let twins = self.twins.iter().map(|(a, b)| format!("{a} and {b} have the same bytes; both count"));
+        twins.chain(self.warnings()).collect()
+    }
+
+    /// Files that aren't taken although they are there.
+    pub fn warnings(&self) -> Vec<String> {
         let growing =
             self.growing.iter().map(|path| format!("{path} is still being written; it is left for the next run"));
         let rewritten = self
             .rewritten
             .iter()
             .map(|path| format!("{path} was taken already and has other bytes now; its first rows stay"));
-        twins.chain(growing).chain(rewritten).collect()
+        growing.chain(rewritten).collect()
     }
 }
 
@@ -72,7 +77,7 @@ impl FilesSource {
     ///
     /// # Errors
     /// External, when the glob matches nothing and may not, or the store can't be listed.
-    pub async fn discover(&self, prior: &FilesPosition, patient: bool) -> Result<Discovery> {
+    pub(super) async fn discover(&self, prior: &Position, patient: bool) -> Result<Discovery> {
         let mut files = self.store.list().await?;
         let is_known_landing = self.is_append() && !prior.files.is_empty();
         if files.is_empty() && !self.spec.allow_empty && !is_known_landing {
@@ -96,12 +101,7 @@ impl FilesSource {
     }
 
     /// The source is the files that are there: others' rows go.
-    async fn compare_snapshot(
-        &self,
-        prior: &FilesPosition,
-        files: Vec<ObjectMeta>,
-        found: &mut Discovery,
-    ) -> Result<()> {
+    async fn compare_snapshot(&self, prior: &Position, files: Vec<ObjectMeta>, found: &mut Discovery) -> Result<()> {
         for meta in files {
             let path = self.store.shown(&meta.location);
             let known = prior.file(&path);
@@ -129,12 +129,7 @@ impl FilesSource {
     }
 
     /// The source is every file that ever was there. Where taken files are moved away, a known name is a new file.
-    async fn compare_landing(
-        &self,
-        prior: &FilesPosition,
-        files: Vec<ObjectMeta>,
-        found: &mut Discovery,
-    ) -> Result<()> {
+    async fn compare_landing(&self, prior: &Position, files: Vec<ObjectMeta>, found: &mut Discovery) -> Result<()> {
         found.kept.clone_from(&prior.files);
         for meta in files {
             let path = self.store.shown(&meta.location);
@@ -156,7 +151,7 @@ impl FilesSource {
     }
 
     /// Waits for files that may still be written; takes those that go on growing out of `files` and names them.
-    async fn settle(&self, files: &mut Vec<ObjectMeta>, prior: &FilesPosition) -> Result<Vec<String>> {
+    async fn settle(&self, files: &mut Vec<ObjectMeta>, prior: &Position) -> Result<Vec<String>> {
         let settle = chrono::Duration::from_std(self.spec.settle).unwrap_or_default();
         let now = chrono::Utc::now();
         let age = |meta: &ObjectMeta| now - meta.last_modified;
@@ -207,7 +202,7 @@ impl FilesSource {
 
     /// Moves kept files that are still there, in the same version, to the files to read; those that are gone keep their rows
     /// only in a landing folder.
-    pub async fn read_again(&self, discovery: &mut Discovery) -> Result<()> {
+    pub(super) async fn read_again(&self, discovery: &mut Discovery) -> Result<()> {
         let mut kept = Vec::new();
         for entry in std::mem::take(&mut discovery.kept) {
             match self.store.head(&self.store.path(&entry.path)).await? {
@@ -225,7 +220,7 @@ impl FilesSource {
     ///
     /// # Errors
     /// External, naming the file that changed or went.
-    pub async fn verify_pins(&self, position: &FilesPosition) -> Result<()> {
+    pub(super) async fn verify_files(&self, position: &Position) -> Result<()> {
         for entry in position.files.iter().filter(|entry| entry.landed.is_none()) {
             verify_pin(&self.store, entry).await?;
         }

@@ -16,14 +16,15 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::decode::{Contract, Decoded, TextReader, open_text};
 use super::discover::Found;
 use super::land::text_options;
-use super::position::{FileEntry, FilesPosition};
-use super::relation::{hidden, relation_schema};
-use super::rules::{self, RowRule};
+use super::relation::hidden;
 use super::store::FileStore;
 use super::{FilesSource, parquet_file};
+use crate::connect::decode::{Contract, Decoded, TextReader, open_text};
+use crate::connect::position::{FileEntry, Position};
+use crate::connect::relation::relation_schema;
+use crate::connect::rules::{self, RowRule};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 use crate::spec::types::{ColumnSpec, FileFormat, OnFail, OnInvalid};
@@ -33,8 +34,13 @@ impl FilesSource {
     ///
     /// # Errors
     /// External, when nothing matches and may not, or the store can't be listed.
-    pub async fn live(&self, contract: &SchemaRef, rules: Vec<RowRule>, now_us: i64) -> Result<Arc<dyn TableProvider>> {
-        let discovery = self.discover(&FilesPosition::default(), false).await?;
+    pub(super) async fn live_rows(
+        &self,
+        contract: &SchemaRef,
+        rules: Vec<RowRule>,
+        now_us: i64,
+    ) -> Result<Arc<dyn TableProvider>> {
+        let discovery = self.discover(&Position::default(), false).await?;
         let schema = relation_schema(contract, &self.zone);
         let rules: Vec<RowRule> = rules.into_iter().filter(|rule| rule.on_fail == OnFail::Quarantine).collect();
         let reading = Arc::new(Reading {
@@ -118,6 +124,7 @@ impl Reading {
             landed: None,
             quarantined: Vec::new(),
             ingested_at_us: self.now_us,
+            ranges: BTreeMap::new(),
         };
         if self.format == FileFormat::Parquet {
             return self.read_parquet(&found, &entry, &out).await;
@@ -161,7 +168,8 @@ impl Reading {
     fn accepted(&self, decoded: Decoded, entry: &FileEntry) -> Result<RecordBatch> {
         let ruled = rules::apply(decoded, OnInvalid::Drop, &self.rules, &mut BTreeMap::new())?;
         let mut columns = ruled.accepted.columns().to_vec();
-        columns.extend(hidden(&self.schema, columns.len(), entry, ruled.numbers.into_iter())?);
+        let numbers = ruled.origin.hidden(&ruled.rows);
+        columns.extend(hidden(&self.schema, columns.len(), entry, &numbers)?);
         RecordBatch::try_new(Arc::clone(&self.schema), columns).external("can't number rows")
     }
 }

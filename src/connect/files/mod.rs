@@ -4,31 +4,27 @@
 //! are *plain*: read in place, pinned by size and etag.
 
 mod contract;
-pub mod decode;
 mod discover;
 pub mod infer;
 mod land;
 mod live;
 mod parquet_file;
 mod pinned;
-mod position;
 mod relation;
-mod rules;
 mod store;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
 
-pub use discover::{Discovery, Found};
-pub use land::{Landed, Landing};
-pub use position::{FileEntry, FilesPosition};
-pub use rules::RowRule;
-
+use super::{Landing, Look, Position, RowRule, Source, TakenIn, declared_columns};
 use crate::error::Result;
 use crate::spec::fault::Fault;
-use crate::spec::types::{ConnectorSpec, FileFormat, FilesMode, FilesSpec, SourceSpec};
+use crate::spec::types::{FileFormat, FilesMode, FilesSpec, SourceSpec};
+use crate::table::Warehouse;
 use store::FileStore;
 
 /// A files source, ready to be looked at.
@@ -47,8 +43,7 @@ impl FilesSource {
     ///
     /// # Errors
     /// Usage, for a URL or glob that can't be read.
-    pub fn open(root: &Path, zone: &str, source: &SourceSpec) -> Result<Self> {
-        let ConnectorSpec::Files(spec) = &source.connector;
+    pub fn open(root: &Path, zone: &str, source: &SourceSpec, spec: &FilesSpec) -> Result<Self> {
         Ok(Self {
             name: source.name.value.clone(),
             source: source.clone(),
@@ -58,8 +53,19 @@ impl FilesSource {
         })
     }
 
-    /// The contract as the YAML gives it; for Parquet without `columns` a fault, since only the files know.
-    pub fn declared_schema(&self) -> Result<SchemaRef, Vec<Fault>> {
+    /// Whether files are taken once and their rows stay.
+    fn is_append(&self) -> bool {
+        self.spec.mode == FilesMode::Append
+    }
+
+    fn is_parquet(&self) -> bool {
+        self.spec.format == FileFormat::Parquet
+    }
+}
+
+#[async_trait]
+impl Source for FilesSource {
+    fn declared_schema(&self) -> Result<SchemaRef, Vec<Fault>> {
         if self.source.columns.is_empty() {
             let place = self.source.name.place.clone();
             return Err(vec![
@@ -71,24 +77,50 @@ impl FilesSource {
                 .hint("validate without --offline, or write `columns`"),
             ]);
         }
-        let fields =
-            self.source.columns.iter().map(|column| {
-                Field::new(&column.name.value, column.data_type.value.to_arrow(&self.zone), column.nullable)
-            });
-        Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+        Ok(declared_columns(&self.source, &self.zone))
     }
 
-    /// The contract, checked against what the files' headers and schemas say.
-    pub async fn schema(&self) -> Result<SchemaRef, Vec<Fault>> {
+    async fn schema(&self) -> Result<SchemaRef, Vec<Fault>> {
         contract::schema(self).await
     }
 
-    /// Whether files are taken once and their rows stay.
-    pub fn is_append(&self) -> bool {
-        self.spec.mode == FilesMode::Append
+    async fn look(&self, prior: &Position) -> Result<Look> {
+        let found = self.discover(prior, false).await?;
+        Ok(Look { changes: found.changes(), notes: found.notes() })
     }
 
-    fn is_parquet(&self) -> bool {
-        self.spec.format == FileFormat::Parquet
+    async fn take_in(&self, prior: &Position, landing: &Landing<'_>, again: bool) -> Result<TakenIn> {
+        let mut discovery = self.discover(prior, true).await?;
+        if again {
+            self.read_again(&mut discovery).await?;
+        }
+        let (has_changes, warnings) = (discovery.changes().is_some() || again, discovery.warnings());
+        let position = self.land(discovery, landing).await?;
+        Ok(TakenIn { position, has_changes, warnings })
+    }
+
+    fn relation(
+        &self,
+        contract: &SchemaRef,
+        position: &Position,
+        warehouse: &Warehouse,
+        landed: &str,
+    ) -> Result<Arc<dyn TableProvider>> {
+        self.position_relation(contract, position, warehouse, landed)
+    }
+
+    async fn verify_pins(&self, position: &Position) -> Result<()> {
+        self.verify_files(position).await
+    }
+
+    async fn after_commit(&self, position: &Position) -> Result<()> {
+        match self.is_append() {
+            true => self.finish_taken(position).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn live(&self, contract: &SchemaRef, rules: Vec<RowRule>, now_us: i64) -> Result<Arc<dyn TableProvider>> {
+        self.live_rows(contract, rules, now_us).await
     }
 }

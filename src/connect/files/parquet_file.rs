@@ -11,9 +11,9 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
 use parquet::file::metadata::ParquetMetaData;
 
-use super::decode::{ColumnReader, Decoded, Misfits, Origin, null_reason, parse_column};
 use super::store::FileStore;
-use crate::connect::quarantine::Refused;
+use crate::connect::decode::{ColumnReader, Decoded, Misfits, Origin, null_reason, parse_column, row_numbers};
+use crate::connect::quarantine::{Refused, RefusedAt};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 
@@ -93,7 +93,7 @@ pub(super) fn is_convertible(from: &DataType, to: &DataType) -> bool {
         (DataType::Timestamp(_, _), DataType::Timestamp(_, _)) => true,
         (DataType::Timestamp(_, _), _) | (_, DataType::Timestamp(_, _)) => is_text(from),
         (DataType::Dictionary(_, value), to) => is_convertible(value, to),
-        (from, to) if is_text(from) => super::decode::is_readable(to),
+        (from, to) if is_text(from) => crate::connect::decode::is_readable(to),
         (from, to) if is_text(to) => !from.is_nested(),
         (from, to) => {
             (from.is_numeric() && to.is_numeric())
@@ -209,8 +209,8 @@ struct ParquetRows {
 }
 
 impl Origin for ParquetRows {
-    fn number(&self, index: usize) -> u64 {
-        self.first + index as u64
+    fn hidden(&self, rows: &[usize]) -> Vec<ArrayRef> {
+        row_numbers(rows.iter().map(|row| self.first + *row as u64))
     }
 
     fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {
@@ -222,7 +222,7 @@ impl Origin for ParquetRows {
         let cells = self.contract.fields().iter().map(|f| cell(f.name())).collect::<Result<Vec<_>>>()?;
         let raw = arrow::json::LineDelimitedWriter::new(Vec::new());
         let raw = json_line(raw, &self.batch.slice(index, 1)).unwrap_or_default();
-        Ok(Refused { cells, rule: rule.to_string(), reason, row: self.number(index), raw })
+        Ok(Refused { cells, rule: rule.to_string(), reason, at: RefusedAt::Row(self.first + index as u64), raw })
     }
 }
 

@@ -13,8 +13,8 @@ use object_store::{
 };
 
 use super::discover::{changed, gone};
-use super::position::FileEntry;
 use super::store::FileStore;
+use crate::connect::position::FileEntry;
 
 /// Every read of a pinned file asks for the etag of its pin: a reader gets no mix of two versions.
 #[derive(Debug)]

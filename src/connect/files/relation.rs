@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{Session, TableProvider};
@@ -22,18 +22,13 @@ use super::FilesSource;
 use super::discover::verify_pin;
 use super::parquet_file::{self, Converter};
 use super::pinned::PinnedStore;
-use super::position::{FileEntry, FilesPosition};
 use super::store::FileStore;
+use crate::connect::decode::row_numbers;
+use crate::connect::position::{FileEntry, Position};
+use crate::connect::relation::{instant, relation_schema};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::plan::read_hidden_fields;
 use crate::table::{DataFile, TableFiles, Warehouse, parquet_table};
-
-/// Contract columns and the hidden ones after them.
-pub(super) fn relation_schema(contract: &SchemaRef, zone: &str) -> SchemaRef {
-    let hidden = read_hidden_fields(zone).map(Arc::new);
-    Arc::new(Schema::new(contract.fields().iter().cloned().chain(hidden).collect::<Vec<_>>()))
-}
 
 impl FilesSource {
     /// The accepted rows of a position; `landed` is the folder of landed rows in the warehouse. Plain files are checked
@@ -41,10 +36,10 @@ impl FilesSource {
     ///
     /// # Errors
     /// External, when statistics of landed files can't be read.
-    pub fn relation(
+    pub(super) fn position_relation(
         &self,
         contract: &SchemaRef,
-        position: &FilesPosition,
+        position: &Position,
         warehouse: &Warehouse,
         landed: &str,
     ) -> Result<Arc<dyn TableProvider>> {
@@ -87,10 +82,6 @@ impl FilesSource {
             schema,
         }))
     }
-}
-
-fn instant(us: i64) -> String {
-    jiff::Timestamp::from_microsecond(us).unwrap_or_default().to_string()
 }
 
 /// Landed and plain files of one source.
@@ -213,16 +204,16 @@ async fn open(store: FileStore, entry: FileEntry, schema: SchemaRef, converter: 
     let batches = parquet_file::with_batches(parquet_file::open(&store, &meta).await?).build();
     let batches =
         batches.map_err(|e| Error::external("the file isn't whole Parquet").with("file", &entry.path).caused_by(e))?;
-    let mut before = 0_i64;
+    let mut before = 0;
     Ok(batches
         .map(move |batch| {
             let batch = batch
                 .map_err(|e| Error::external("the file isn't whole Parquet").with("file", &entry.path).caused_by(e))?;
             let (mut columns, _) = converter.convert(&batch)?;
             let rows = batch.num_rows();
-            let length = i64::try_from(rows).unwrap_or(i64::MAX);
-            columns.extend(hidden(&schema, columns.len(), &entry, before + 1..before + 1 + length)?);
-            before += length;
+            let numbers = row_numbers(before + 1..before + 1 + rows as u64);
+            columns.extend(hidden(&schema, columns.len(), &entry, &numbers)?);
+            before += rows as u64;
             RecordBatch::try_new(Arc::clone(&schema), columns)
                 .map_err(|e| Error::internal("can't number rows").caused_by(e))
         })
@@ -234,10 +225,10 @@ pub(super) fn hidden(
     schema: &SchemaRef,
     width: usize,
     entry: &FileEntry,
-    numbers: impl Iterator<Item = i64>,
+    numbers: &[ArrayRef],
 ) -> Result<Vec<ArrayRef>> {
-    let numbers = Int64Array::from_iter_values(numbers);
-    let rows = arrow::array::Array::len(&numbers);
+    let Some(numbers) = numbers.first() else { return Err(Error::internal("rows of a file have no numbers")) };
+    let rows = numbers.len();
     let fault = |e: DataFusionError| Error::internal("a hidden column can't be made").caused_by(e);
     let mut columns: Vec<ArrayRef> = Vec::new();
     for field in &schema.fields()[width..] {
@@ -245,7 +236,7 @@ pub(super) fn hidden(
             ("_source_file", _) => datafusion::common::ScalarValue::Utf8View(Some(entry.path.clone()))
                 .to_array_of_size(rows)
                 .map_err(fault)?,
-            ("_source_row", _) => Arc::new(numbers.clone()),
+            ("_source_row", _) => Arc::clone(numbers),
             ("_ingested_at", DataType::Timestamp(_, zone)) => {
                 let value =
                     datafusion::common::ScalarValue::TimestampMicrosecond(Some(entry.ingested_at_us), zone.clone());

@@ -8,7 +8,7 @@ mod draft;
 mod maintain;
 mod model;
 mod net;
-mod pipeline;
+pub(in crate::run) mod pipeline;
 mod source;
 mod stage;
 
@@ -99,6 +99,7 @@ struct Refresh<'a> {
     options: &'a RefreshOptions,
     observer: &'a dyn Observer,
     run: String,
+    publishing: Publishing,
     /// Models to bring up to date: the selected ones, under `due` those whose schedule says so.
     due: BTreeSet<String>,
     relations: HashMap<String, Relation>,
@@ -137,44 +138,96 @@ pub async fn refresh_in(
         let lease = Lease::acquire(&warehouse, pipeline, open.project.lease_ttl, options.wait).await?;
         leases.insert(pipeline.clone(), lease);
     }
-    let mut record = RunRecord::begin(&options.command, pipelines.clone());
-    record.save(&warehouse).await?;
-    let mut refresh = Refresh {
-        open,
-        warehouse: warehouse.clone(),
-        options,
-        observer,
-        run: record.run.clone(),
-        due: BTreeSet::new(),
-        relations: HashMap::new(),
-        nets: HashMap::new(),
-        models: Vec::new(),
-        checks: Vec::new(),
-        exit_code: 0,
-    };
-    let result = refresh.pipelines(&pipelines, &leases).await;
+    let result = recorded(open, &warehouse, options, observer, &leases, Publishing::Now).await;
+    for (_, lease) in leases {
+        lease.release().await?;
+    }
+    result
+}
+
+/// A refresh under leases that are held already, with its row in the history.
+pub(in crate::run) async fn recorded(
+    open: &OpenProject,
+    warehouse: &Warehouse,
+    options: &RefreshOptions,
+    observer: &dyn Observer,
+    leases: &BTreeMap<String, Lease>,
+    publishing: Publishing,
+) -> Result<Report> {
+    let mut record = RunRecord::begin(&options.command, pipelines_in_order(open, options));
+    record.save(warehouse).await?;
+    let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), publishing);
+    let result = refresh.pipelines(leases).await;
     let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| refresh.exit_code);
     record.models.clone_from(&refresh.models);
     record.checks.clone_from(&refresh.checks);
     record.end(if exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed }, exit_code);
-    let saved = record.save(&warehouse).await;
-    for (_, lease) in leases {
-        lease.release().await?;
-    }
-    history::prune(&warehouse).await?;
+    let saved = record.save(warehouse).await;
+    history::prune(warehouse).await?;
     result?;
     saved?;
     Ok(Report { run: refresh.run, models: refresh.models, exit_code })
 }
 
-impl Refresh<'_> {
-    async fn pipelines(&mut self, pipelines: &[String], leases: &BTreeMap<String, Lease>) -> Result<()> {
+/// A refresh under leases that are held already, which the history doesn't tell of: a step of continuous work.
+///
+/// # Errors
+/// As [`refresh`].
+pub(in crate::run) async fn step(
+    open: &OpenProject,
+    warehouse: &Warehouse,
+    options: &RefreshOptions,
+    observer: &dyn Observer,
+    leases: &BTreeMap<String, Lease>,
+) -> Result<Report> {
+    let run = ulid::Ulid::r#gen().to_string();
+    let mut refresh = Refresh::new(open, warehouse, options, observer, run, Publishing::Later);
+    refresh.pipelines(leases).await?;
+    Ok(Report { run: refresh.run, models: refresh.models, exit_code: refresh.exit_code })
+}
+
+/// When Delta tables are brought up to a commit. Our own readers see it at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::run) enum Publishing {
+    /// In the same refresh.
+    Now,
+    /// By a later call of [`crate::run::follow::catch_up`].
+    Later,
+}
+
+impl<'a> Refresh<'a> {
+    fn new(
+        open: &'a OpenProject,
+        warehouse: &Warehouse,
+        options: &'a RefreshOptions,
+        observer: &'a dyn Observer,
+        run: String,
+        publishing: Publishing,
+    ) -> Self {
+        Self {
+            open,
+            warehouse: warehouse.clone(),
+            options,
+            observer,
+            run,
+            publishing,
+            due: BTreeSet::new(),
+            relations: HashMap::new(),
+            nets: HashMap::new(),
+            models: Vec::new(),
+            checks: Vec::new(),
+            exit_code: 0,
+        }
+    }
+
+    async fn pipelines(&mut self, leases: &BTreeMap<String, Lease>) -> Result<()> {
+        let pipelines = pipelines_in_order(self.open, self.options);
         // All of them first: a pipeline's sources are landed for the due models of others too.
-        for pipeline in pipelines {
+        for pipeline in &pipelines {
             let due = self.due_models(pipeline).await?;
             self.due.extend(due);
         }
-        for pipeline in pipelines {
+        for pipeline in &pipelines {
             let Some(lease) = leases.get(pipeline) else { continue };
             self.pipeline(pipeline, lease).await?;
         }

@@ -337,8 +337,8 @@ impl Refresh<'_> {
             if self.open.source(name).is_some()
                 && let Some(position) = draft.record.sources.get(name)
             {
-                let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
-                self.open.files(name)?.verify_pins(&position).await?;
+                let position = crate::connect::Position::from_json(Some(position))?;
+                self.open.connector(name)?.verify_pins(&position).await?;
             }
         }
         Ok(())

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::Refresh;
 use super::draft::Draft;
+use super::{Publishing, Refresh};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::plan::PlannedModel;
@@ -12,7 +12,7 @@ use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
 use crate::run::version::landed_folder;
 use crate::run::{failpoint, schedule};
-use crate::table::{delta, garbage};
+use crate::table::{Warehouse, delta, garbage};
 
 impl<'a> Refresh<'a> {
     /// Brings the selected models of `pipeline` up to date and publishes them in one commit.
@@ -21,7 +21,7 @@ impl<'a> Refresh<'a> {
         let base = chain.latest().await?;
         let project = self.open.project.name.value.clone();
         let mut versions = BTreeMap::new();
-        if let Some(record) = &base {
+        if let (Some(record), Publishing::Now) = (&base, self.publishing) {
             // A run that died between its record and its tables is finished first.
             versions = follow::catch_up(&self.warehouse, &project, &chain, record, Which::All).await?;
         }
@@ -49,15 +49,16 @@ impl<'a> Refresh<'a> {
             self.settled_in(pipeline, n);
         }
         for mut outcome in outcomes {
-            outcome.version = match versions.get(&outcome.model) {
-                Some(version) => Some(*version),
-                None => delta::version_of(&self.warehouse, &outcome.model).await?,
+            outcome.version = match (versions.get(&outcome.model), self.publishing) {
+                (Some(version), _) => Some(*version),
+                (None, Publishing::Now) => delta::version_of(&self.warehouse, &outcome.model).await?,
+                (None, Publishing::Later) => None,
             };
             self.observer.finished(&outcome);
             self.models.push(outcome);
         }
         for (source, position) in taken {
-            self.open.files(&source)?.finish_taken(&position).await?;
+            self.open.connector(&source)?.after_commit(&position).await?;
         }
         Ok(())
     }
@@ -100,13 +101,10 @@ impl<'a> Refresh<'a> {
             ErrorKind::External if lease.is_lost() => lost(&record.pipeline).caused_by(error),
             _ => error,
         })?;
-        let project = &self.open.project.name.value;
-        let versions = follow::catch_up(&self.warehouse, project, chain, &record, Which::Changed).await?;
-        if let Err(error) = self.clean(chain, &record).await {
-            // Everything is published; what can't be cleaned now is cleaned after the next commit.
-            tracing::warn!(%error, "cleaning up failed");
+        if self.publishing == Publishing::Later {
+            return Ok(BTreeMap::new());
         }
-        Ok(versions)
+        publish_tables(&self.warehouse, &self.open.project.name.value, chain, &record, Which::Changed).await
     }
 
     /// Writes the files that the record names through to the disk, before the record does so itself.
@@ -122,7 +120,7 @@ impl<'a> Refresh<'a> {
             paths.extend(files.map(|file| format!("{folder}/{}", file.path)));
         }
         for (source, position) in &record.sources {
-            let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
+            let position = crate::connect::Position::from_json(Some(position))?;
             let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
             // Landed rows of earlier commits were synced by them.
             let fresh = landed.filter(|file| file.path.starts_with(&format!("c{:08}", record.n)));
@@ -130,28 +128,47 @@ impl<'a> Refresh<'a> {
         }
         self.warehouse.sync_files(&paths).await
     }
+}
 
-    /// Deletes what neither this record nor a table's log names: after one's own record was put, nobody can commit it.
-    async fn clean(&self, chain: &CommitChain, record: &CommitRecord) -> Result<()> {
-        for (table, entry) in &record.tables {
-            let files = chain.table_files(table, entry).await?;
-            let keep: HashSet<String> = files.files.into_iter().map(|file| file.path).collect();
-            failpoint::hit("mid_clean");
-            garbage::collect(&self.warehouse, table, &keep, record.n, std::time::Duration::ZERO).await?;
-            let keep = entry.states.iter().flat_map(StateFiles::files).map(|file| file.path.clone()).collect();
-            let folder = state_folder(&record.pipeline, table);
-            garbage::collect_folder(&self.warehouse, &folder, &keep, record.n, std::time::Duration::ZERO).await?;
-        }
-        for (source, position) in &record.sources {
-            let position = crate::connect::files::FilesPosition::from_json(Some(position))?;
-            let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
-            let keep: HashSet<String> = landed.map(|file| file.path.clone()).collect();
-            let folder = landed_folder(&record.pipeline, source);
-            garbage::collect_folder(&self.warehouse, &folder, &keep, record.n, limits::RETENTION).await?;
-        }
-        chain.prune(limits::RETENTION).await?;
-        Ok(())
+/// Brings Delta tables up to a record and deletes what nothing names any longer. Gives the versions of the tables.
+///
+/// # Errors
+/// As [`follow::catch_up`].
+pub(in crate::run) async fn publish_tables(
+    warehouse: &Warehouse,
+    project: &str,
+    chain: &CommitChain,
+    record: &CommitRecord,
+    which: Which,
+) -> Result<BTreeMap<String, i64>> {
+    let versions = follow::catch_up(warehouse, project, chain, record, which).await?;
+    if let Err(error) = clean(warehouse, chain, record).await {
+        // Everything is published; what can't be cleaned now is cleaned after the next commit.
+        tracing::warn!(%error, "cleaning up failed");
     }
+    Ok(versions)
+}
+
+/// Deletes what neither this record nor a table's log names: after one's own record was put, nobody can commit it.
+async fn clean(warehouse: &Warehouse, chain: &CommitChain, record: &CommitRecord) -> Result<()> {
+    for (table, entry) in &record.tables {
+        let files = chain.table_files(table, entry).await?;
+        let keep: HashSet<String> = files.files.into_iter().map(|file| file.path).collect();
+        failpoint::hit("mid_clean");
+        garbage::collect(warehouse, table, &keep, record.n, std::time::Duration::ZERO).await?;
+        let keep = entry.states.iter().flat_map(StateFiles::files).map(|file| file.path.clone()).collect();
+        let folder = state_folder(&record.pipeline, table);
+        garbage::collect_folder(warehouse, &folder, &keep, record.n, std::time::Duration::ZERO).await?;
+    }
+    for (source, position) in &record.sources {
+        let position = crate::connect::Position::from_json(Some(position))?;
+        let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
+        let keep: HashSet<String> = landed.map(|file| file.path.clone()).collect();
+        let folder = landed_folder(&record.pipeline, source);
+        garbage::collect_folder(warehouse, &folder, &keep, record.n, limits::RETENTION).await?;
+    }
+    chain.prune(limits::RETENTION).await?;
+    Ok(())
 }
 
 fn lost(pipeline: &str) -> Error {

@@ -8,8 +8,8 @@ use datafusion::catalog::TableProvider;
 use super::checks::{TableChecks, outcome};
 use super::draft::{Description, Draft, quarantine_of};
 use super::{Refresh, Relation};
-use crate::connect::files::{Discovery, FilesPosition, Landing};
 use crate::connect::quarantine_schema;
+use crate::connect::{Landing, Position};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{self, CheckTest, PlannedSource};
 use crate::run::commit::{CommitChain, TableKind};
@@ -18,8 +18,8 @@ use crate::run::version::{Read, landed_folder};
 use crate::spec::types::OnFail;
 use crate::table::{TableFiles, parquet_table};
 
-/// Sources whose taken files are to be moved away after the commit, with their positions.
-pub(super) type Taken = Vec<(String, FilesPosition)>;
+/// Sources that are to be told of the commit, with their positions.
+pub(super) type Taken = Vec<(String, Position)>;
 
 impl<'a> Refresh<'a> {
     /// Lands the pipeline's sources that this run needs. A source that fails fails its models only.
@@ -38,8 +38,7 @@ impl<'a> Refresh<'a> {
                 continue;
             }
             match self.land_source(source, chain, draft).await {
-                Ok(position) if open.files(name)?.is_append() => taken.push((name.to_string(), position)),
-                Ok(_) => {}
+                Ok(position) => taken.push((name.to_string(), position)),
                 Err(error) => self.failed(name, &error),
             }
         }
@@ -61,18 +60,13 @@ impl<'a> Refresh<'a> {
         source: &PlannedSource,
         chain: &CommitChain,
         draft: &mut Draft,
-    ) -> Result<FilesPosition> {
+    ) -> Result<Position> {
         let name = source.spec.name.value.as_str();
         self.observer.working(&format!("landing {name}"));
-        let files = self.open.files(name)?;
-        let prior = FilesPosition::from_json(draft.record.sources.get(name))?;
+        let connector = self.open.connector(name)?;
+        let prior = Position::from_json(draft.record.sources.get(name))?;
         // Rows taken in under another contract, and all of them under a full refresh, are read again.
         let is_stale = prior.contract != source.fingerprint || self.options.full_refresh;
-        let mut discovery = files.discover(&prior, true).await?;
-        if is_stale {
-            files.read_again(&mut discovery).await?;
-        }
-        self.tell(name, &discovery);
         let session = self.open.session(self.options.now_us);
         let rules = self.open.row_rules(&session, source)?;
         let landed_folder = landed_folder(&source.pipeline, name);
@@ -87,10 +81,12 @@ impl<'a> Refresh<'a> {
             run: self.run.clone(),
             ingested_at_us: self.options.now_us,
         };
-        let has_changes = discovery.changes().is_some() || is_stale;
-        let landed = files.land(discovery, &landing).await?;
-        let raw = files.relation(&source.schema, &landed.position, &self.warehouse, &landed_folder)?;
-        if has_changes {
+        let landed = connector.take_in(&prior, &landing, is_stale).await?;
+        for warning in &landed.warnings {
+            self.observer.warned(&format!("{name}: {warning}"));
+        }
+        let raw = connector.relation(&source.schema, &landed.position, &self.warehouse, &landed_folder)?;
+        if landed.has_changes {
             let relation = plan::source_relation(source, Arc::clone(&raw))?;
             self.check_source(source, &landed.position, relation, chain).await?;
         }
@@ -103,21 +99,11 @@ impl<'a> Refresh<'a> {
         Ok(landed.position)
     }
 
-    fn tell(&self, source: &str, discovery: &Discovery) {
-        for path in &discovery.growing {
-            self.observer.warned(&format!("{source}: {path} is still being written; it is left for the next run"));
-        }
-        for path in &discovery.rewritten {
-            self.observer
-                .warned(&format!("{source}: {path} was taken already and has other bytes now; its first rows stay"));
-        }
-    }
-
     /// Rules over the whole source, and counts of those over rows.
     async fn check_source(
         &mut self,
         source: &PlannedSource,
-        position: &FilesPosition,
+        position: &Position,
         table: Arc<dyn TableProvider>,
         chain: &CommitChain,
     ) -> Result<()> {
@@ -167,7 +153,7 @@ impl<'a> Refresh<'a> {
     }
 
     /// The quarantine table is the parts of all files that are there.
-    fn enter_quarantine(&self, source: &PlannedSource, position: &FilesPosition, draft: &mut Draft) -> Result<()> {
+    fn enter_quarantine(&self, source: &PlannedSource, position: &Position, draft: &mut Draft) -> Result<()> {
         let table = quarantine_of(&source.spec.name.value);
         let schema = quarantine_schema(source.schema.fields().iter().map(|f| f.name().as_str()));
         let files = TableFiles { schema, partition_by: Vec::new(), files: position.quarantined() };
@@ -204,9 +190,9 @@ impl<'a> Refresh<'a> {
         let Some(record) = chain.latest().await? else { return Ok(None) };
         if let Some(source) = self.open.source(name) {
             let Some(json) = record.sources.get(name) else { return Ok(None) };
-            let position = FilesPosition::from_json(Some(json))?;
+            let position = Position::from_json(Some(json))?;
             let folder = landed_folder(&source.pipeline, name);
-            let raw = self.open.files(name)?.relation(&source.schema, &position, &self.warehouse, &folder)?;
+            let raw = self.open.connector(name)?.relation(&source.schema, &position, &self.warehouse, &folder)?;
             let at = (record.pipeline != chain_of_run).then_some(record.n);
             self.ready(name, raw, position.digest(), at, Read::Source(position));
             return Ok(self.relations.get(name).cloned());

@@ -2,10 +2,10 @@
 
 use arrow::datatypes::DataType;
 
-use super::super::decode::{ColumnReader, parse_column};
 use super::numbers::{self, Numbers};
 use super::times::{self, Order, Times};
 use super::yaml::shown;
+use crate::connect::decode::{ColumnReader, parse_column};
 use crate::connect::quarantine::META_COLUMNS;
 use crate::error::Result;
 use crate::plan::HIDDEN_COLUMNS;

@@ -7,7 +7,7 @@ use std::path::Path;
 use bytes::Bytes;
 use encoding_rs::{Encoding, UTF_16BE, UTF_16LE, WINDOWS_1252};
 
-use super::super::decode::open_text;
+use crate::connect::decode::open_text;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 

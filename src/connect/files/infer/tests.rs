@@ -9,10 +9,11 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampNano
 use proptest::prelude::*;
 
 use super::super::FilesSource;
-use super::super::decode::{Contract, TextReader, open_text};
 use super::*;
+use crate::connect::Source as _;
+use crate::connect::decode::{Contract, TextReader, open_text};
 use crate::error::ErrorKind;
-use crate::spec::types::{ConnectorSpec, FileFormat, SourceSpec};
+use crate::spec::types::{ConnectorSpec, FileFormat, FilesSpec, SourceSpec};
 use crate::spec::{LoadOptions, load_with};
 
 /// A project folder with files in it.
@@ -58,13 +59,13 @@ impl Folder {
 
     fn refused(&self, source: &SourceSpec, path: &Path) -> usize {
         let zone = "America/Sao_Paulo";
-        let opened = FilesSource::open(self.0.path(), zone, source).unwrap();
+        let opened = FilesSource::open(self.0.path(), zone, source, files_of(source)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let found = runtime.block_on(opened.store.list()).unwrap();
         assert_eq!(found.len(), 1, "the path finds its file and no other");
         let schema =
             runtime.block_on(opened.schema()).unwrap_or_else(|f| panic!("{}", crate::spec::render::text(&f, false)));
-        let ConnectorSpec::Files(spec) = &source.connector;
+        let spec = files_of(source);
         let options = match &spec.format {
             FileFormat::Csv(csv) => &csv.text,
             FileFormat::Json(json) => json,
@@ -521,4 +522,9 @@ fn json() -> impl Strategy<Value = String> {
         cell().prop_map(|text| serde_json::to_string(&text).unwrap()),
         "\\[[0-9]\\]",
     ]
+}
+
+fn files_of(source: &SourceSpec) -> &FilesSpec {
+    let ConnectorSpec::Files(spec) = &source.connector else { panic!("{source:?}") };
+    spec
 }

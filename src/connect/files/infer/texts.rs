@@ -6,10 +6,11 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema};
 
-use super::super::decode::{Contract, TextReader};
 use super::column::{Guess, Kind, guess, is_identifier, settle_orders};
 use super::sample::{self, Sample};
 use super::{Column, InferredSource, Shape, check_width, dialect, json_keys, leave_out, numbers};
+use crate::connect::RefusedAt;
+use crate::connect::decode::{Contract, TextReader};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::spec::sql_type::SqlType;
@@ -123,9 +124,12 @@ impl Rows {
             for (row, reason) in decoded.misfits {
                 // The sample's end may cut a quoted text in two.
                 if !(sample.is_cut && Some(row) > last) {
-                    let number = decoded.origin.number(row);
                     rows.refused += 1;
-                    rows.reason.get_or_insert_with(|| format!("row {number}: {reason}"));
+                    if let (None, RefusedAt::Row(number)) =
+                        (&rows.reason, decoded.origin.refused(row, "", String::new())?.at)
+                    {
+                        rows.reason = Some(format!("row {number}: {reason}"));
+                    }
                 }
             }
             rows.accepted += decoded.fitting.num_rows();

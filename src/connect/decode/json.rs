@@ -13,8 +13,7 @@ use crate::spec::types::TextOptions;
 /// Records of one file of JSON lines.
 pub(super) struct JsonRecords {
     input: BufReader<Box<dyn Read + Send>>,
-    names: Vec<String>,
-    null_values: Vec<String>,
+    objects: JsonObjects,
     line: Vec<u8>,
     next_number: u64,
 }
@@ -23,8 +22,7 @@ impl JsonRecords {
     pub(super) fn new(options: &TextOptions, input: Box<dyn Read + Send>, schema: &SchemaRef) -> Self {
         Self {
             input: BufReader::with_capacity(limits::READ_BYTES, input),
-            names: schema.fields().iter().map(|f| f.name().clone()).collect(),
-            null_values: options.null_values.clone().unwrap_or_default(),
+            objects: JsonObjects::new(options, schema),
             line: Vec::new(),
             next_number: 1,
         }
@@ -32,15 +30,14 @@ impl JsonRecords {
 
     /// Up to `limit` records; none at the end. Empty lines are no records.
     pub(super) fn next_rows(&mut self, limit: usize) -> Result<Option<RawRows>> {
-        let mut rows = RawRows::new(self.names.len());
+        let mut rows = self.objects.no_rows();
         while rows.len() < limit && self.next_line()? {
             if !self.line.trim_ascii().is_empty() {
-                self.push_record(&mut rows);
+                self.objects.push(&mut rows, self.next_number, self.line.trim_ascii());
                 self.next_number += 1;
             }
         }
-        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        Ok((rows.len() > 0).then(|| rows.finish(&names)))
+        Ok((rows.len() > 0).then(|| self.objects.finish(rows)))
     }
 
     fn next_line(&mut self) -> Result<bool> {
@@ -52,15 +49,41 @@ impl JsonRecords {
         }
         Ok(read > 0)
     }
+}
 
-    fn push_record(&self, rows: &mut RawRows) {
-        let line = self.line.trim_ascii();
+/// JSON objects to records: the contract's columns by name.
+pub(in crate::connect) struct JsonObjects {
+    names: Vec<String>,
+    null_values: Vec<String>,
+}
+
+impl JsonObjects {
+    pub(in crate::connect) fn new(options: &TextOptions, schema: &SchemaRef) -> Self {
+        Self {
+            names: schema.fields().iter().map(|f| f.name().clone()).collect(),
+            null_values: options.null_values.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Records to fill.
+    pub(in crate::connect) fn no_rows(&self) -> RawRows {
+        RawRows::new(self.names.len())
+    }
+
+    /// Records that are complete.
+    pub(in crate::connect) fn finish(&self, rows: RawRows) -> RawRows {
+        let names: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        rows.finish(&names)
+    }
+
+    /// Adds the record of one object. Text that is none is a broken record.
+    pub(in crate::connect) fn push(&self, rows: &mut RawRows, number: u64, line: &[u8]) {
         let object = std::str::from_utf8(line)
             .map_err(|_| "the bytes aren't UTF-8".to_string())
             .and_then(|text| serde_json::from_str::<Object<'_>>(text).map_err(|e| format!("not a JSON object: {e}")));
         let object = match object {
             Ok(object) => object,
-            Err(reason) => return rows.end_record(self.next_number, line, Some(reason)),
+            Err(reason) => return rows.end_record(number, line, Some(reason)),
         };
         let mut broken = None;
         for name in &self.names {
@@ -75,7 +98,7 @@ impl JsonRecords {
                 }
             }
         }
-        rows.end_record(self.next_number, line, broken);
+        rows.end_record(number, line, broken);
     }
 }
 

@@ -1,11 +1,16 @@
 //! A batch of records before their cells have types: one buffer for all cells, one for the raw lines.
 
-use super::{Origin, Refused};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array};
+
+use super::Origin;
+use crate::connect::quarantine::{Refused, RefusedAt};
 use crate::error::Result;
 
 /// Records with `width` cells each.
 #[derive(Default)]
-pub(super) struct RawRows {
+pub(in crate::connect) struct RawRows {
     width: usize,
     cells: Vec<u8>,
     /// End of each cell in `cells`.
@@ -20,11 +25,11 @@ pub(super) struct RawRows {
 }
 
 impl RawRows {
-    pub(super) fn new(width: usize) -> Self {
+    pub(in crate::connect) fn new(width: usize) -> Self {
         Self { width, ..Self::default() }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::connect) fn len(&self) -> usize {
         self.numbers.len()
     }
 
@@ -38,7 +43,7 @@ impl RawRows {
     }
 
     /// Ends a record whose cells were pushed; cells that are missing are null.
-    pub(super) fn end_record(&mut self, number: u64, raw: &[u8], broken: Option<String>) {
+    pub(in crate::connect) fn end_record(&mut self, number: u64, raw: &[u8], broken: Option<String>) {
         let complete = (self.numbers.len() + 1) * self.width;
         self.ends.truncate(complete);
         self.nulls.truncate(complete);
@@ -95,8 +100,8 @@ impl RawRows {
 }
 
 impl Origin for RawRows {
-    fn number(&self, index: usize) -> u64 {
-        self.numbers[index]
+    fn hidden(&self, rows: &[usize]) -> Vec<ArrayRef> {
+        row_numbers(rows.iter().map(|row| self.numbers[*row]))
     }
 
     /// Bytes that aren't UTF-8 are shown as replacement characters.
@@ -110,8 +115,14 @@ impl Origin for RawRows {
             cells: cells.collect(),
             rule: rule.to_string(),
             reason,
-            row: self.numbers[index],
+            at: RefusedAt::Row(self.numbers[index]),
             raw: String::from_utf8_lossy(&self.raw[start..self.raw_ends[index]]).into_owned(),
         })
     }
+}
+
+/// `_source_row` of rows with these numbers.
+pub(in crate::connect) fn row_numbers(numbers: impl Iterator<Item = u64>) -> Vec<ArrayRef> {
+    let numbers = numbers.map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+    vec![Arc::new(Int64Array::from_iter_values(numbers))]
 }

@@ -1,4 +1,4 @@
-//! Text files to rows: record by record, with exact row numbers and raw text, then column by column into Arrow.
+//! Text to rows: record by record, with exact row numbers and raw text, then column by column into Arrow.
 //!
 //! A row whose values don't all fit is refused whole; nothing is rounded, truncated or padded. Knows no warehouse.
 
@@ -17,6 +17,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+pub(super) use json::JsonObjects;
+pub(super) use rows::{RawRows, row_numbers};
 pub(super) use text::open as open_text;
 pub use values::{ColumnReader, parse_column};
 
@@ -24,15 +26,14 @@ use crate::connect::quarantine::Refused;
 use crate::error::Result;
 use crate::limits;
 use crate::spec::types::{ColumnSpec, CsvOptions, FileFormat, TextOptions};
-use rows::RawRows;
 
 /// Name of the rule that a row of the wrong shape or with values that don't fit breaks.
 pub const CONTRACT_RULE: &str = "contract";
 
-/// Rows as they stand in a file.
+/// Rows as they stand in a file or topic.
 pub trait Origin {
-    /// Number of the row at `index` in the file, from 1.
-    fn number(&self, index: usize) -> u64;
+    /// The hidden columns that landed files hold, of the rows at these indices.
+    fn hidden(&self, rows: &[usize]) -> Vec<ArrayRef>;
 
     /// The row at `index` as a refused one.
     ///
@@ -52,7 +53,7 @@ pub struct Decoded {
     pub kept: Vec<usize>,
     /// Rows that don't.
     pub misfits: Misfits,
-    /// The rows as the file has them.
+    /// The rows as the source has them.
     pub origin: Box<dyn Origin + Send>,
 }
 
@@ -111,8 +112,12 @@ impl Contract {
         Ok(Self { schema, readers, nullable })
     }
 
-    /// Types records.
-    fn decode(&self, records: RawRows) -> Result<Decoded> {
+    /// Types records; `origin` tells where they stand.
+    pub(super) fn decode<O: Origin + Send + 'static>(
+        &self,
+        records: RawRows,
+        origin: impl FnOnce(RawRows) -> O,
+    ) -> Result<Decoded> {
         let broken = records.broken().iter().enumerate();
         let mut misfits: Misfits = broken.filter_map(|(row, reason)| Some((row, reason.clone()?))).collect();
         let mut columns = Vec::with_capacity(self.readers.len());
@@ -129,7 +134,8 @@ impl Contract {
             }
             columns.push(array);
         }
-        Decoded::new(&self.schema, columns, records.len(), misfits, records)
+        let rows = records.len();
+        Decoded::new(&self.schema, columns, rows, misfits, origin(records))
     }
 }
 
@@ -175,7 +181,7 @@ impl<'a> TextReader<'a> {
             Records::Csv(records) => records.next_rows(limits::BATCH_ROWS)?,
             Records::Json(records) => records.next_rows(limits::BATCH_ROWS)?,
         };
-        records.map(|rows| self.contract.decode(rows)).transpose()
+        records.map(|rows| self.contract.decode(rows, |rows| rows)).transpose()
     }
 }
 

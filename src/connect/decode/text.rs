@@ -11,7 +11,7 @@ use crate::limits;
 ///
 /// # Errors
 /// An unknown encoding, or bytes that can't be read at all.
-pub(in crate::connect::files) fn open(
+pub(in crate::connect) fn open(
     name: &str,
     encoding: Option<&str>,
     bytes: impl Read + Send + 'static,

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::decode::{CONTRACT_RULE, Decoded};
-use crate::connect::quarantine::Refused;
+use super::decode::{CONTRACT_RULE, Decoded, Origin};
+use super::quarantine::{Refused, RefusedAt};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::spec::types::{OnFail, OnInvalid};
 
@@ -25,9 +25,10 @@ pub struct RowRule {
 /// Rows of one batch after the rules.
 pub(super) struct Ruled {
     pub(super) accepted: RecordBatch,
-    /// Row number in the file, from 1, of each accepted row.
-    pub(super) numbers: Vec<i64>,
+    /// Index in the origin of each accepted row.
+    pub(super) rows: Vec<usize>,
     pub(super) refused: Vec<Refused>,
+    pub(super) origin: Box<dyn Origin + Send>,
 }
 
 /// Applies contract and rules to decoded rows; counts warnings by rule.
@@ -45,7 +46,7 @@ pub(super) fn apply(
     for (row, reason) in misfits {
         match on_invalid {
             OnInvalid::Fail => return Err(failure(&origin.refused(row, CONTRACT_RULE, reason)?)),
-            OnInvalid::Quarantine => refused.push(origin.refused(row, CONTRACT_RULE, reason)?),
+            OnInvalid::Quarantine => refused.push((row, origin.refused(row, CONTRACT_RULE, reason)?)),
             OnInvalid::Drop => {}
         }
     }
@@ -58,25 +59,30 @@ pub(super) fn apply(
                 OnFail::Fail => return Err(failure(&refuse()?)),
                 OnFail::Quarantine if keep[row] => {
                     keep[row] = false;
-                    refused.push(refuse()?);
+                    refused.push((kept[row], refuse()?));
                 }
                 OnFail::Quarantine => {}
             }
         }
     }
-    refused.sort_by_key(|row| row.row);
-    let number = |row: &usize| i64::try_from(origin.number(*row)).unwrap_or(i64::MAX);
-    let numbers = kept.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(row, _)| number(row)).collect();
+    refused.sort_by_key(|(row, _)| *row);
+    let refused = refused.into_iter().map(|(_, row)| row).collect();
+    let rows = kept.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(row, _)| *row).collect();
     let accepted = match keep.iter().all(|keep| *keep) {
         true => fitting,
         false => arrow::compute::filter_record_batch(&fitting, &BooleanArray::from(keep))
             .external("can't leave refused rows out")?,
     };
-    Ok(Ruled { accepted, numbers, refused })
+    Ok(Ruled { accepted, rows, refused, origin })
 }
 
 fn failure(row: &Refused) -> Error {
-    Error::new(ErrorKind::Check, row.reason.clone()).with("rule", &row.rule).with("row", row.row).with("raw", &row.raw)
+    let error = Error::new(ErrorKind::Check, row.reason.clone()).with("rule", &row.rule);
+    let error = match row.at {
+        RefusedAt::Row(row) => error.with("row", row),
+        RefusedAt::Message { partition, offset } => error.with("partition", partition).with("offset", offset),
+    };
+    error.with("raw", &row.raw)
 }
 
 /// Rows of a batch that fail a rule.

@@ -1,0 +1,110 @@
+//! `tidemill up`: continuous work and Flight SQL in one process.
+
+use std::sync::Arc;
+
+use indicatif::HumanCount;
+
+use super::Exit;
+use super::args::{Global, UpArgs};
+use super::interrupt::asked_to_end;
+use super::open::{self, Opened};
+use crate::error::{Error, Result, ResultExt};
+use crate::run::history::ModelOutcome;
+use crate::run::project::open_warehouse;
+use crate::run::reader::Reader;
+use crate::run::refresh::Observer;
+use crate::run::up::up;
+use crate::serve::{WarehouseTables, flight};
+
+pub(super) async fn execute(global: &Global, args: &UpArgs) -> Result<Exit> {
+    let open = match open::open(global).await? {
+        Opened::Invalid(exit) => return Ok(exit),
+        Opened::Project(open) => open,
+    };
+    let project = Arc::clone(&open.project);
+    let listen = args.listen.clone().unwrap_or_else(|| project.flight_listen.value.clone());
+    let listener = tokio::net::TcpListener::bind(&listen)
+        .await
+        .external(format!("can't listen on {listen}"))
+        .map_err(|e| e.with("hint", "`--listen HOST:PORT` takes another address"))?;
+    let address = listener.local_addr().external("can't read the address")?;
+    let reader = Arc::new(Reader::new(open_warehouse(&project).await?, &project.name.value, &project.timezone.value));
+    let tables = Arc::new(WarehouseTables::new(Arc::clone(&project), Arc::clone(&reader))?);
+    say!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);
+
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let wait = |mut stopped: tokio::sync::watch::Receiver<bool>| async move {
+        // A sender that is gone has stopped everything too.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    let asked = async {
+        if let Err(error) = asked_to_end().await {
+            tracing::error!(%error, "can't listen for signals");
+            std::future::pending::<()>().await;
+        }
+        stop.send_replace(true);
+    };
+    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
+    let printer = Printer { is_quiet: args.quiet };
+    let committed = || reader.forget();
+    let work = async {
+        let done = up(&open, &command, &printer, &committed, wait(stopped.clone())).await;
+        // Without the work there is nothing to serve for: the process ends, and who watches it starts it again.
+        stop.send_replace(true);
+        done
+    };
+    let serving = async {
+        let done = flight::serve(listener, tables, wait(stopped.clone())).await;
+        stop.send_replace(true);
+        done
+    };
+    let both = async { tokio::join!(work, serving) };
+    tokio::pin!(both);
+    let (worked, served) = tokio::select! {
+        both = &mut both => both,
+        () = asked => both.await,
+    };
+    worked?;
+    served?;
+    Ok(0)
+}
+
+/// One line on stdout for each model that a step changed; failures and warnings on stderr.
+struct Printer {
+    is_quiet: bool,
+}
+
+impl Observer for Printer {
+    fn working(&self, _: &str) {}
+
+    fn finished(&self, outcome: &ModelOutcome) {
+        let changed = outcome.inserted + outcome.updated + outcome.deleted;
+        if self.is_quiet || outcome.status == "nothing" || changed == 0 && outcome.status == "ok" {
+            return;
+        }
+        let now = jiff::Zoned::now().strftime("%H:%M:%S%.3f");
+        let (inserted, updated, deleted) =
+            (HumanCount(outcome.inserted), HumanCount(outcome.updated), HumanCount(outcome.deleted));
+        let mut line = format!(
+            "{now}  {}  {}  {}  +{inserted} ~{updated} -{deleted}  {:.3}s",
+            outcome.model, outcome.status, outcome.strategy, outcome.seconds
+        );
+        if outcome.quarantined > 0 {
+            line.push_str(&format!("  {} quarantined", outcome.quarantined));
+        }
+        if matches!(outcome.status.as_str(), "failed" | "skipped") {
+            line.push_str(&format!("  {}", outcome.reason));
+        }
+        say!("{line}");
+    }
+
+    fn warned(&self, text: &str) {
+        if !self.is_quiet {
+            eprintln!("warning: {text}");
+        }
+    }
+
+    fn failed(&self, relation: &str, error: &Error) {
+        eprintln!("error: {relation}: {error}");
+    }
+}

@@ -1,0 +1,364 @@
+//! One connection to a topic: offsets that are there, messages of a range, offsets of the group. Blocking; knows no rows.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::Topic;
+use crate::connect::position::Offsets;
+use crate::error::{Error, Result, ResultExt};
+use crate::limits;
+
+/// Options that Tidemill sets itself: what it promises hangs on them.
+const OWN_OPTIONS: [&str; 6] = [
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "isolation.level",
+    "enable.partition.eof",
+    "auto.offset.reset",
+];
+
+/// The client's settings.
+///
+/// # Errors
+/// Usage, for an option that the client doesn't know or that Tidemill sets itself.
+pub(super) fn config(topic: &Topic) -> Result<ClientConfig> {
+    let mut config = ClientConfig::new();
+    config.set("client.id", "tidemill");
+    config.set("queued.max.messages.kbytes", limits::KAFKA_QUEUE_KILOBYTES.to_string());
+    config.set("fetch.wait.max.ms", limits::KAFKA_FETCH_WAIT_MS.to_string());
+    for (key, value) in &topic.spec.options {
+        if OWN_OPTIONS.contains(&key.as_str()) {
+            return Err(
+                Error::usage(format!("the option `{key}` is set by Tidemill itself")).with("source", &topic.name)
+            );
+        }
+        config.set(key, value);
+    }
+    config.set("bootstrap.servers", &topic.spec.brokers.value);
+    config.set("group.id", &topic.group);
+    config.set("enable.auto.commit", "false");
+    config.set("enable.auto.offset.store", "false");
+    config.set("isolation.level", "read_committed");
+    config.set("enable.partition.eof", "true");
+    config.set("auto.offset.reset", "error");
+    config.set_log_level(rdkafka::config::RDKafkaLogLevel::Error);
+    config.create_native_config().map_err(|error| {
+        Error::usage("the Kafka client refuses its options").with("source", &topic.name).with("reason", error)
+    })?;
+    Ok(config)
+}
+
+/// The first offset that is there and the one after the last that readers may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extent {
+    pub(super) low: i64,
+    pub(super) end: i64,
+}
+
+/// Tells the log what the client tells; what matters comes back from its calls.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !matches!(error, KafkaError::PartitionEOF(_))
+            && error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF)
+        {
+            tracing::debug!(%error, reason, "the Kafka client has trouble");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// What is known of partitions that send nothing.
+struct Silence {
+    heard: Instant,
+    /// Partitions whose end was told, that may be old news.
+    ended: BTreeSet<i32>,
+    /// Partitions that were sought since.
+    sought: BTreeSet<i32>,
+}
+
+/// A connection to one topic.
+pub(super) struct Client {
+    consumer: BaseConsumer<Quiet>,
+    topic: String,
+    brokers: String,
+    /// Where each assigned partition is read on, messages in `ahead` included.
+    at: BTreeMap<i32, i64>,
+    /// Messages that were fetched beyond the range that was asked for.
+    ahead: VecDeque<OwnedMessage>,
+    /// What the group was told last.
+    committed: BTreeMap<i32, i64>,
+    /// When brokers were asked what there is.
+    asked: Option<Instant>,
+}
+
+impl Client {
+    pub(super) fn connect(topic: &Topic) -> Result<Self> {
+        let consumer: BaseConsumer<Quiet> =
+            config(topic)?.create_with_context(Quiet).external("the Kafka client can't be started")?;
+        Ok(Self {
+            consumer,
+            topic: topic.spec.topic.value.clone(),
+            brokers: topic.spec.brokers.value.clone(),
+            at: BTreeMap::new(),
+            ahead: VecDeque::new(),
+            committed: BTreeMap::new(),
+            asked: None,
+        })
+    }
+
+    fn failed(&self, what: &str, error: KafkaError) -> Error {
+        Error::external(what).with("topic", &self.topic).with("brokers", &self.brokers).caused_by(error).retryable()
+    }
+
+    /// What each partition holds now.
+    ///
+    /// # Errors
+    /// External: no broker answers, or the topic isn't there.
+    pub(super) fn extents(&mut self) -> Result<BTreeMap<i32, Extent>> {
+        let metadata = self.consumer.fetch_metadata(Some(&self.topic), limits::KAFKA_ANSWER);
+        let metadata = metadata.map_err(|error| self.failed("the Kafka brokers don't answer", error))?;
+        let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
+        let Some(topic) = topic.filter(|topic| topic.error().is_none() && !topic.partitions().is_empty()) else {
+            return Err(Error::external("there is no such topic")
+                .with("topic", &self.topic)
+                .with("brokers", &self.brokers)
+                .with("untouched", "its rows stay as they are"));
+        };
+        let mut extents = BTreeMap::new();
+        for partition in topic.partitions() {
+            let (low, end) = self
+                .consumer
+                .fetch_watermarks(&self.topic, partition.id(), limits::KAFKA_ANSWER)
+                .map_err(|error| self.failed("the topic's offsets can't be read", error))?;
+            extents.insert(partition.id(), Extent { low, end });
+        }
+        self.asked = Some(Instant::now());
+        Ok(extents)
+    }
+
+    /// The first offset of each partition at or after a time (milliseconds since 1970 UTC); its end where there is none.
+    pub(super) fn offsets_at(&self, time_ms: i64, extents: &BTreeMap<i32, Extent>) -> Result<BTreeMap<i32, i64>> {
+        let mut wanted = TopicPartitionList::new();
+        for partition in extents.keys() {
+            wanted
+                .add_partition_offset(&self.topic, *partition, Offset::Offset(time_ms))
+                .map_err(|error| self.failed("an instant can't be asked for", error))?;
+        }
+        let found = self
+            .consumer
+            .offsets_for_times(wanted, limits::KAFKA_ANSWER)
+            .map_err(|error| self.failed("the topic's offsets can't be read", error))?;
+        let offset = |partition: &i32, extent: &Extent| {
+            let found = found.elements_for_topic(&self.topic).into_iter().find(|e| e.partition() == *partition);
+            match found.map(|element| element.offset()) {
+                Some(Offset::Offset(offset)) => offset,
+                _ => extent.end,
+            }
+        };
+        Ok(extents.iter().map(|(partition, extent)| (*partition, offset(partition, extent))).collect())
+    }
+
+    /// Hands on the messages of each partition from the first offset up to, not including, the second, in the order of each
+    /// partition. Offsets without a message are passed over.
+    ///
+    /// # Errors
+    /// What `each` gives; external, when brokers stop answering or offsets are gone.
+    pub(super) fn read(
+        &mut self,
+        ranges: &BTreeMap<i32, (i64, i64)>,
+        mut each: impl FnMut(OwnedMessage) -> Result<()>,
+    ) -> Result<()> {
+        let mut open: BTreeMap<i32, i64> =
+            ranges.iter().filter(|(_, (from, to))| from < to).map(|(p, (_, to))| (*p, *to)).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        self.go_to(ranges)?;
+        for message in std::mem::take(&mut self.ahead) {
+            self.sort_in(message, ranges, &mut open, &mut each)?;
+        }
+        let mut silence = Silence { heard: Instant::now(), sought: BTreeSet::new(), ended: BTreeSet::new() };
+        let mut last_error = None;
+        while !open.is_empty() {
+            let wait = if silence.ended.is_empty() { limits::KAFKA_POLL } else { limits::KAFKA_SETTLE };
+            match self.consumer.poll(wait) {
+                Some(Ok(message)) => {
+                    let message = message.detach();
+                    silence.heard = Instant::now();
+                    silence.ended.remove(&message.partition());
+                    self.sort_in(message, ranges, &mut open, &mut each)?;
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    silence.heard = Instant::now();
+                    self.ended(partition, &mut open, &mut silence);
+                }
+                Some(Err(error)) if is_final(&error) => return Err(self.failed("messages can't be read", error)),
+                Some(Err(error)) => last_error = Some(error),
+                None => self.seek_ended(&open, &mut silence)?,
+            }
+            if silence.heard.elapsed() > limits::KAFKA_SILENCE {
+                let error = last_error.unwrap_or(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
+                return Err(self.failed("the Kafka brokers stopped sending messages", error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the news that a partition's end was reached. It may be old: only after a seek it means that there are no messages
+    /// up to the range's end, which transactions leave behind.
+    fn ended(&mut self, partition: i32, open: &mut BTreeMap<i32, i64>, silence: &mut Silence) {
+        if !silence.sought.contains(&partition) {
+            if open.contains_key(&partition) {
+                silence.ended.insert(partition);
+            }
+        } else if let Some(to) = open.remove(&partition) {
+            let at = self.at.entry(partition).or_insert(to);
+            *at = (*at).max(to);
+        }
+    }
+
+    /// Reads partitions whose end was told once more from where they are.
+    fn seek_ended(&mut self, open: &BTreeMap<i32, i64>, silence: &mut Silence) -> Result<()> {
+        for partition in std::mem::take(&mut silence.ended).into_iter().filter(|p| open.contains_key(p)) {
+            let at = self.at.get(&partition).copied().unwrap_or_default();
+            self.consumer
+                .seek(&self.topic, partition, Offset::Offset(at), limits::KAFKA_ANSWER)
+                .map_err(|error| self.failed("a partition can't be read on", error))?;
+            silence.sought.insert(partition);
+        }
+        Ok(())
+    }
+
+    /// Fetches messages that came, without waiting, for the next range.
+    ///
+    /// # Errors
+    /// External, when offsets are gone or the topic is.
+    pub(super) fn gather(&mut self) -> Result<()> {
+        while self.ahead.len() < limits::KAFKA_STEP_MESSAGES {
+            match self.consumer.poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) => {
+                    let message = message.detach();
+                    self.at.insert(message.partition(), message.offset() + 1);
+                    self.ahead.push_back(message);
+                }
+                Some(Err(error)) if is_final(&error) => return Err(self.failed("messages can't be read", error)),
+                Some(Err(_)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether each partition is read on where `next` says, and partitions were asked for lately: then what comes is new, and
+    /// brokers needn't be asked what there is.
+    pub(super) fn follows(&self, next: &BTreeMap<i32, i64>) -> bool {
+        let is_known = self.asked.is_some_and(|asked| asked.elapsed() < limits::KAFKA_TOPIC_LOOK);
+        is_known && self.at.len() == next.len() && next.iter().all(|(p, next)| self.next(*p) == Some(*next))
+    }
+
+    /// The offset after the last message of each partition that was gathered.
+    pub(super) fn gathered(&self) -> BTreeMap<i32, i64> {
+        self.at.clone()
+    }
+
+    /// Hands a message on, or keeps it for the next range.
+    fn sort_in(
+        &mut self,
+        message: OwnedMessage,
+        ranges: &BTreeMap<i32, (i64, i64)>,
+        open: &mut BTreeMap<i32, i64>,
+        each: &mut impl FnMut(OwnedMessage) -> Result<()>,
+    ) -> Result<()> {
+        let (partition, offset) = (message.partition(), message.offset());
+        let at = self.at.entry(partition).or_insert(offset);
+        *at = (*at).max(offset + 1);
+        let Some((_, to)) = ranges.get(&partition) else {
+            self.ahead.push_back(message);
+            return Ok(());
+        };
+        if offset + 1 >= *to {
+            open.remove(&partition);
+        }
+        if offset < *to {
+            return each(message);
+        }
+        self.ahead.push_back(message);
+        Ok(())
+    }
+
+    /// Whether the last reading ended where one from `from` begins: nothing can have changed in between.
+    pub(super) fn goes_on_at(&self, partition: i32, from: i64) -> bool {
+        self.next(partition) == Some(from)
+    }
+
+    /// The next offset that is handed on without another assignment.
+    fn next(&self, partition: i32) -> Option<i64> {
+        let ahead = self.ahead.iter().filter(|m| m.partition() == partition).map(Message::offset).min();
+        ahead.or_else(|| self.at.get(&partition).copied())
+    }
+
+    /// Assigns the partitions, unless the last reading ended where this one begins.
+    fn go_to(&mut self, ranges: &BTreeMap<i32, (i64, i64)>) -> Result<()> {
+        if self.at.len() == ranges.len() && ranges.iter().all(|(p, (from, _))| self.next(*p) == Some(*from)) {
+            return Ok(());
+        }
+        self.ahead.clear();
+        self.at = ranges.iter().map(|(partition, (from, _))| (*partition, *from)).collect();
+        let mut list = TopicPartitionList::new();
+        for (partition, (from, _)) in ranges {
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*from))
+                .map_err(|error| self.failed("a partition can't be assigned", error))?;
+        }
+        // Messages of an earlier assignment are dropped by the client itself.
+        self.consumer.assign(&list).map_err(|error| self.failed("partitions can't be assigned", error))
+    }
+
+    /// Commits where partitions are read on to the group, for Kafka's own tools.
+    pub(super) fn commit(&mut self, offsets: &Offsets) -> Result<()> {
+        let next: BTreeMap<i32, i64> = offsets.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect();
+        if self.committed == next {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in &next {
+            list.add_partition_offset(&offsets.topic, *partition, Offset::Offset(*next))
+                .map_err(|error| self.failed("an offset can't be committed", error))?;
+        }
+        self.consumer
+            .commit(&list, CommitMode::Sync)
+            .map_err(|error| self.failed("offsets can't be committed to the group", error))?;
+        self.committed = next;
+        Ok(())
+    }
+}
+
+/// Whether waiting doesn't help.
+fn is_final(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(error, KafkaError::MessageConsumptionFatal(_))
+        || code.is_some_and(|code| {
+            matches!(
+                code,
+                RDKafkaErrorCode::AutoOffsetReset
+                    | RDKafkaErrorCode::OffsetOutOfRange
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::UnknownPartition
+                    | RDKafkaErrorCode::UnknownTopic
+                    | RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::GroupAuthorizationFailed
+                    | RDKafkaErrorCode::SaslAuthenticationFailed
+                    | RDKafkaErrorCode::Authentication
+            )
+        })
+}

@@ -1,0 +1,120 @@
+//! What a topic holds now as a relation, decoded as it is read: for looking, not for keeping.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use datafusion::catalog::streaming::StreamingTable;
+use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use rdkafka::message::OwnedMessage;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::client::Client;
+use super::rows::{Decoder, landed_contract, landed_fields};
+use super::{KafkaSource, Topic, range};
+use crate::connect::RowRule;
+use crate::connect::relation::relation_schema;
+use crate::connect::rules;
+use crate::error::{Error, Result, ResultExt};
+use crate::limits;
+use crate::spec::types::{OnFail, OnInvalid};
+
+/// Accepted rows of all messages from where the source starts to what is there when a scan begins.
+pub(super) fn relation(
+    source: &KafkaSource,
+    contract: &SchemaRef,
+    rules: Vec<RowRule>,
+    now_us: i64,
+) -> Result<Arc<dyn TableProvider>> {
+    let contract = landed_contract(contract, &source.topic.spec);
+    let schema = relation_schema(&contract, &source.topic.zone);
+    let stream = Messages {
+        schema: Arc::clone(&schema),
+        topic: Arc::clone(&source.topic),
+        decoder: Arc::new(source.decoder(&contract, now_us)?),
+        rules: rules.into_iter().filter(|rule| rule.on_fail == OnFail::Quarantine).collect(),
+    };
+    let table = StreamingTable::try_new(schema, vec![Arc::new(stream)]);
+    Ok(Arc::new(table.map_err(|e| Error::internal("a topic can't be a table").caused_by(e))?))
+}
+
+#[derive(Clone)]
+struct Messages {
+    schema: SchemaRef,
+    topic: Arc<Topic>,
+    decoder: Arc<Decoder>,
+    rules: Vec<RowRule>,
+}
+
+impl std::fmt::Debug for Messages {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Messages").field("topic", &self.topic.spec.topic.value).finish_non_exhaustive()
+    }
+}
+
+impl PartitionStream for Messages {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (tx, rx) = mpsc::channel(limits::LANDING_BATCHES);
+        let reading = self.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = reading.read(&tx) {
+                let error = error.with("source", &reading.topic.name);
+                // A reader that stopped listening needs no error.
+                let _ = tx.blocking_send(Err(DataFusionError::External(Box::new(error))));
+            }
+        });
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), ReceiverStream::new(rx)))
+    }
+}
+
+type Batches = mpsc::Sender<Result<RecordBatch, DataFusionError>>;
+
+impl Messages {
+    fn read(&self, out: &Batches) -> Result<()> {
+        let mut client = Client::connect(&self.topic)?;
+        let plan = range::plan(&mut client, &self.topic, None, false)?;
+        let mut pending: Vec<OwnedMessage> = Vec::new();
+        client.read(&plan.ranges(), |message| {
+            pending.push(message);
+            match pending.len() < limits::BATCH_ROWS {
+                true => Ok(()),
+                false => self.send(std::mem::take(&mut pending), out),
+            }
+        })?;
+        self.send(pending, out)
+    }
+
+    fn send(&self, messages: Vec<OwnedMessage>, out: &Batches) -> Result<()> {
+        let decoded = self.decoder.decode(messages)?;
+        let ruled = rules::apply(decoded, OnInvalid::Drop, &self.rules, &mut BTreeMap::new())?;
+        let landed = landed_fields(&self.topic.zone).into_iter().zip(ruled.origin.hidden(&ruled.rows));
+        let landed: BTreeMap<String, ArrayRef> = landed.map(|(field, array)| (field.name().clone(), array)).collect();
+        let mut columns = ruled.accepted.columns().to_vec();
+        let rows = ruled.accepted.num_rows();
+        for field in &self.schema.fields()[columns.len()..] {
+            columns.push(match (landed.get(field.name()), field.name().as_str()) {
+                (Some(array), _) => arrow::compute::cast(array, field.data_type()).external("a hidden column")?,
+                (None, "_topic") => constant(ScalarValue::Utf8View(Some(self.topic.spec.topic.value.clone())), rows)?,
+                (None, _) => arrow::array::new_null_array(field.data_type(), rows),
+            });
+        }
+        let batch =
+            RecordBatch::try_new(Arc::clone(&self.schema), columns).external("can't put hidden columns beside")?;
+        // A reader that stopped listening ends the reading by the first batch that it doesn't take.
+        out.blocking_send(Ok(batch)).map_err(|_| Error::external("nobody reads the rows any more"))
+    }
+}
+
+fn constant(value: ScalarValue, rows: usize) -> Result<ArrayRef> {
+    value.to_array_of_size(rows).map_err(|e| Error::internal("a hidden column can't be made").caused_by(e))
+}

@@ -1,0 +1,137 @@
+//! Kafka topics as a source: bounded ranges of messages, decoded under a contract, landed as Parquet, which is the archive.
+//!
+//! A position is the next offset of each partition. It is kept in the commit that holds the rows, so that each message counts
+//! once; offsets are committed to a group as well, but only for Kafka's own tools to see.
+
+mod client;
+mod connect_json;
+mod live;
+mod range;
+mod rows;
+mod take;
+
+use std::sync::{Arc, Mutex};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+
+use super::{Landing, Look, Position, RowRule, Source, TakenIn, declared_columns};
+use crate::error::{Error, Result, ResultExt};
+use crate::spec::fault::Fault;
+use crate::spec::types::{KafkaSpec, OnInvalid, SourceSpec};
+use crate::table::Warehouse;
+use client::Client;
+use rows::Decoder;
+
+/// A topic, ready to be looked at.
+pub struct KafkaSource {
+    topic: Arc<Topic>,
+    source: SourceSpec,
+    /// Kept between calls: connecting costs more than reading a few messages.
+    client: Arc<Mutex<Option<Client>>>,
+}
+
+/// How a topic is read.
+struct Topic {
+    /// The source's name.
+    name: String,
+    spec: KafkaSpec,
+    /// Consumer group that offsets are committed to.
+    group: String,
+    zone: String,
+}
+
+impl KafkaSource {
+    /// Notes how to read the topic; connects to nothing. `project` is the project's name, `zone` its IANA time zone.
+    ///
+    /// # Errors
+    /// Usage, for an option that the client doesn't know or that Tidemill sets itself.
+    pub fn open(project: &str, zone: &str, source: &SourceSpec, spec: &KafkaSpec) -> Result<Self> {
+        let name = source.name.value.clone();
+        let group = spec.options.get("group.id").cloned().unwrap_or_else(|| format!("tidemill-{project}-{name}"));
+        let topic = Topic { name, spec: spec.clone(), group, zone: zone.to_string() };
+        client::config(&topic)?;
+        Ok(Self { topic: Arc::new(topic), source: source.clone(), client: Arc::default() })
+    }
+
+    fn decoder(&self, contract: &SchemaRef, ingested_at_us: i64) -> Result<Decoder> {
+        Decoder::new(&self.topic.spec, &self.source.columns, contract, &self.topic.zone, ingested_at_us)
+    }
+
+    /// Calls the client in a thread for blocking work; it is dropped after a failure, so that the next call connects anew.
+    async fn with_client<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Client) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (topic, client) = (Arc::clone(&self.topic), Arc::clone(&self.client));
+        let name = topic.name.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let mut slot =
+                client.lock().map_err(|_| Error::internal("a Kafka client was left in the middle of its work"))?;
+            let mut client = match slot.take() {
+                Some(client) => client,
+                None => Client::connect(&topic)?,
+            };
+            let result = work(&mut client)?;
+            *slot = Some(client);
+            Ok(result)
+        });
+        done.await.external("the Kafka client ended early")?.map_err(|error: Error| error.with("source", name))
+    }
+}
+
+#[async_trait]
+impl Source for KafkaSource {
+    fn declared_schema(&self) -> Result<SchemaRef, Vec<Fault>> {
+        Ok(declared_columns(&self.source, &self.topic.zone))
+    }
+
+    /// Messages say nothing of their columns before they are read.
+    async fn schema(&self) -> Result<SchemaRef, Vec<Fault>> {
+        self.declared_schema()
+    }
+
+    async fn look(&self, prior: &Position) -> Result<Look> {
+        let (topic, offsets) = (Arc::clone(&self.topic), prior.offsets.clone());
+        self.with_client(move |client| range::look(client, &topic, offsets.as_ref())).await
+    }
+
+    async fn take_in(&self, prior: &Position, landing: &Landing<'_>, again: bool) -> Result<TakenIn> {
+        take::take_in(self, prior, landing, again).await
+    }
+
+    fn relation(
+        &self,
+        contract: &SchemaRef,
+        position: &Position,
+        warehouse: &Warehouse,
+        landed: &str,
+    ) -> Result<Arc<dyn TableProvider>> {
+        take::relation(&self.topic, contract, position, warehouse, landed)
+    }
+
+    /// Every row is landed.
+    async fn verify_pins(&self, _: &Position) -> Result<()> {
+        Ok(())
+    }
+
+    async fn after_commit(&self, position: &Position) -> Result<()> {
+        let Some(offsets) = position.offsets.clone() else { return Ok(()) };
+        if let Err(error) = self.with_client(move |client| client.commit(&offsets)).await {
+            // Nothing hangs on the group's offsets: they only show the lag.
+            tracing::warn!(source = %self.topic.name, %error, "the group's offsets are behind");
+        }
+        Ok(())
+    }
+
+    async fn live(&self, contract: &SchemaRef, rules: Vec<RowRule>, now_us: i64) -> Result<Arc<dyn TableProvider>> {
+        live::relation(self, contract, rules, now_us)
+    }
+}
+
+impl KafkaSource {
+    fn on_invalid(&self) -> OnInvalid {
+        self.source.on_invalid
+    }
+}

@@ -1,0 +1,167 @@
+//! Which messages are to be read: where partitions stand against what the topic holds. Decisions only, but for the questions
+//! to the brokers.
+
+use std::collections::BTreeMap;
+
+use super::Topic;
+use super::client::{Client, Extent};
+use crate::connect::Look;
+use crate::connect::position::{Offsets, PartitionOffset};
+use crate::error::{Error, Result};
+use crate::spec::types::Start;
+
+/// What is to be read, and where partitions stand before it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Plan {
+    /// The topic's partitions, those without anything new too.
+    pub(super) offsets: Offsets,
+    /// The offset that each partition is to be read to.
+    pub(super) ends: BTreeMap<i32, i64>,
+    /// The first offset that each partition holds.
+    lows: BTreeMap<i32, i64>,
+    /// What the user should know.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Plan {
+    /// First offset to read, and the one after the last.
+    pub(super) fn ranges(&self) -> BTreeMap<i32, (i64, i64)> {
+        let partitions = self.offsets.partitions.iter();
+        partitions.map(|(p, at)| (*p, (at.next, self.ends.get(p).copied().unwrap_or(at.next)))).collect()
+    }
+
+    /// Notes that the message before the next one isn't the one that was read: the topic is another of the same name.
+    ///
+    /// # Errors
+    /// External, where the source doesn't accept that.
+    pub(super) fn is_other_topic(&mut self, topic: &Topic, partition: i32) -> Result<()> {
+        let text =
+            format!("partition {partition} holds other messages than those that were read: the topic was made anew");
+        gap(topic, self, &text)?;
+        let low = self.lows.get(&partition).copied().unwrap_or_default();
+        let epoch = self.offsets.partitions.get(&partition).map_or(0, |at| at.epoch) + 1;
+        let at = PartitionOffset { epoch, first: low, next: low, ..PartitionOffset::default() };
+        self.offsets.partitions.insert(partition, at);
+        Ok(())
+    }
+
+    /// Offsets to read, whether there is a message at each or not.
+    pub(super) fn len(&self) -> i64 {
+        self.ranges().values().map(|(from, to)| to - from).sum()
+    }
+}
+
+/// What there is to read after `prior`, up to what readers may see now. With `again`, from the first offset that ever counted.
+///
+/// # Errors
+/// External: brokers don't answer, the topic isn't there, or messages are gone that weren't read.
+pub(super) fn plan(client: &mut Client, topic: &Topic, prior: Option<&Offsets>, again: bool) -> Result<Plan> {
+    if let Some(prior) = prior.filter(|prior| !again && prior.topic == topic.spec.topic.value)
+        && client.follows(&prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect())
+    {
+        client.gather()?;
+        let (offsets, ends) = (prior.clone(), client.gathered());
+        return Ok(Plan { offsets, ends, lows: BTreeMap::new(), warnings: Vec::new() });
+    }
+    let extents = client.extents()?;
+    let starts = match (prior, topic.spec.start) {
+        (None, Start::At(time_ms)) => client.offsets_at(time_ms, &extents)?,
+        (None, Start::Latest) => extents.iter().map(|(p, extent)| (*p, extent.end)).collect(),
+        _ => BTreeMap::new(),
+    };
+    decide(topic, prior, &extents, &starts, again)
+}
+
+/// The decision of [`plan`]. `starts` are the first offsets of a topic that wasn't read before.
+fn decide(
+    topic: &Topic,
+    prior: Option<&Offsets>,
+    extents: &BTreeMap<i32, Extent>,
+    starts: &BTreeMap<i32, i64>,
+    again: bool,
+) -> Result<Plan> {
+    let name = &topic.spec.topic.value;
+    if let Some(prior) = prior
+        && prior.topic != *name
+        && !again
+    {
+        let text = "the topic is another one than the rows were read from";
+        return Err(Error::external(text)
+            .with("before", &prior.topic)
+            .with("now", name)
+            .with("hint", "give the source another name: what it read stays under the old one"));
+    }
+    let mut plan = Plan {
+        offsets: Offsets { topic: name.clone(), partitions: BTreeMap::new() },
+        ends: BTreeMap::new(),
+        lows: extents.iter().map(|(partition, extent)| (*partition, extent.low)).collect(),
+        warnings: Vec::new(),
+    };
+    if let Some(gone) = prior.and_then(|prior| prior.partitions.keys().find(|p| !extents.contains_key(p))) {
+        gap(topic, &mut plan, &format!("partition {gone} isn't there any more: the topic was made anew"))?;
+    }
+    for (partition, extent) in extents {
+        let known = prior.and_then(|prior| prior.partitions.get(partition));
+        let mut at = match known {
+            // A partition that was added is read from its first message.
+            None => {
+                let first = starts.get(partition).copied().unwrap_or(extent.low);
+                PartitionOffset { first, next: first, ..PartitionOffset::default() }
+            }
+            // Under another contract: a unit holds the same offsets as other rows.
+            Some(known) if again => {
+                let epoch = known.epoch + 1;
+                PartitionOffset { epoch, first: known.first, next: known.first, ..PartitionOffset::default() }
+            }
+            Some(known) => known.clone(),
+        };
+        if at.next > extent.end {
+            let text = format!(
+                "partition {partition} ends at offset {}, and messages up to {} were read: the topic was made anew or cut",
+                extent.end, at.next
+            );
+            gap(topic, &mut plan, &text)?;
+            let epoch = at.epoch + 1;
+            at = PartitionOffset { epoch, first: extent.low, next: extent.low, ..PartitionOffset::default() };
+        } else if at.next < extent.low && known.is_some() {
+            let text = format!(
+                "the messages {} to {} of partition {partition} are gone before they were read",
+                at.next,
+                extent.low - 1
+            );
+            gap(topic, &mut plan, &text)?;
+            at = PartitionOffset { next: extent.low, last: None, ..at };
+        }
+        plan.ends.insert(*partition, extent.end);
+        plan.offsets.partitions.insert(*partition, at);
+    }
+    Ok(plan)
+}
+
+/// Messages that can't be read any more: an error, or a warning where the source accepts them.
+fn gap(topic: &Topic, plan: &mut Plan, text: &str) -> Result<()> {
+    if topic.spec.accepts_gaps {
+        plan.warnings.push(format!("{text}; `on_gap: accept` goes on behind them"));
+        return Ok(());
+    }
+    Err(Error::external(text)
+        .with("topic", &topic.spec.topic.value)
+        .with("untouched", "its rows stay as they are")
+        .with("hint", "`on_gap: accept` goes on with what is there"))
+}
+
+/// How the topic differs from a position.
+///
+/// # Errors
+/// As [`plan`].
+pub(super) fn look(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) -> Result<Look> {
+    let plan = plan(client, topic, prior, false)?;
+    let partitions = plan.ranges().values().filter(|(from, to)| from < to).count();
+    let changes = match (plan.len(), partitions) {
+        (0, _) => None,
+        (1, _) => Some("1 new offset".to_string()),
+        (new, 1) => Some(format!("{new} new offsets")),
+        (new, partitions) => Some(format!("{new} new offsets in {partitions} partitions")),
+    };
+    Ok(Look { changes, notes: plan.warnings })
+}

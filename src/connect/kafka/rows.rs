@@ -1,0 +1,192 @@
+//! Messages to rows: the value under the contract, and what stands beside it in hidden columns.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use rdkafka::message::{Headers, Message, OwnedMessage};
+
+use super::connect_json;
+use crate::connect::decode::{Contract, Decoded, JsonObjects, Origin, RawRows};
+use crate::connect::quarantine::{Refused, RefusedAt};
+use crate::error::Result;
+use crate::plan::read_hidden_fields;
+use crate::spec::types::{ColumnSpec, KafkaSpec, MessageFormat, MessageRelation};
+
+/// Hidden columns that landed files of a topic hold.
+const LANDED: [&str; 7] = ["_partition", "_offset", "_ingested_at", "_key", "_timestamp", "_headers", "_tombstone"];
+
+/// The hidden columns of landed files.
+pub(super) fn landed_fields(zone: &str) -> Vec<Field> {
+    let all: Vec<Field> = read_hidden_fields(zone).collect();
+    let field = |name: &&str| all.iter().find(|field| field.name() == *name).cloned();
+    LANDED
+        .iter()
+        .filter_map(field)
+        .map(|field| match field.data_type() {
+            DataType::Utf8View => field.with_data_type(DataType::Utf8),
+            _ => field,
+        })
+        .collect()
+}
+
+/// Reads messages under a contract.
+pub(super) struct Decoder {
+    objects: JsonObjects,
+    contract: Contract,
+    format: MessageFormat,
+    /// Columns of an upsert relation's key, by their index in the contract.
+    key: Vec<(usize, String)>,
+    zone: Arc<str>,
+    ingested_at_us: i64,
+}
+
+impl Decoder {
+    /// A decoder to `schema`, of which each of an upsert relation's columns but the key may be null.
+    ///
+    /// # Errors
+    /// Usage, for a type that text can't hold.
+    pub(super) fn new(
+        spec: &KafkaSpec,
+        columns: &[ColumnSpec],
+        schema: &SchemaRef,
+        zone: &str,
+        ingested_at_us: i64,
+    ) -> Result<Self> {
+        let text = spec.format.text();
+        let key = match &spec.relation {
+            MessageRelation::Append => Vec::new(),
+            MessageRelation::Upsert(key) => {
+                let index = |name: &String| schema.index_of(name).ok().map(|index| (index, name.clone()));
+                key.iter().filter_map(|column| index(&column.value)).collect()
+            }
+        };
+        Ok(Self {
+            objects: JsonObjects::new(text, schema),
+            contract: Contract::new(Arc::clone(schema), columns, text, zone)?,
+            format: spec.format.clone(),
+            key,
+            zone: zone.into(),
+            ingested_at_us,
+        })
+    }
+
+    /// Rows of messages in their order.
+    pub(super) fn decode(&self, messages: Vec<OwnedMessage>) -> Result<Decoded> {
+        let mut rows = self.objects.no_rows();
+        for message in &messages {
+            let number = u64::try_from(message.offset()).unwrap_or_default();
+            match (message.payload().filter(|_| !is_tombstone(message)), &self.format) {
+                (Some(value), MessageFormat::Json(_)) => self.objects.push(&mut rows, number, value),
+                (Some(value), MessageFormat::ConnectJson(_)) => match connect_json::payload(value) {
+                    Ok(Some(payload)) => self.objects.push(&mut rows, number, payload.as_bytes()),
+                    Ok(None) => self.push_tombstone(&mut rows, number, message),
+                    Err(reason) => rows.end_record(number, value, Some(reason)),
+                },
+                (None, _) => self.push_tombstone(&mut rows, number, message),
+            }
+        }
+        let rows = self.objects.finish(rows);
+        let (zone, ingested_at_us) = (Arc::clone(&self.zone), self.ingested_at_us);
+        self.contract.decode(rows, |raw| MessageRows { raw, messages, zone, ingested_at_us })
+    }
+
+    /// A message without a value: of an upsert relation a row with its key alone.
+    fn push_tombstone(&self, rows: &mut RawRows, number: u64, message: &OwnedMessage) {
+        if self.key.is_empty() {
+            return rows.end_record(number, b"", None);
+        }
+        let names: Vec<&str> = self.key.iter().map(|(_, name)| name.as_str()).collect();
+        match key_object(message.key(), &names, &self.format) {
+            Ok(object) => self.objects.push(rows, number, object.as_bytes()),
+            Err(reason) => rows.end_record(number, message.key().unwrap_or_default(), Some(reason)),
+        }
+    }
+}
+
+/// The contract with each column but an upsert relation's key nullable: a tombstone has nothing else.
+pub(super) fn landed_contract(contract: &SchemaRef, spec: &KafkaSpec) -> SchemaRef {
+    let MessageRelation::Upsert(key) = &spec.relation else { return Arc::clone(contract) };
+    let is_key = |field: &Field| key.iter().any(|column| column.value == *field.name());
+    let fields = contract.fields().iter().map(|field| match is_key(field) {
+        true => field.as_ref().clone(),
+        false => field.as_ref().clone().with_nullable(true),
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// A message's key as an object of the key's columns: it is one, or it is the value of the only column.
+fn key_object(key: Option<&[u8]>, names: &[&str], format: &MessageFormat) -> Result<String, String> {
+    let Some(key) = key else { return Err("neither a key nor a value".into()) };
+    let text = std::str::from_utf8(key).map_err(|_| "the key's bytes aren't UTF-8".to_string())?;
+    let text = match format {
+        MessageFormat::Json(_) => text.to_string(),
+        MessageFormat::ConnectJson(_) => match connect_json::payload(key) {
+            Ok(payload) => payload.unwrap_or_default(),
+            Err(_) => text.to_string(),
+        },
+    };
+    if text.trim_start().starts_with('{') {
+        return Ok(text);
+    }
+    let [name] = names else { return Err(format!("the key isn't an object with {}", names.join(", "))) };
+    let value = match serde_json::from_str::<serde_json::Value>(&text) {
+        Ok(value) if !value.is_array() => value,
+        _ => serde_json::Value::String(text),
+    };
+    Ok(serde_json::Map::from_iter([((*name).to_string(), value)])).map(|map| serde_json::Value::Object(map).to_string())
+}
+
+/// Messages and the records that were read out of them.
+struct MessageRows {
+    raw: RawRows,
+    messages: Vec<OwnedMessage>,
+    zone: Arc<str>,
+    ingested_at_us: i64,
+}
+
+impl Origin for MessageRows {
+    fn hidden(&self, rows: &[usize]) -> Vec<ArrayRef> {
+        let of = || rows.iter().map(|row| &self.messages[*row]);
+        let times = of().map(|message| message.timestamp().to_millis().map(|ms| ms * 1000));
+        let instants = |array: TimestampMicrosecondArray| Arc::new(array.with_timezone(Arc::clone(&self.zone)));
+        vec![
+            Arc::new(Int32Array::from_iter_values(of().map(Message::partition))),
+            Arc::new(Int64Array::from_iter_values(of().map(Message::offset))),
+            instants(TimestampMicrosecondArray::from_value(self.ingested_at_us, rows.len())),
+            Arc::new(of().map(|message| message.key().map(text_of)).collect::<StringArray>()),
+            instants(times.collect()),
+            Arc::new(of().map(headers_of).collect::<StringArray>()),
+            Arc::new(of().map(|message| Some(is_tombstone(message))).collect::<BooleanArray>()),
+        ]
+    }
+
+    fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {
+        let message = &self.messages[index];
+        let refused = self.raw.refused(index, rule, reason)?;
+        let at = RefusedAt::Message { partition: message.partition(), offset: message.offset() };
+        let raw = message.payload().map(text_of).unwrap_or_default();
+        Ok(Refused { at, raw, ..refused })
+    }
+}
+
+fn is_tombstone(message: &OwnedMessage) -> bool {
+    message.payload().is_none_or(|value| value.trim_ascii() == b"null")
+}
+
+/// Bytes as text; those that are none in hexadecimal.
+fn text_of(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_string(),
+        Err(_) => bytes.iter().fold(String::from("\\x"), |text, byte| text + &format!("{byte:02x}")),
+    }
+}
+
+/// Headers as a JSON object; of one that stands twice the last counts.
+fn headers_of(message: &OwnedMessage) -> Option<String> {
+    let headers = message.headers()?;
+    let values: BTreeMap<&str, Option<String>> =
+        headers.iter().map(|header| (header.key, header.value.map(text_of))).collect();
+    serde_json::to_string(&values).ok()
+}

@@ -1,0 +1,269 @@
+//! Takes a range of messages in: one unit of the position, its rows landed, the offsets behind it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::LogicalPlanBuilder;
+use datafusion::prelude::SessionContext;
+use rdkafka::message::{Message, OwnedMessage};
+
+use super::client::Client;
+use super::range::{self, Plan};
+use super::rows::{Decoder, landed_contract, landed_fields};
+use super::{KafkaSource, Topic};
+use crate::connect::landing::{Counts, Sink};
+use crate::connect::position::{LastMessage, Offsets};
+use crate::connect::ranges::{self, Ranges};
+use crate::connect::relation::relation_schema;
+use crate::connect::{FileEntry, Landing, Position, TakenIn};
+use crate::error::{Error, Result};
+use crate::table::{DataFile, TableFiles, Warehouse, parquet_table, write_files};
+use crate::{engine, failpoint, limits};
+
+/// See [`crate::connect::Source::take_in`]. Rows of another contract are read again from the first message that counted.
+pub(super) async fn take_in(
+    source: &KafkaSource,
+    prior: &Position,
+    landing: &Landing<'_>,
+    again: bool,
+) -> Result<TakenIn> {
+    // What was landed under the same contract is the archive: it holds more than the topic may still have.
+    let again = again && prior.contract != landing.fingerprint && prior.offsets.is_some();
+    let (topic, known) = (Arc::clone(&source.topic), prior.offsets.clone());
+    let plan = source.with_client(move |client| range::plan(client, &topic, known.as_ref(), again)).await?;
+    let mut position =
+        Position { contract: landing.fingerprint.clone(), files: prior.files.clone(), offsets: prior.offsets.clone() };
+    if again {
+        position.files.clear();
+    }
+    if plan.len() == 0 {
+        position.offsets = Some(plan.offsets);
+        return Ok(TakenIn { position, has_changes: again, warnings: plan.warnings });
+    }
+    let mut entry = FileEntry {
+        path: landing.prefix.clone(),
+        size: 0,
+        etag: None,
+        modified_us: 0,
+        hash: landing.prefix.clone(),
+        rows: 0,
+        refused: 0,
+        warned: BTreeMap::new(),
+        landed: None,
+        quarantined: Vec::new(),
+        ingested_at_us: landing.ingested_at_us,
+        ranges: BTreeMap::new(),
+    };
+    let contract = landed_contract(&landing.contract, &source.topic.spec);
+    let decoder = source.decoder(&contract, landing.ingested_at_us)?;
+    let landing_of_topic = Landing {
+        contract,
+        landed: landing.landed.clone(),
+        quarantine: landing.quarantine.clone(),
+        prefix: landing.prefix.clone(),
+        fingerprint: landing.fingerprint.clone(),
+        run: landing.run.clone(),
+        ..*landing
+    };
+    let topic = Arc::clone(&source.topic);
+    let decode = async |sink: Sink| {
+        let (source_topic, client) = (Arc::clone(&topic), Arc::clone(&source.client));
+        Ok(tokio::task::spawn_blocking(move || {
+            let mut slot =
+                client.lock().map_err(|_| Error::internal("a Kafka client was left in the middle of its work"))?;
+            let mut client = match slot.take() {
+                Some(client) => client,
+                None => Client::connect(&source_topic)?,
+            };
+            let done = read(&mut client, &source_topic, plan, &decoder, sink)?;
+            *slot = Some(client);
+            Ok(done)
+        }))
+    };
+    let hidden = landed_fields(&source.topic.zone);
+    let place = source.topic.spec.topic.value.clone();
+    let written = landing_of_topic.write(source.on_invalid(), hidden, &place, &mut entry, decode).await;
+    let done = written.map_err(|error| error.with("source", &source.topic.name))?;
+    (entry.size, entry.ranges) = (done.bytes, done.ranges);
+    position.offsets = Some(done.offsets);
+    let has_rows = entry.rows + entry.refused > 0;
+    if has_rows {
+        position.files.push(entry);
+        compact(&mut position.files, &landing_of_topic, &source.topic).await?;
+        position.files.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+    Ok(TakenIn { position, has_changes: has_rows || again, warnings: done.warnings })
+}
+
+/// Puts small units together once there are many: a reader opens each. The old files stay for those who still read them.
+async fn compact(files: &mut Vec<FileEntry>, landing: &Landing<'_>, topic: &Topic) -> Result<()> {
+    let bytes = |entry: &FileEntry| entry.landed.iter().flatten().map(|file| file.size).sum::<u64>();
+    let is_small = |entry: &FileEntry| bytes(entry) < limits::SMALL_FILE_BYTES;
+    if files.iter().filter(|entry| is_small(entry)).count() < limits::SMALL_FILES {
+        return Ok(());
+    }
+    let (small, large): (Vec<FileEntry>, Vec<FileEntry>) = std::mem::take(files).into_iter().partition(is_small);
+    let fields = landing.contract.fields().iter().cloned().chain(landed_fields(&topic.zone).into_iter().map(Arc::new));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let landed = small.iter().flat_map(|entry| entry.landed.iter().flatten().cloned()).collect();
+    let old = TableFiles { schema: Arc::clone(&schema), partition_by: Vec::new(), files: landed };
+    let table = parquet_table(landing.warehouse, &landing.landed, old, &topic.zone)?;
+    let plan = LogicalPlanBuilder::scan("landed", provider_as_source(table), None).and_then(LogicalPlanBuilder::build);
+    let streams = engine::execute(&SessionContext::new(), plan.map_err(engine::failure)?).await?;
+    let streams = streams.into_iter().map(|stream| engine::conforming(stream, &schema)).collect();
+    let written = write_files(landing.warehouse, &landing.landed, &schema, &[], &landing.prefix, streams).await?;
+    let mut warned: BTreeMap<String, u64> = BTreeMap::new();
+    for (rule, count) in small.iter().flat_map(|entry| &entry.warned) {
+        *warned.entry(rule.clone()).or_default() += count;
+    }
+    *files = large;
+    files.push(FileEntry {
+        path: format!("{}-together", landing.prefix),
+        size: small.iter().map(|entry| entry.size).sum(),
+        etag: None,
+        modified_us: 0,
+        hash: format!("{}-together", landing.prefix),
+        rows: small.iter().map(|entry| entry.rows).sum(),
+        refused: small.iter().map(|entry| entry.refused).sum(),
+        warned,
+        landed: Some(written),
+        quarantined: small.iter().flat_map(|entry| entry.quarantined.iter().cloned()).collect(),
+        ingested_at_us: landing.ingested_at_us,
+        ranges: ranges::union(small.iter().map(|entry| &entry.ranges)),
+    });
+    Ok(())
+}
+
+/// What reading a plan came to.
+struct Read {
+    /// Where partitions stand after it.
+    offsets: Offsets,
+    /// Bytes of keys and values.
+    bytes: u64,
+    ranges: Ranges,
+    warnings: Vec<String>,
+}
+
+/// Reads the plan's messages into the sink.
+fn read(
+    client: &mut Client,
+    topic: &Topic,
+    mut plan: Plan,
+    decoder: &Decoder,
+    mut sink: Sink,
+) -> Result<(Counts, Read)> {
+    prove(client, topic, &mut plan)?;
+    let ranges = plan.ranges();
+    let mut reading = Reading { offsets: plan.offsets, bytes: 0, pending: Vec::new(), pending_bytes: 0 };
+    client.read(&ranges, |message| reading.take(message, decoder, &mut sink))?;
+    reading.flush(decoder, &mut sink)?;
+    let mut offsets = reading.offsets;
+    let mut held = Ranges::new();
+    for (partition, (from, to)) in ranges {
+        if let Some(at) = offsets.partitions.get_mut(&partition) {
+            at.next = at.next.max(to);
+            if from < to {
+                held.insert(format!("{partition}.{}", at.epoch), vec![(from, to)]);
+            }
+        }
+    }
+    Ok((sink.counts(), Read { offsets, bytes: reading.bytes, ranges: held, warnings: plan.warnings }))
+}
+
+/// Reads the last message of each partition once more, unless the client just did: it must still be the same.
+fn prove(client: &mut Client, topic: &Topic, plan: &mut Plan) -> Result<()> {
+    let mut last: BTreeMap<i32, LastMessage> = BTreeMap::new();
+    for (partition, (from, to)) in plan.ranges() {
+        let known = plan.offsets.partitions.get(&partition).and_then(|at| at.last.clone());
+        if let (Some(known), true, false) = (known, from < to, client.goes_on_at(partition, from)) {
+            last.insert(partition, known);
+        }
+    }
+    let ranges = last.iter().map(|(partition, known)| (*partition, (known.offset, known.offset + 1))).collect();
+    let mut others = Vec::new();
+    // One that isn't there any more was taken away by age, or by a later message of its key: that proves nothing.
+    client.read(&ranges, |message| {
+        let partition = message.partition();
+        if last.get(&partition).is_some_and(|known| known.hash != hash_of(&message)) {
+            others.push(partition);
+        }
+        Ok(())
+    })?;
+    others.into_iter().try_for_each(|partition| plan.is_other_topic(topic, partition))
+}
+
+struct Reading {
+    offsets: Offsets,
+    bytes: u64,
+    pending: Vec<OwnedMessage>,
+    pending_bytes: usize,
+}
+
+impl Reading {
+    fn take(&mut self, message: OwnedMessage, decoder: &Decoder, sink: &mut Sink) -> Result<()> {
+        let size = message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
+        self.bytes += size as u64;
+        self.pending_bytes += size;
+        self.pending.push(message);
+        if self.pending.len() >= limits::BATCH_ROWS || self.pending_bytes >= limits::RECORD_BYTES {
+            self.flush(decoder, sink)?;
+        }
+        Ok(())
+    }
+
+    /// Decodes what is pending and hands it to the writers.
+    fn flush(&mut self, decoder: &Decoder, sink: &mut Sink) -> Result<()> {
+        self.pending_bytes = 0;
+        let messages = std::mem::take(&mut self.pending);
+        let mut last: BTreeMap<i32, &OwnedMessage> = BTreeMap::new();
+        for message in &messages {
+            last.insert(message.partition(), message);
+        }
+        for (partition, message) in last {
+            if let Some(at) = self.offsets.partitions.get_mut(&partition) {
+                at.last = Some(LastMessage { offset: message.offset(), hash: hash_of(message) });
+                at.next = message.offset() + 1;
+            }
+        }
+        if messages.is_empty() {
+            return Ok(());
+        }
+        failpoint::hit("mid_file");
+        for batch in sink.batches(decoder.decode(messages)?)? {
+            batch.blocking_send()?;
+        }
+        Ok(())
+    }
+}
+
+fn hash_of(message: &OwnedMessage) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for part in [message.key(), message.payload()] {
+        let part = part.unwrap_or_default();
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    hasher.update(&message.timestamp().to_millis().unwrap_or(-1).to_le_bytes());
+    hasher.finalize().to_hex()[..16].to_string()
+}
+
+/// The rows of a position.
+pub(super) fn relation(
+    topic: &Topic,
+    contract: &SchemaRef,
+    position: &Position,
+    warehouse: &Warehouse,
+    landed: &str,
+) -> Result<Arc<dyn TableProvider>> {
+    let schema = relation_schema(&landed_contract(contract, &topic.spec), &topic.zone);
+    let mut files = Vec::new();
+    for entry in &position.files {
+        let constants = vec![Some(topic.spec.topic.value.clone())];
+        let landed = entry.landed.iter().flatten();
+        files.extend(landed.map(|file| DataFile { partition_values: constants.clone(), ..file.clone() }));
+    }
+    let partition_by = vec!["_topic".to_string()];
+    parquet_table(warehouse, landed, TableFiles { schema, partition_by, files }, &topic.zone)
+}

@@ -1,0 +1,182 @@
+//! Rows on their way into the warehouse: ruled, then written as Parquet, the accepted ones to the landed folder and the refused
+//! ones to quarantine. Files that are written here are staged: nobody reads them before a commit names them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::decode::Decoded;
+use super::position::FileEntry;
+use super::quarantine;
+use super::rules::{self, RowRule};
+use crate::error::{Error, Result, ResultExt};
+use crate::limits;
+use crate::spec::types::OnInvalid;
+use crate::table::{DataFile, Warehouse, write_files};
+
+/// Where and how rows are taken in.
+pub struct Landing<'a> {
+    /// The warehouse.
+    pub warehouse: &'a Warehouse,
+    /// Folder of landed rows, relative to the warehouse.
+    pub landed: String,
+    /// Folder of the quarantine table, relative to the warehouse.
+    pub quarantine: String,
+    /// Start of the names of files that are written.
+    pub prefix: String,
+    /// The contract, without hidden columns.
+    pub contract: SchemaRef,
+    /// Row rules.
+    pub rules: &'a [RowRule],
+    /// Hash of contract and rules.
+    pub fingerprint: String,
+    /// Id of the run, for quarantined rows.
+    pub run: String,
+    /// Microseconds since 1970 UTC.
+    pub ingested_at_us: i64,
+}
+
+/// Accepted rows, refused rows, warnings by rule.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) rows: u64,
+    pub(super) refused: u64,
+    pub(super) warned: BTreeMap<String, u64>,
+}
+
+impl Landing<'_> {
+    /// Writes what a decoder hands to its sink, until it ends, and enters files and counts. `hidden` are the columns that
+    /// stand in landed files after those of the contract; `place` is the file or topic for refused rows.
+    pub(super) async fn write<D>(
+        &self,
+        on_invalid: OnInvalid,
+        hidden: Vec<Field>,
+        place: &str,
+        entry: &mut FileEntry,
+        decode: impl AsyncFnOnce(Sink) -> Result<JoinHandle<Result<(Counts, D)>>>,
+    ) -> Result<D> {
+        let quarantine_schema = quarantine::quarantine_schema(self.contract.fields().iter().map(|f| f.name().as_str()));
+        let fields = self.contract.fields().iter().cloned().chain(hidden.into_iter().map(Arc::new));
+        let landed_schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let (accepted_tx, accepted) = mpsc::channel(limits::LANDING_BATCHES);
+        let (refused_tx, refused) = mpsc::channel(limits::LANDING_BATCHES);
+        let sink = Sink {
+            on_invalid,
+            rules: self.rules.to_vec(),
+            landed_schema: Arc::clone(&landed_schema),
+            quarantine_schema: Arc::clone(&quarantine_schema),
+            place: place.to_string(),
+            run: self.run.clone(),
+            accepted: accepted_tx,
+            refused: refused_tx,
+            counts: Counts::default(),
+        };
+        let decoding = decode(sink).await?;
+        let landed = stream(&landed_schema, accepted);
+        let rows = write_files(self.warehouse, &self.landed, &landed_schema, &[], &self.prefix, vec![landed]);
+        let refused = stream(&quarantine_schema, refused);
+        let quarantined =
+            write_files(self.warehouse, &self.quarantine, &quarantine_schema, &[], &self.prefix, vec![refused]);
+        let (decoded, rows, quarantined) = tokio::join!(decoding, rows, quarantined);
+        entry.landed = Some(rows.as_ref().ok().cloned().unwrap_or_default());
+        entry.quarantined = quarantined.as_ref().ok().cloned().unwrap_or_default();
+        let outcome = decoded.external("decoding ended early").and_then(|counts| counts);
+        match (outcome, rows, quarantined) {
+            (Ok((counts, more)), Ok(_), Ok(_)) => {
+                (entry.rows, entry.refused, entry.warned) = (counts.rows, counts.refused, counts.warned);
+                Ok(more)
+            }
+            (outcome, rows, quarantined) => {
+                self.discard(std::slice::from_ref(entry)).await;
+                // A writer's failure ends the decoder too: it is the cause.
+                Err(rows
+                    .err()
+                    .or(quarantined.err())
+                    .or(outcome.err())
+                    .unwrap_or_else(|| Error::internal("landing failed")))
+            }
+        }
+    }
+
+    /// Deletes what was written for entries that won't be used, as far as possible.
+    pub(super) async fn discard(&self, entries: &[FileEntry]) {
+        let path = |folder: &str, file: &DataFile| self.warehouse.path(&format!("{folder}/{}", file.path));
+        let mut paths = Vec::new();
+        for entry in entries {
+            paths.extend(entry.landed.iter().flatten().map(|file| path(&self.landed, file)));
+            paths.extend(entry.quarantined.iter().map(|file| path(&self.quarantine, file)));
+        }
+        if let Err(error) = self.warehouse.delete(paths).await {
+            tracing::warn!(%error, "staged files stay until the next cleaning");
+        }
+    }
+}
+
+/// Takes rows as they are decoded and hands them to the writers.
+pub(super) struct Sink {
+    on_invalid: OnInvalid,
+    rules: Vec<RowRule>,
+    landed_schema: SchemaRef,
+    quarantine_schema: SchemaRef,
+    place: String,
+    run: String,
+    accepted: mpsc::Sender<RecordBatch>,
+    refused: mpsc::Sender<RecordBatch>,
+    counts: Counts,
+}
+
+/// A batch on its way to its writer.
+pub(super) struct Outgoing(mpsc::Sender<RecordBatch>, RecordBatch);
+
+impl Outgoing {
+    pub(super) fn blocking_send(self) -> Result<()> {
+        self.0.blocking_send(self.1).map_err(|_| writer_gone())
+    }
+
+    pub(super) async fn send(self) -> Result<()> {
+        self.0.send(self.1).await.map_err(|_| writer_gone())
+    }
+}
+
+fn writer_gone() -> Error {
+    Error::external("the rows can't be written")
+}
+
+impl Sink {
+    /// Rules a batch and gives what is to be written of it.
+    pub(super) fn batches(&mut self, decoded: Decoded) -> Result<Vec<Outgoing>> {
+        let ruled = rules::apply(decoded, self.on_invalid, &self.rules, &mut self.counts.warned)?;
+        let mut out = Vec::new();
+        self.counts.rows += ruled.accepted.num_rows() as u64;
+        self.counts.refused += ruled.refused.len() as u64;
+        if ruled.accepted.num_rows() > 0 {
+            let mut columns = ruled.accepted.columns().to_vec();
+            columns.extend(ruled.origin.hidden(&ruled.rows));
+            let batch = RecordBatch::try_new(Arc::clone(&self.landed_schema), columns).external("can't number rows")?;
+            out.push(Outgoing(self.accepted.clone(), batch));
+        }
+        if !ruled.refused.is_empty() {
+            let batch = quarantine::batch(&self.quarantine_schema, &ruled.refused, &self.place, &self.run)?;
+            out.push(Outgoing(self.refused.clone(), batch));
+        }
+        Ok(out)
+    }
+
+    pub(super) fn counts(self) -> Counts {
+        self.counts
+    }
+}
+
+fn stream(schema: &SchemaRef, batches: mpsc::Receiver<RecordBatch>) -> SendableRecordBatchStream {
+    let batches = ReceiverStream::new(batches).map(Ok::<_, DataFusionError>);
+    Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches))
+}

@@ -1,0 +1,220 @@
+//! How far a source is read: the files whose rows it is, and for a topic the next offsets. Values only.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::ranges::{self, Ranges};
+use crate::error::{Result, ResultExt};
+use crate::table::DataFile;
+
+/// The units whose rows are the source, in order of paths.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// Hash of the contract and row rules that the rows were read under.
+    pub contract: String,
+    /// Files, or ranges of messages that were taken in at once, by path.
+    pub files: Vec<FileEntry>,
+    /// Of a topic: where each partition is read on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offsets: Option<Offsets>,
+}
+
+/// How far a topic is read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Offsets {
+    /// The topic.
+    pub topic: String,
+    /// By partition.
+    pub partitions: BTreeMap<i32, PartitionOffset>,
+}
+
+/// How far a partition is read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PartitionOffset {
+    /// How often the topic was made anew under the same name.
+    #[serde(default)]
+    pub epoch: u32,
+    /// The first offset that counts.
+    pub first: i64,
+    /// The next offset to read.
+    pub next: i64,
+    /// The last message that was read, by which another topic of the same name is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastMessage>,
+    /// The greatest event time, microseconds since 1970 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_event_us: Option<i64>,
+}
+
+/// A message that was read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastMessage {
+    /// Its offset.
+    pub offset: i64,
+    /// Hash of its key, value and time.
+    pub hash: String,
+}
+
+/// One version of one file, or one range of messages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileEntry {
+    /// A file as shown: relative to the project, absolute, or a URL; `_source_file` of its rows. Messages: the commit that took
+    /// them in.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// The store's tag of this version.
+    pub etag: Option<String>,
+    /// When it was last written, microseconds since 1970 UTC.
+    pub modified_us: i64,
+    /// Hash of its bytes on local disk, the etag elsewhere; of messages their offsets.
+    pub hash: String,
+    /// Accepted rows.
+    pub rows: u64,
+    /// Refused rows, dropped ones included.
+    pub refused: u64,
+    /// Rows that rules with `on_fail: warn` failed on, by rule.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub warned: BTreeMap<String, u64>,
+    /// Where its accepted rows were landed; none: plain, read in place.
+    pub landed: Option<Vec<DataFile>>,
+    /// Its part of the quarantine table.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<DataFile>,
+    /// When it was taken in, microseconds since 1970 UTC: `_ingested_at`.
+    pub ingested_at_us: i64,
+    /// Of messages: the offsets that it holds. Units that are put together hold those of all.
+    #[serde(default, skip_serializing_if = "Ranges::is_empty")]
+    pub ranges: Ranges,
+}
+
+impl Position {
+    /// Reads a position out of a commit record; before the first commit there is none.
+    pub fn from_json(json: Option<&serde_json::Value>) -> Result<Self> {
+        match json {
+            None => Ok(Self::default()),
+            Some(json) => serde_json::from_value(json.clone()).external("the source's position can't be read"),
+        }
+    }
+
+    /// The position as a commit record keeps it.
+    pub fn to_json(&self) -> Result<serde_json::Value> {
+        serde_json::to_value(self).external("the source's position can't be written")
+    }
+
+    /// Changes exactly when the source's rows may: not with the time of a file or of reading it.
+    pub fn digest(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.contract.as_bytes());
+        if self.offsets.is_some() {
+            // Which units of messages were put together doesn't matter.
+            for (partition, ranges) in ranges::union(self.files.iter().map(|file| &file.ranges)) {
+                hasher.update(format!("{partition} {ranges:?}").as_bytes());
+            }
+            return hasher.finalize().to_hex()[..32].to_string();
+        }
+        for file in &self.files {
+            hasher.update(file.path.as_bytes()).update(&[0]).update(file.hash.as_bytes()).update(&[0]);
+        }
+        hasher.finalize().to_hex()[..32].to_string()
+    }
+
+    /// What this holds that `other` doesn't. Where units overlap that were put together in different ways, all of them.
+    pub fn beyond(&self, other: &Self) -> Self {
+        let files = match self.offsets.is_some() || other.offsets.is_some() {
+            true => {
+                let (changed, _) = changed_units(&self.files, &other.files);
+                self.files.iter().zip(changed).filter(|(_, is_changed)| *is_changed).map(|(f, _)| f.clone()).collect()
+            }
+            false => {
+                let known: BTreeMap<&str, &FileEntry> = other.files.iter().map(|f| (f.path.as_str(), f)).collect();
+                let is_same = |file: &&FileEntry| {
+                    let there = known.get(file.path.as_str());
+                    there.is_some_and(|there| there.hash == file.hash && there.landed == file.landed)
+                };
+                self.files.iter().filter(|file| !is_same(file)).cloned().collect()
+            }
+        };
+        Self { contract: self.contract.clone(), files, offsets: None }
+    }
+
+    /// The entry of a path.
+    pub fn file(&self, path: &str) -> Option<&FileEntry> {
+        self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok().map(|at| &self.files[at])
+    }
+
+    /// All parts of the quarantine table.
+    pub fn quarantined(&self) -> Vec<DataFile> {
+        self.files.iter().flat_map(|file| file.quarantined.iter().cloned()).collect()
+    }
+}
+
+/// Units of each side that the other side lacks offsets of, and those that have offsets in common with such.
+fn changed_units(one: &[FileEntry], other: &[FileEntry]) -> (Vec<bool>, Vec<bool>) {
+    let lacking = |files: &[FileEntry], others: &[FileEntry]| -> Vec<bool> {
+        let there = ranges::union(others.iter().map(|file| &file.ranges));
+        files.iter().map(|file| !ranges::covers(&there, &file.ranges)).collect()
+    };
+    let (mut ones, mut others) = (lacking(one, other), lacking(other, one));
+    // Mostly each unit stands on both sides, or none of it on the other: then nothing spreads.
+    loop {
+        let spread = spread(one, &mut ones, other, &others) | spread(other, &mut others, one, &ones);
+        if !spread {
+            return (ones, others);
+        }
+    }
+}
+
+/// Marks units that have offsets in common with a changed one of the other side; whether there were any.
+fn spread(files: &[FileEntry], marks: &mut [bool], others: &[FileEntry], changed: &[bool]) -> bool {
+    let changed = ranges::union(others.iter().zip(changed).filter(|(_, is)| **is).map(|(file, _)| &file.ranges));
+    let mut any = false;
+    for (file, mark) in files.iter().zip(marks) {
+        if !*mark && ranges::overlap(&file.ranges, &changed) {
+            *mark = true;
+            any = true;
+        }
+    }
+    any
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FileEntry, Offsets, Position, Ranges};
+
+    /// Units `from-to` of one partition.
+    fn position(units: &[(i64, i64)]) -> Position {
+        let unit = |range: &(i64, i64)| FileEntry {
+            path: format!("{}-{}", range.0, range.1),
+            size: 0,
+            etag: None,
+            modified_us: 0,
+            hash: String::new(),
+            rows: 1,
+            refused: 0,
+            warned: Default::default(),
+            landed: Some(vec![]),
+            quarantined: vec![],
+            ingested_at_us: 0,
+            ranges: Ranges::from([("0".to_string(), vec![*range])]),
+        };
+        Position { contract: String::new(), files: units.iter().map(unit).collect(), offsets: Some(Offsets::default()) }
+    }
+
+    #[test]
+    fn units_that_were_put_together_are_no_change() {
+        let beyond = |one: &[(i64, i64)], other: &[(i64, i64)]| -> Vec<String> {
+            position(one).beyond(&position(other)).files.into_iter().map(|file| file.path).collect()
+        };
+        assert_eq!(beyond(&[(0, 9), (9, 12)], &[(0, 3), (3, 6), (6, 9)]), ["9-12"]);
+        assert_eq!(beyond(&[(0, 3), (3, 6), (6, 9)], &[(0, 9), (9, 12)]), [""; 0]);
+        // Some of them are new: then all of that unit count, on both sides.
+        assert_eq!(beyond(&[(0, 9), (9, 12)], &[(0, 3), (3, 6)]), ["0-9", "9-12"]);
+        assert_eq!(beyond(&[(0, 3), (3, 6)], &[(0, 9), (9, 12)]), ["0-3", "3-6"]);
+        assert_eq!(beyond(&[(0, 12)], &[(0, 6), (6, 12)]), [""; 0]);
+        assert_eq!(beyond(&[(0, 6), (6, 12)], &[(0, 3), (3, 9)]), ["0-6", "6-12"]);
+        assert_eq!(position(&[(0, 9), (9, 12)]).digest(), position(&[(0, 3), (3, 12)]).digest());
+        assert_ne!(position(&[(0, 9)]).digest(), position(&[(0, 9), (9, 12)]).digest());
+    }
+}

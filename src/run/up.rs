@@ -1,0 +1,282 @@
+//! Continuous work: every source is watched, and what comes is taken in, computed and committed within a step; models with a
+//! schedule run by it. Delta tables follow the commits now and then; our own readers see each commit at once.
+//!
+//! Prints nothing: an [`Observer`] is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use super::commit::{CommitChain, CommitRecord};
+use super::follow::Which;
+use super::lease::Lease;
+use super::project::OpenProject;
+use super::refresh::pipeline::publish_tables;
+use super::refresh::{self, Observer, Publishing, RefreshOptions, Report};
+use super::schedule;
+use crate::connect::Position;
+use crate::error::{Error, ErrorKind, Result};
+use crate::limits;
+use crate::plan::PlannedModel;
+use crate::spec::types::{ConnectorSpec, Refresh as Schedule};
+use crate::table::Warehouse;
+
+/// Works until `stop` resolves; then everything that was taken in is committed and published, and leases are released.
+///
+/// `committed` is called after each commit, for readers of the same process. A source or model that fails is tried again when
+/// something changes, with a pause; the others go on.
+///
+/// # Errors
+/// Kind `Lease`: another process works on a pipeline, or took it over. External: the warehouse can't be written.
+pub async fn up(
+    open: &OpenProject,
+    command: &str,
+    observer: &dyn Observer,
+    committed: &(dyn Fn() + Send + Sync),
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let warehouse = open.warehouse().await?;
+    let mut leases = BTreeMap::new();
+    for pipeline in &open.project.pipelines {
+        let name = pipeline.name.value.clone();
+        let lease = Lease::acquire(&warehouse, &name, open.project.lease_ttl, None).await?;
+        leases.insert(name, lease);
+    }
+    let mut work = Work {
+        open,
+        warehouse,
+        command,
+        observer,
+        committed,
+        leases,
+        looked: BTreeMap::new(),
+        tried: BTreeMap::new(),
+        told: BTreeMap::new(),
+        published: BTreeMap::new(),
+        published_at: Instant::now(),
+    };
+    let worked = work.until(stop).await;
+    // What was committed is brought to the tables whatever ended the work; a lost lease leaves that to who holds it.
+    let published = if work.is_fenced() { Ok(()) } else { work.publish().await };
+    for (_, lease) in work.leases {
+        lease.release().await?;
+    }
+    worked.and(published)
+}
+
+struct Work<'a> {
+    open: &'a OpenProject,
+    warehouse: Warehouse,
+    command: &'a str,
+    observer: &'a dyn Observer,
+    committed: &'a (dyn Fn() + Send + Sync),
+    leases: BTreeMap<String, Lease>,
+    /// When each source was looked at last.
+    looked: BTreeMap<String, Instant>,
+    /// When each model that isn't continuous was last tried, microseconds since 1970 UTC.
+    tried: BTreeMap<String, i64>,
+    /// What went wrong with a relation, so that it is told once.
+    told: BTreeMap<String, String>,
+    /// The commit of each pipeline that the Delta tables are at.
+    published: BTreeMap<String, u64>,
+    published_at: Instant,
+}
+
+impl Work<'_> {
+    async fn until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let mut stop = std::pin::pin!(stop);
+        // First everything, as a run does: definitions may have changed, and what failed is tried again.
+        let all: BTreeSet<String> = self.open.plan.models.iter().map(|model| model.name.clone()).collect();
+        let first: BTreeSet<String> = self.chosen(&all, |model| !matches!(model.refresh, Schedule::Manual));
+        self.step(first, true).await?;
+        self.publish().await?;
+        loop {
+            let begun = Instant::now();
+            let due = self.due().await?;
+            if !due.models.is_empty() {
+                self.step(due.models, due.is_scheduled).await?;
+            }
+            if self.published_at.elapsed() >= limits::PUBLISH_INTERVAL {
+                self.publish().await?;
+            }
+            let pause = limits::LINGER.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+            tokio::select! {
+                biased;
+                () = &mut stop => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn chosen(&self, names: &BTreeSet<String>, keep: impl Fn(&PlannedModel) -> bool) -> BTreeSet<String> {
+        let models = self.open.plan.models.iter().filter(|model| names.contains(&model.name) && keep(model));
+        models.map(|model| model.name.clone()).collect()
+    }
+
+    /// One refresh of `models`, told of in the history where a schedule asked for it.
+    async fn step(&mut self, models: BTreeSet<String>, is_scheduled: bool) -> Result<()> {
+        let options = RefreshOptions {
+            models,
+            sources: BTreeSet::new(),
+            due: false,
+            full_refresh: false,
+            now_us: schedule::wall_clock_us(),
+            wait: None,
+            command: self.command.to_string(),
+        };
+        let observer = Told { inner: self.observer, told: std::sync::Mutex::new(&mut self.told) };
+        let (open, warehouse, leases) = (self.open, &self.warehouse, &self.leases);
+        let report: Result<Report> = match is_scheduled {
+            true => refresh::recorded(open, warehouse, &options, &observer, leases, Publishing::Later).await,
+            false => refresh::step(open, warehouse, &options, &observer, leases).await,
+        };
+        for model in &options.models {
+            self.tried.insert(model.clone(), options.now_us);
+        }
+        match report {
+            Ok(report) => {
+                (self.committed)();
+                for outcome in report.models.iter().filter(|o| matches!(o.status.as_str(), "ok" | "nothing")) {
+                    self.told.remove(&outcome.model);
+                    for input in self.open.model(&outcome.model).iter().flat_map(|model| &model.inputs) {
+                        self.told.remove(input);
+                    }
+                }
+                Ok(())
+            }
+            // Another process works on the tables now.
+            Err(error) if error.kind() == ErrorKind::Lease || self.is_fenced() => Err(error),
+            Err(error) if error.is_retryable() => {
+                self.tell("the warehouse", &error);
+                tokio::time::sleep(limits::RETRY_PAUSE).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_fenced(&self) -> bool {
+        self.leases.values().any(Lease::is_lost)
+    }
+
+    /// What is to be worked on now.
+    async fn due(&mut self) -> Result<Due> {
+        let mut changed = BTreeSet::new();
+        for source in &self.open.plan.sources {
+            let name = &source.spec.name.value;
+            let pause = match (&source.spec.connector, self.told.contains_key(name)) {
+                (_, true) => limits::RETRY_PAUSE,
+                (ConnectorSpec::Kafka(_), _) => Duration::ZERO,
+                (ConnectorSpec::Files(_), _) => limits::FILES_LOOK,
+            };
+            if self.looked.get(name).is_some_and(|looked| looked.elapsed() < pause) {
+                continue;
+            }
+            let position = match CommitChain::open(&self.warehouse, &source.pipeline).latest().await? {
+                Some(record) => Position::from_json(record.sources.get(name))?,
+                None => Position::default(),
+            };
+            match self.open.connector(name)?.look(&position).await {
+                Ok(look) if look.changes.is_some() => drop(changed.insert(name.clone())),
+                Ok(_) => {
+                    self.told.remove(name);
+                }
+                Err(error) => self.tell(name, &error),
+            }
+            self.looked.insert(name.clone(), Instant::now());
+        }
+        let mut due = Due::default();
+        for model in &self.open.plan.models {
+            let reads_changed = model.inputs.iter().any(|i| changed.contains(i) || due.models.contains(i));
+            if is_continuous(model) {
+                if reads_changed {
+                    due.models.insert(model.name.clone());
+                }
+            } else if self.is_due(model)? {
+                due.is_scheduled |= !matches!(model.refresh, Schedule::Auto);
+                due.models.insert(model.name.clone());
+            }
+        }
+        Ok(due)
+    }
+
+    /// Whether the schedule of a model that isn't continuous says so.
+    fn is_due(&self, model: &PlannedModel) -> Result<bool> {
+        let last = self.tried.get(&model.name).copied();
+        schedule::is_due(&model.refresh, last, schedule::wall_clock_us(), &self.open.project.timezone.value)
+    }
+
+    /// Brings Delta tables up to the last commits.
+    async fn publish(&mut self) -> Result<()> {
+        let project = self.open.project.name.value.clone();
+        for pipeline in &self.open.project.pipelines {
+            let name = &pipeline.name.value;
+            let chain = CommitChain::open(&self.warehouse, name);
+            let Some(record): Option<CommitRecord> = chain.latest().await? else { continue };
+            if self.published.get(name) == Some(&record.n) {
+                continue;
+            }
+            match publish_tables(&self.warehouse, &project, &chain, &record, Which::All).await {
+                Ok(_) => drop(self.published.insert(name.clone(), record.n)),
+                Err(error) => self.tell(name, &error),
+            }
+        }
+        self.published_at = Instant::now();
+        Ok(())
+    }
+
+    /// Tells of a failure, unless it is the same as the last of that relation.
+    fn tell(&mut self, relation: &str, error: &Error) {
+        let text = error.to_string();
+        if self.told.get(relation) != Some(&text) {
+            self.observer.failed(relation, error);
+            self.told.insert(relation.to_string(), text);
+        }
+    }
+}
+
+/// Models to work on.
+#[derive(Default)]
+struct Due {
+    models: BTreeSet<String>,
+    /// Whether a schedule asked for some of them.
+    is_scheduled: bool,
+}
+
+/// Whether each change of what it reads is to reach a model at once.
+fn is_continuous(model: &PlannedModel) -> bool {
+    match model.refresh {
+        Schedule::Continuous => true,
+        Schedule::Auto => model.maintenance.is_some(),
+        Schedule::Every(_) | Schedule::Cron(_) | Schedule::Manual => false,
+    }
+}
+
+/// Hands an observer on, failures only where they are new.
+struct Told<'a> {
+    inner: &'a dyn Observer,
+    told: std::sync::Mutex<&'a mut BTreeMap<String, String>>,
+}
+
+impl Observer for Told<'_> {
+    fn working(&self, what: &str) {
+        self.inner.working(what);
+    }
+
+    fn finished(&self, outcome: &super::history::ModelOutcome) {
+        self.inner.finished(outcome);
+    }
+
+    fn warned(&self, text: &str) {
+        self.inner.warned(text);
+    }
+
+    fn failed(&self, relation: &str, error: &Error) {
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let text = error.to_string();
+        if told.get(relation) != Some(&text) {
+            self.inner.failed(relation, error);
+            told.insert(relation.to_string(), text);
+        }
+    }
+}
