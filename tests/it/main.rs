@@ -9,6 +9,8 @@ mod disk_faults;
 mod files_parity;
 mod flight;
 mod generate;
+#[cfg(feature = "kafka")]
+mod kafka_server;
 mod plan_faults;
 mod plan_project;
 mod plan_runs;
