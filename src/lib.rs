@@ -10,7 +10,7 @@ pub mod table; //     the warehouse: object store, data files, Delta tables, tim
 pub mod engine; //    runs canonical plans; compares relations
 pub mod plan; //      names to DataFusion plans; checks, selectors, faults in SQL
 pub mod spec; //      YAML to a typed project with places; faults; JSON Schema. Knows no DataFusion
-pub mod generate; //  seeded shop data: folders of CSV, JSON or Parquet files
+pub mod generate; //  seeded shop data: folders of CSV, JSON or Parquet files, events in Kafka
 pub mod telemetry; // logs as text or JSON
 pub mod failpoint; // places where a test has the process die or wait
 pub mod limits; //    every bound, with unit and reason

@@ -84,6 +84,15 @@ pub const GENERATED_CHUNKS_PER_CORE: usize = 2;
 /// Products of a generated shop at most: the catalog is held in memory, about 100 bytes each.
 pub const GENERATED_PRODUCTS_MAX: u64 = 500_000;
 
+/// Seconds that `generate --kafka` waits for a broker and for the topic: enough for a broker that makes the topic when asked.
+pub const GENERATED_TOPIC_SECONDS: u64 = 10;
+
+/// Seconds that a generated message may take to its broker, tries included: longer than a broker's restart.
+pub const GENERATED_DELIVERY_SECONDS: u64 = 60;
+
+/// How long a generator sleeps that is ahead of its broker: the client's queue holds many times as many messages.
+pub const GENERATED_QUEUE_WAIT: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// Tries of one Delta commit that others keep getting ahead of. Only followers of the same pipeline write our tables.
 pub const DELTA_COMMIT_TRIES: usize = 10;
 

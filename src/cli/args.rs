@@ -152,11 +152,12 @@ Examples:
   tidemill status
   tidemill status --max-age 1d         exits 1 when a model is failed or older")]
     Status(StatusArgs),
-    /// Write seeded shop data
+    /// Write seeded shop data to a folder, or stream the shop's events to a Kafka topic
     #[command(after_help = "\
 Examples:
   tidemill generate data --orders 10000 --events 200000
-  tidemill generate big --orders 1000000 --events 100000000 --format parquet --seed 7")]
+  tidemill generate big --orders 1000000 --events 100000000 --format parquet --seed 7
+  tidemill generate --kafka localhost:9092 --topic shop.events --rate 100 --events 1000000")]
     Generate(GenerateArgs),
     /// Print the JSON Schema of the YAML, for editors
     #[command(after_help = "\
@@ -325,7 +326,16 @@ pub struct StatusArgs {
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
     /// Folder to write, one folder a source
-    pub dir: PathBuf,
+    pub dir: Option<PathBuf>,
+    /// Send events to a Kafka topic instead, one JSON object a message: where its brokers are, HOST:PORT,…
+    #[arg(long, value_name = "BROKERS", conflicts_with = "dir", requires = "topic")]
+    pub kafka: Option<String>,
+    /// The Kafka topic
+    #[arg(long, value_name = "T")]
+    pub topic: Option<String>,
+    /// Events a second that are sent; 0: as fast as possible [default: 0]
+    #[arg(long, value_name = "N")]
+    pub rate: Option<u64>,
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     pub orders: u64,
     #[arg(long, default_value_t = 100_000, value_name = "N")]
@@ -333,17 +343,19 @@ pub struct GenerateArgs {
     /// The same seed gives the same bytes
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub seed: u64,
-    /// First day
-    #[arg(long, default_value = "2018-01-01", value_name = "D")]
-    pub start: String,
-    #[arg(long, default_value_t = 151, value_name = "N")]
-    pub days: u32,
-    #[arg(long, value_enum, default_value = "csv")]
-    pub format: DataFormat,
-    /// Share of events written into a later day's file, 0 to 1
+    /// First day [default: 2018-01-01; of events sent to Kafka: each happens when it is sent]
+    #[arg(long, value_name = "D")]
+    pub start: Option<String>,
+    /// Days from the first on [default: 151; of events that happen when they are sent: as many as they take]
+    #[arg(long, value_name = "N")]
+    pub days: Option<u32>,
+    /// How files are written [default: csv]
+    #[arg(long, value_enum)]
+    pub format: Option<DataFormat>,
+    /// Share of events that come late, 0 to 1
     #[arg(long, default_value_t = 0.0, value_name = "P")]
     pub late: f64,
-    /// Share of events written twice
+    /// Share of events that come twice
     #[arg(long, default_value_t = 0.0, value_name = "P")]
     pub duplicates: f64,
     /// Share of rows that break their format

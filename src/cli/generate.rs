@@ -1,9 +1,16 @@
-//! `tidemill generate`: seeded shop data.
+//! `tidemill generate`: seeded shop data, in files or as a stream.
+
+use std::path::Path;
+
+use chrono::NaiveDate;
 
 use super::Exit;
 use super::args::{DataFormat, GenerateArgs};
 use crate::error::{Error, Result};
 use crate::generate;
+
+/// Days of a shop that has a first day.
+const DAYS: u32 = 151;
 
 pub(super) fn execute(args: &GenerateArgs) -> Result<Exit> {
     for (name, share) in [("late", args.late), ("duplicates", args.duplicates), ("malformed", args.malformed)] {
@@ -11,22 +18,34 @@ pub(super) fn execute(args: &GenerateArgs) -> Result<Exit> {
             return Err(Error::usage(format!("--{name} is a share from 0 to 1, found {share}")));
         }
     }
-    let start = args
-        .start
-        .parse()
-        .map_err(|_| Error::usage(format!("--start is a date such as 2018-01-01, found `{}`", args.start)))?;
+    let day = |text: &String| {
+        let wrong = |_| Error::usage(format!("--start is a date such as 2018-01-01, found `{text}`"));
+        text.parse::<NaiveDate>().map_err(wrong)
+    };
+    let start = args.start.as_ref().map(day).transpose()?;
+    match (&args.dir, &args.kafka, &args.topic) {
+        (_, None, _) if args.topic.is_some() || args.rate.is_some() => {
+            Err(Error::usage("--topic and --rate go with `--kafka BROKERS`"))
+        }
+        (Some(dir), None, _) => write(args, dir, start),
+        (None, Some(brokers), Some(topic)) => send(args, brokers, topic, start),
+        _ => Err(Error::usage("give either a folder to write, or `--kafka BROKERS --topic T`")),
+    }
+}
+
+fn write(args: &GenerateArgs, dir: &Path, start: Option<NaiveDate>) -> Result<Exit> {
     let format = match args.format {
-        DataFormat::Parquet => generate::Format::Parquet,
-        DataFormat::Csv => generate::Format::Csv,
-        DataFormat::Json => generate::Format::Json,
+        Some(DataFormat::Parquet) => generate::Format::Parquet,
+        Some(DataFormat::Csv) | None => generate::Format::Csv,
+        Some(DataFormat::Json) => generate::Format::Json,
     };
     let summary = generate::shop(&generate::Options {
-        dir: args.dir.clone(),
+        dir: dir.to_path_buf(),
         orders: args.orders,
         events: args.events,
         seed: args.seed,
-        start,
-        days: args.days,
+        start: start.or(NaiveDate::from_ymd_opt(2018, 1, 1)).unwrap_or_default(),
+        days: args.days.unwrap_or(DAYS),
         format,
         late: args.late,
         duplicates: args.duplicates,
@@ -37,4 +56,34 @@ pub(super) fn execute(args: &GenerateArgs) -> Result<Exit> {
         say!("{:<20} {:>10} rows in {:>4} files{malformed}", table.table, table.rows, table.files);
     }
     Ok(0)
+}
+
+#[cfg(feature = "kafka")]
+fn send(args: &GenerateArgs, brokers: &str, topic: &str, start: Option<NaiveDate>) -> Result<Exit> {
+    if args.format.is_some_and(|format| format != DataFormat::Json) {
+        return Err(Error::usage("messages are JSON: --format is for files"));
+    }
+    let summary = generate::stream(&generate::StreamOptions {
+        brokers: brokers.to_string(),
+        topic: topic.to_string(),
+        rate: args.rate.unwrap_or(0),
+        events: args.events,
+        orders: args.orders,
+        seed: args.seed,
+        start,
+        days: args.days.or(start.map(|_| DAYS)),
+        late: args.late,
+        duplicates: args.duplicates,
+        malformed: args.malformed,
+    })?;
+    let counts = [(summary.late, "late"), (summary.duplicates, "sent twice"), (summary.malformed, "malformed")];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let counts: String = counts.map(|(count, kind)| format!(", {count} {kind}")).collect();
+    say!("{topic:<20} {:>10} messages sent{counts}", summary.messages);
+    Ok(0)
+}
+
+#[cfg(not(feature = "kafka"))]
+fn send(_: &GenerateArgs, _: &str, _: &str, _: Option<NaiveDate>) -> Result<Exit> {
+    Err(Error::usage("this build has no Kafka").with("hint", "build with `--features kafka`, or give a folder"))
 }

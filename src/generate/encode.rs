@@ -13,6 +13,9 @@ use parquet::file::properties::WriterProperties;
 use crate::error::{Result, ResultExt};
 
 use super::Format;
+#[cfg(feature = "kafka")]
+pub(super) use text::JsonMessages;
+
 use super::draw::Hits;
 use super::tables::{Kind, Table};
 
@@ -26,8 +29,8 @@ pub(super) trait Fields {
     fn money(&mut self, cents: i64);
     /// Seconds of a wall-clock time, or null.
     fn wall(&mut self, seconds: Option<i64>);
-    /// Seconds since 1970, UTC.
-    fn instant(&mut self, seconds: i64);
+    /// Milliseconds since 1970, UTC.
+    fn instant(&mut self, millis: i64);
 
     /// 32 hexadecimal digits.
     fn hex(&mut self, id: u128) {

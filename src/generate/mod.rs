@@ -1,4 +1,5 @@
-//! A seeded shop: folders of CSV, JSON or Parquet files, one a source of the shop's project. Knows no source, model or plan.
+//! A seeded shop: folders of CSV, JSON or Parquet files, one a source of the shop's project, or its events as a stream. Knows no
+//! source, model or plan.
 //!
 //! Everything is drawn from random streams that are named by seed, table and place in it, so that the same options give
 //! the same bytes whatever the number of cores, and a day can be made without the days before it being kept.
@@ -8,6 +9,8 @@ mod draw;
 mod encode;
 mod events;
 mod files;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod orders;
 mod parallel;
 mod people;
@@ -20,6 +23,9 @@ use std::path::PathBuf;
 use chrono::NaiveDate;
 
 use crate::error::{Error, Result};
+
+#[cfg(feature = "kafka")]
+pub use kafka::{StreamOptions, StreamSummary, stream};
 
 use catalog::Catalog;
 use files::Output;
@@ -123,19 +129,26 @@ fn make(options: &Options, crew: Crew) -> Result<Summary> {
 /// A purchase's seconds since the first day fit 32 bits.
 const LONGEST_DAYS: u32 = 36_500;
 
-fn check(options: &Options) -> Result<()> {
-    let shares = [("late", options.late), ("duplicates", options.duplicates), ("malformed", options.malformed)];
-    for (name, share) in shares {
+fn check_days(days: u32) -> Result<()> {
+    match days {
+        0 => Err(Error::usage("a shop needs at least one day")),
+        1..=LONGEST_DAYS => Ok(()),
+        _ => Err(Error::usage(format!("a shop has at most {LONGEST_DAYS} days, not {days}"))),
+    }
+}
+
+fn check_shares(late: f64, duplicates: f64, malformed: f64) -> Result<()> {
+    for (name, share) in [("late", late), ("duplicates", duplicates), ("malformed", malformed)] {
         if !(0.0..=1.0).contains(&share) {
             return Err(Error::usage(format!("{name} is a share from 0 to 1, not {share}")));
         }
     }
-    if options.days == 0 {
-        return Err(Error::usage("a shop needs at least one day"));
-    }
-    if options.days > LONGEST_DAYS {
-        return Err(Error::usage(format!("a shop has at most {LONGEST_DAYS} days, not {}", options.days)));
-    }
+    Ok(())
+}
+
+fn check(options: &Options) -> Result<()> {
+    check_shares(options.late, options.duplicates, options.malformed)?;
+    check_days(options.days)?;
     if options.malformed > 0.0 && options.format == Format::Parquet {
         return Err(Error::usage("Parquet has no lines that could be malformed: choose csv or json"));
     }

@@ -13,7 +13,7 @@ pub(super) enum Kind {
     Money,
     /// Seconds of a wall-clock time.
     Wall,
-    /// Seconds since 1970, UTC.
+    /// Milliseconds since 1970, UTC.
     Instant,
 }
 

@@ -10,7 +10,11 @@ mod files_parity;
 mod flight;
 mod generate;
 #[cfg(feature = "kafka")]
+mod generate_kafka;
+#[cfg(feature = "kafka")]
 mod kafka;
+#[cfg(feature = "kafka")]
+mod kafka_server;
 mod plan_faults;
 mod plan_project;
 mod plan_runs;

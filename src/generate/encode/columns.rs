@@ -116,9 +116,9 @@ impl Fields for Builders {
         }
     }
 
-    fn instant(&mut self, seconds: i64) {
+    fn instant(&mut self, millis: i64) {
         if let Some(Builder::Time(column, Some(_))) = self.column() {
-            column.append_value(seconds * MICROS);
+            column.append_value(millis * 1_000);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Rows to lines of CSV or JSON, and lines broken on purpose. Knows no file.
+//! Rows to lines of CSV or JSON, and lines broken on purpose. Knows no file and no topic.
 
 use crate::generate::draw::{Hits, Stream};
 use crate::generate::rhythm::DAY;
@@ -15,16 +15,20 @@ pub(super) fn encode<L: Lines, R: Row>(
 ) -> Encoded {
     let (mut count, mut malformed) = (0, 0);
     for row in rows {
-        lines.begin();
-        row.fields(&mut lines);
-        lines.end();
+        malformed += u64::from(write(&mut lines, table, &row, &mut broken));
         count += 1;
-        if let Some(stream) = broken.next() {
-            write_broken(&mut lines, table, &row, stream);
-            malformed += 1;
-        }
     }
     Encoded { body: Body::Text(lines.into_bytes()), rows: count, malformed }
+}
+
+/// Writes a row's line, and a malformed one behind it, if the row is hit; says whether it was.
+fn write<L: Lines>(lines: &mut L, table: &Table, row: &impl Row, broken: &mut Hits) -> bool {
+    lines.begin();
+    row.fields(lines);
+    lines.end();
+    let Some(stream) = broken.next() else { return false };
+    write_broken(lines, table, row, stream);
+    true
 }
 
 /// Lines of one text format.
@@ -111,9 +115,9 @@ impl<L: Lines> Fields for Spoilt<'_, L> {
         }
     }
 
-    fn instant(&mut self, seconds: i64) {
+    fn instant(&mut self, millis: i64) {
         if !self.is_spoilt() {
-            self.lines.instant(seconds);
+            self.lines.instant(millis);
         }
     }
 }
@@ -202,9 +206,9 @@ impl Fields for CsvLines {
         }
     }
 
-    fn instant(&mut self, seconds: i64) {
+    fn instant(&mut self, millis: i64) {
         self.separate();
-        push_time(&mut self.out, seconds, b' ');
+        push_instant(&mut self.out, millis, b' ');
         self.out.extend_from_slice(b" UTC");
     }
 }
@@ -304,11 +308,35 @@ impl Fields for JsonLines {
         self.out.push(b'"');
     }
 
-    fn instant(&mut self, seconds: i64) {
+    fn instant(&mut self, millis: i64) {
         self.name();
         self.out.push(b'"');
-        push_time(&mut self.out, seconds, b'T');
+        push_instant(&mut self.out, millis, b'T');
         self.out.extend_from_slice(b"Z\"");
+    }
+}
+
+/// Rows to JSON one by one, for what isn't a file.
+#[cfg(feature = "kafka")]
+pub(in crate::generate) struct JsonMessages {
+    table: &'static Table,
+    lines: JsonLines,
+}
+
+#[cfg(feature = "kafka")]
+impl JsonMessages {
+    /// For a table.
+    pub(in crate::generate) fn new(table: &'static Table) -> Self {
+        Self { table, lines: JsonLines::new(table) }
+    }
+
+    /// A row's object, and a malformed copy of it, if the row is hit.
+    pub(in crate::generate) fn of(&mut self, row: &impl Row, broken: &mut Hits) -> (&[u8], Option<&[u8]>) {
+        self.lines.out.clear();
+        write(&mut self.lines, self.table, row, broken);
+        // No value has a line break that isn't escaped.
+        let mut lines = self.lines.out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        (lines.next().unwrap_or_default(), lines.next())
     }
 }
 
@@ -338,6 +366,16 @@ fn push_money(out: &mut Vec<u8>, cents: i64) {
 
 fn push_two(out: &mut Vec<u8>, value: i64) {
     out.extend_from_slice(&[b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]);
+}
+
+/// `2018-01-05 10:56:33.125`, the fraction only where there is one.
+fn push_instant(out: &mut Vec<u8>, millis: i64, between: u8) {
+    push_time(out, millis.div_euclid(1_000), between);
+    let fraction = millis.rem_euclid(1_000);
+    if fraction > 0 {
+        out.extend_from_slice(&[b'.', b'0' + (fraction / 100) as u8]);
+        push_two(out, fraction % 100);
+    }
 }
 
 /// `2018-01-05 10:56:33`, years 1 to 9999.
@@ -397,7 +435,13 @@ mod tests {
         push_int(&mut out, i64::MIN);
         out.push(b' ');
         push_time(&mut out, -1, b'T');
-        assert_eq!(String::from_utf8(out).unwrap(), "0.05 1234.50 -9223372036854775808 1969-12-31T23:59:59");
+        out.push(b' ');
+        push_instant(&mut out, -990, b'T');
+        out.push(b' ');
+        push_instant(&mut out, 1_000, b'T');
+        let expected =
+            "0.05 1234.50 -9223372036854775808 1969-12-31T23:59:59 1969-12-31T23:59:59.010 1970-01-01T00:00:01";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]
