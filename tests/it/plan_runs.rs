@@ -10,7 +10,9 @@ const ORDERS: &[(&str, SqlType)] =
     &[("order_id", SqlType::Text), ("at", SqlType::TimestampTz), ("price", SqlType::Decimal(12, 2))];
 
 const HIDDEN: &str = "_source_file, CAST(_source_row AS BIGINT) AS _source_row, CAST(NULL AS VARCHAR) AS _topic, \
-    CAST(NULL AS INT) AS _partition, CAST(NULL AS BIGINT) AS _offset, arrow_cast(NULL, 'Timestamp(Microsecond, Some(\"UTC\"))') AS _ingested_at";
+    CAST(NULL AS INT) AS _partition, CAST(NULL AS BIGINT) AS _offset, arrow_cast(NULL, 'Timestamp(Microsecond, Some(\"UTC\"))') AS _ingested_at, CAST(NULL AS VARCHAR) AS _key, \
+    arrow_cast(NULL, 'Timestamp(Microsecond, Some(\"UTC\"))') AS _timestamp, CAST(NULL AS VARCHAR) AS _headers, \
+    CAST(NULL AS BOOLEAN) AS _tombstone";
 
 /// Orders as a runner binds them: all hidden columns, text as views, instants in another zone.
 async fn orders() -> Tables {
