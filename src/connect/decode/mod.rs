@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+#[cfg(feature = "kafka")]
 pub(super) use json::JsonObjects;
 pub(super) use rows::{RawRows, row_numbers};
 pub(super) use text::open as open_text;
