@@ -329,7 +329,7 @@ impl Up {
             if rows == expected {
                 return;
             }
-            assert!(started.elapsed() < Duration::from_secs(60), "{sql}: {rows} instead of {expected}: {}", seen.err);
+            assert!(started.elapsed() < Duration::from_secs(180), "{sql}: {rows} instead of {expected}: {}", seen.err);
         }
     }
 
