@@ -226,8 +226,11 @@ pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a partition whose end was told may still send messages that came before.
 pub const KAFKA_SETTLE: Duration = Duration::from_millis(20);
 
-/// Messages that one step takes of a topic that is followed: their memory, some hundred megabytes at most.
+/// Messages that one step takes of a topic that is followed: what each costs beside its bytes is some hundred bytes.
 pub const KAFKA_STEP_MESSAGES: usize = 200_000;
+
+/// Bytes of keys and values that one step takes of a topic that is followed, but for the last message: they stand in memory.
+pub const KAFKA_STEP_BYTES: usize = 64 << 20;
 
 /// How often brokers are asked for new partitions of a topic that is followed.
 pub const KAFKA_TOPIC_LOOK: Duration = Duration::from_secs(10);

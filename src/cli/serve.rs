@@ -1,6 +1,9 @@
 //! `tidemill serve`: Flight SQL over the tables.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+use tokio::net::TcpListener;
 
 use super::Exit;
 use super::args::{Global, ServeArgs};
@@ -17,11 +20,7 @@ pub(super) async fn execute(global: &Global, args: &ServeArgs) -> Result<Exit> {
     let Some(project) = project else { return Ok(open::report(&faults)) };
     let warehouse = open_warehouse(&project).await?;
     let listen = args.listen.clone().unwrap_or_else(|| project.flight_listen.value.clone());
-    let listener = tokio::net::TcpListener::bind(&listen)
-        .await
-        .external(format!("can't listen on {listen}"))
-        .map_err(|e| e.with("hint", "`--listen HOST:PORT` takes another address"))?;
-    let address = listener.local_addr().external("can't read the address")?;
+    let (listener, address) = listen_on(&listen).await?;
     let project = Arc::new(project);
     let reader = Arc::new(Reader::new(warehouse, &project.name.value, &project.timezone.value));
     say!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);
@@ -33,4 +32,14 @@ pub(super) async fn execute(global: &Global, args: &ServeArgs) -> Result<Exit> {
     };
     flight::serve(listener, Arc::new(WarehouseTables::new(project, reader)?), shutdown).await?;
     Ok(0)
+}
+
+/// Listens on an address of the form HOST:PORT; gives the port that the system chose where it is 0.
+pub(super) async fn listen_on(listen: &str) -> Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .external(format!("can't listen on {listen}"))
+        .map_err(|e| e.with("hint", "`--listen HOST:PORT` takes another address"))?;
+    let address = listener.local_addr().external("can't read the address")?;
+    Ok((listener, address))
 }

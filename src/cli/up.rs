@@ -8,7 +8,8 @@ use super::Exit;
 use super::args::{Global, UpArgs};
 use super::interrupt::asked_to_end;
 use super::open::{self, Opened};
-use crate::error::{Error, Result, ResultExt};
+use super::serve::listen_on;
+use crate::error::{Error, Result};
 use crate::run::history::ModelOutcome;
 use crate::run::project::open_warehouse;
 use crate::run::reader::Reader;
@@ -23,11 +24,7 @@ pub(super) async fn execute(global: &Global, args: &UpArgs) -> Result<Exit> {
     };
     let project = Arc::clone(&open.project);
     let listen = args.listen.clone().unwrap_or_else(|| project.flight_listen.value.clone());
-    let listener = tokio::net::TcpListener::bind(&listen)
-        .await
-        .external(format!("can't listen on {listen}"))
-        .map_err(|e| e.with("hint", "`--listen HOST:PORT` takes another address"))?;
-    let address = listener.local_addr().external("can't read the address")?;
+    let (listener, address) = listen_on(&listen).await?;
     let reader = Arc::new(Reader::new(open_warehouse(&project).await?, &project.name.value, &project.timezone.value));
     let tables = Arc::new(WarehouseTables::new(Arc::clone(&project), Arc::clone(&reader))?);
     say!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);

@@ -42,9 +42,6 @@ pub struct PartitionOffset {
     /// The last message that was read, by which another topic of the same name is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<LastMessage>,
-    /// The greatest event time, microseconds since 1970 UTC.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_event_us: Option<i64>,
 }
 
 /// A message that was read.
@@ -57,7 +54,7 @@ pub struct LastMessage {
 }
 
 /// One version of one file, or one range of messages.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FileEntry {
     /// A file as shown: relative to the project, absolute, or a URL; `_source_file` of its rows. Messages: the commit that took
     /// them in.
@@ -187,17 +184,10 @@ mod tests {
     fn position(units: &[(i64, i64)]) -> Position {
         let unit = |range: &(i64, i64)| FileEntry {
             path: format!("{}-{}", range.0, range.1),
-            size: 0,
-            etag: None,
-            modified_us: 0,
-            hash: String::new(),
             rows: 1,
-            refused: 0,
-            warned: Default::default(),
             landed: Some(vec![]),
-            quarantined: vec![],
-            ingested_at_us: 0,
             ranges: Ranges::from([("0".to_string(), vec![*range])]),
+            ..FileEntry::default()
         };
         Position { contract: String::new(), files: units.iter().map(unit).collect(), offsets: Some(Offsets::default()) }
     }

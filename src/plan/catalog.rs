@@ -9,7 +9,7 @@ use datafusion::common::{Column, Result};
 use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::functions_window::expr_fn::row_number;
-use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, SortExpr, lit};
 
 use super::HIDDEN_COLUMNS;
 use super::names::Names;
@@ -170,19 +170,31 @@ fn source_plan(
         .iter()
         .map(String::as_str)
         .filter(|name| Some(*name) != shape.event_time.as_deref() && !shape.deduplicate.iter().any(|by| by == name));
-    let order: Vec<_> = by_time.chain(others).map(|name| column(name).sort(true, false)).collect();
-    let partition = shape.deduplicate.iter().map(|name| column(name)).collect();
     // Without a further column all rows of a value are alike: any one is the first.
-    let rank = if order.is_empty() {
-        row_number().partition_by(partition).build()?
-    } else {
-        row_number().partition_by(partition).order_by(order).build()?
-    };
-    let width = all.len();
+    let order: Vec<_> = by_time.chain(others).map(|name| column(name).sort(true, false)).collect();
+    let kept = schema.fields().iter().map(|f| f.name().as_str()).chain(hidden.iter().copied()).map(column);
+    first_of_each(plan, shape.deduplicate.iter().map(|name| column(name)).collect(), order)?
+        .project(kept.collect::<Vec<_>>())?
+        .build()
+}
+
+/// The first row by `order` of each value of `partition`, behind all columns its rank.
+fn first_of_each(plan: LogicalPlan, partition: Vec<Expr>, order: Vec<SortExpr>) -> Result<LogicalPlanBuilder> {
+    let width = plan.schema().fields().len();
+    let rank = row_number().partition_by(partition);
+    let rank = if order.is_empty() { rank.build()? } else { rank.order_by(order).build()? };
     let plan = LogicalPlanBuilder::from(plan).window(vec![rank])?.build()?;
     let rank = plan.schema().columns().into_iter().skip(width).map(Expr::Column).next().unwrap_or(lit(1u64));
-    let kept = schema.fields().iter().map(|f| f.name().as_str()).chain(hidden.iter().copied()).map(column);
-    LogicalPlanBuilder::from(plan).filter(rank.eq(lit(1u64)))?.project(kept.collect::<Vec<_>>())?.build()
+    LogicalPlanBuilder::from(plan).filter(rank.eq(lit(1u64)))
+}
+
+/// The contract of an upsert relation's messages: one without a value has nothing but the key.
+pub fn loosened(schema: &Schema, key: &[String]) -> Schema {
+    let loose = schema.fields().iter().map(|field| match key.contains(field.name()) {
+        true => field.as_ref().clone(),
+        false => field.as_ref().clone().with_nullable(true),
+    });
+    Schema::new(loose.collect::<Vec<_>>())
 }
 
 /// The last message of each key, by its offset: all messages of a key stand in one partition.
@@ -193,24 +205,13 @@ fn upsert_plan(
     zone: &Arc<str>,
     hidden: &[&str],
 ) -> Result<LogicalPlan> {
-    // A message without a value has nothing but the key.
-    let is_key = |field: &Field| shape.upsert.iter().any(|key| key == field.name());
-    let loose = schema.fields().iter().map(|field| match is_key(field) {
-        true => field.as_ref().clone(),
-        false => field.as_ref().clone().with_nullable(true),
-    });
-    let plan = scan(name, with_hidden(&Schema::new(loose.collect::<Vec<_>>()), zone, &HIDDEN_COLUMNS))?;
+    let plan = scan(name, with_hidden(&loosened(schema, &shape.upsert), zone, &HIDDEN_COLUMNS))?;
     let reference = datafusion::common::TableReference::bare(name);
     let column = |column: &str| Expr::Column(Column::new(Some(reference.clone()), column));
-    let width = plan.schema().fields().len();
     let order = vec![column("_offset").sort(false, false), column("_partition").sort(false, false)];
-    let partition = shape.upsert.iter().map(|name| column(name)).collect();
-    let rank = row_number().partition_by(partition).order_by(order).build()?;
-    let plan = LogicalPlanBuilder::from(plan).window(vec![rank])?.build()?;
-    let rank = plan.schema().columns().into_iter().skip(width).map(Expr::Column).next().unwrap_or(lit(1u64));
     let kept = schema.fields().iter().map(|f| f.name().as_str()).chain(hidden.iter().copied()).map(column);
-    LogicalPlanBuilder::from(plan)
-        .filter(rank.eq(lit(1u64)).and(column("_tombstone").is_not_true()))?
+    first_of_each(plan, shape.upsert.iter().map(|name| column(name)).collect(), order)?
+        .filter(column("_tombstone").is_not_true())?
         .project(kept.collect::<Vec<_>>())?
         .build()
 }

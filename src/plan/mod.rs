@@ -34,7 +34,7 @@ use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
 pub use crate::spec::HIDDEN_COLUMNS;
-pub use catalog::{hidden_fields, read_hidden_fields};
+pub use catalog::{hidden_fields, loosened, read_hidden_fields};
 pub use project::plan_project;
 pub use query::{At, TimeTravel, query, relations_of};
 pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};

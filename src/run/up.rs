@@ -227,12 +227,16 @@ impl Work<'_> {
 
     /// Tells of a failure, unless it is the same as the last of that relation.
     fn tell(&mut self, relation: &str, error: &Error) {
-        let text = error.to_string();
-        if self.told.get(relation) != Some(&text) {
+        if is_news(&mut self.told, relation, error) {
             self.observer.failed(relation, error);
-            self.told.insert(relation.to_string(), text);
         }
     }
+}
+
+/// Whether a failure isn't the one that was told of the relation last; notes it.
+fn is_news(told: &mut BTreeMap<String, String>, relation: &str, error: &Error) -> bool {
+    let text = error.to_string();
+    told.insert(relation.to_string(), text.clone()) != Some(text)
 }
 
 /// Models to work on.
@@ -273,10 +277,8 @@ impl Observer for Told<'_> {
 
     fn failed(&self, relation: &str, error: &Error) {
         let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let text = error.to_string();
-        if told.get(relation) != Some(&text) {
+        if is_news(&mut told, relation, error) {
             self.inner.failed(relation, error);
-            told.insert(relation.to_string(), text);
         }
     }
 }

@@ -83,6 +83,12 @@ pub(super) fn read_source(reader: &mut Reader<'_>, name: &Located<String>, node:
         let fault = Fault::error("missing_key", place.clone(), message);
         reader.fault(fault.hint("name the time column with `event_time:`"));
     }
+    if let (Some(place), Some(ConnectorSpec::Kafka(KafkaSpec { relation: MessageRelation::Upsert(_), .. }))) =
+        (fields.key_place("deduplicate"), &connector)
+    {
+        let message = "`deduplicate` has no effect on `relation: upsert`: the last message of a key is its one row";
+        reader.fault(Fault::error("key_without_effect", place.clone(), message).hint("take it away"));
+    }
     let on_invalid = fields.get("on_invalid");
     let mut source = SourceSpec {
         name: name.clone(),

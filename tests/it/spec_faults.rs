@@ -117,7 +117,7 @@ fn features_of_other_builds_are_never_ignored() {
 #[test]
 fn keys_of_a_topic_are_checked() {
     let events = "  events:\n    connector: kafka\n    topic: t\n    format: json\n    path: data/*.json\n    relation: upsert\n    start: yesterday\n    on_gap: ignore\n    columns: { id: bigint }\n";
-    let others = "  orders: { connector: files, path: x, format: json, topic: t, columns: { id: bigint } }\n  products: { connector: kafka, brokers: b, topic: t, format: json, key: [id], columns: { id: bigint } }\n  prices: { connector: kafka, brokers: b, topic: t, format: json, relation: upsert, key: [ids], columns: { id: bigint } }\n";
+    let others = "  orders: { connector: files, path: x, format: json, topic: t, columns: { id: bigint } }\n  products: { connector: kafka, brokers: b, topic: t, format: json, key: [id], columns: { id: bigint } }\n  prices: { connector: kafka, brokers: b, topic: t, format: json, relation: upsert, key: [ids], event_time: at, deduplicate: [id], columns: { id: bigint, at: timestamptz } }\n";
     insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/a.yaml", &format!("sources:\n{events}{others}"))]));
 }
 

@@ -2,7 +2,6 @@
 //!
 //! Nothing of a file is used unless all of it was read and it didn't change meanwhile.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
@@ -87,13 +86,8 @@ impl FilesSource {
             etag: found.meta.e_tag.clone(),
             modified_us: found.meta.last_modified.timestamp_micros(),
             hash: found.hash.clone(),
-            rows: 0,
-            refused: 0,
-            warned: BTreeMap::new(),
-            landed: None,
-            quarantined: Vec::new(),
             ingested_at_us: landing.ingested_at_us,
-            ranges: BTreeMap::new(),
+            ..FileEntry::default()
         };
         if self.is_parquet() {
             let builder = parquet_file::open(&self.store, &found.meta).await?;

@@ -112,20 +112,7 @@ type Batches = mpsc::Sender<Result<RecordBatch, DataFusionError>>;
 
 impl Reading {
     async fn read(self: Arc<Self>, found: Found, out: Batches) -> Result<()> {
-        let entry = FileEntry {
-            path: found.path.clone(),
-            size: 0,
-            etag: None,
-            modified_us: 0,
-            hash: String::new(),
-            rows: 0,
-            refused: 0,
-            warned: BTreeMap::new(),
-            landed: None,
-            quarantined: Vec::new(),
-            ingested_at_us: self.now_us,
-            ranges: BTreeMap::new(),
-        };
+        let entry = FileEntry { path: found.path.clone(), ingested_at_us: self.now_us, ..FileEntry::default() };
         if self.format == FileFormat::Parquet {
             return self.read_parquet(&found, &entry, &out).await;
         }

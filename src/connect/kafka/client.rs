@@ -1,6 +1,7 @@
 //! One connection to a topic: offsets that are there, messages of a range, offsets of the group. Blocking; knows no rows.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -100,6 +101,26 @@ pub(super) struct Client {
     committed: BTreeMap<i32, i64>,
     /// When brokers were asked what there is.
     asked: Option<Instant>,
+}
+
+/// Calls the client in `slot`, which is kept between calls: connecting costs more than reading a few messages. It is dropped
+/// after a failure, so that the next call connects anew.
+///
+/// # Errors
+/// Those of connecting and of `work`.
+pub(super) fn with<T>(
+    slot: &Mutex<Option<Client>>,
+    topic: &Topic,
+    work: impl FnOnce(&mut Client) -> Result<T>,
+) -> Result<T> {
+    let mut slot = slot.lock().map_err(|_| Error::internal("a Kafka client was left in the middle of its work"))?;
+    let mut client = match slot.take() {
+        Some(client) => client,
+        None => Client::connect(topic)?,
+    };
+    let result = work(&mut client)?;
+    *slot = Some(client);
+    Ok(result)
 }
 
 impl Client {
@@ -245,12 +266,16 @@ impl Client {
     /// # Errors
     /// External, when offsets are gone or the topic is.
     pub(super) fn gather(&mut self) -> Result<()> {
-        while self.ahead.len() < limits::KAFKA_STEP_MESSAGES {
+        let size =
+            |message: &OwnedMessage| message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
+        let mut bytes: usize = self.ahead.iter().map(size).sum();
+        while self.ahead.len() < limits::KAFKA_STEP_MESSAGES && bytes < limits::KAFKA_STEP_BYTES {
             match self.consumer.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
                     let message = message.detach();
                     self.at.insert(message.partition(), message.offset() + 1);
+                    bytes += size(&message);
                     self.ahead.push_back(message);
                 }
                 Some(Err(error)) if is_final(&error) => return Err(self.failed("messages can't be read", error)),

@@ -59,25 +59,19 @@ impl KafkaSource {
         Decoder::new(&self.topic.spec, &self.source.columns, contract, &self.topic.zone, ingested_at_us)
     }
 
-    /// Calls the client in a thread for blocking work; it is dropped after a failure, so that the next call connects anew.
+    /// Calls the client in a thread for blocking work.
     async fn with_client<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Client) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (topic, client) = (Arc::clone(&self.topic), Arc::clone(&self.client));
-        let name = topic.name.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            let mut slot =
-                client.lock().map_err(|_| Error::internal("a Kafka client was left in the middle of its work"))?;
-            let mut client = match slot.take() {
-                Some(client) => client,
-                None => Client::connect(&topic)?,
-            };
-            let result = work(&mut client)?;
-            *slot = Some(client);
-            Ok(result)
-        });
-        done.await.external("the Kafka client ended early")?.map_err(|error: Error| error.with("source", name))
+        let (topic, slot) = (Arc::clone(&self.topic), Arc::clone(&self.client));
+        let done = tokio::task::spawn_blocking(move || client::with(&slot, &topic, work));
+        let done = done.await.external("the Kafka client ended early")?;
+        done.map_err(|error: Error| error.with("source", &self.topic.name))
+    }
+
+    fn on_invalid(&self) -> OnInvalid {
+        self.source.on_invalid
     }
 }
 
@@ -127,11 +121,5 @@ impl Source for KafkaSource {
 
     async fn live(&self, contract: &SchemaRef, rules: Vec<RowRule>, now_us: i64) -> Result<Arc<dyn TableProvider>> {
         live::relation(self, contract, rules, now_us)
-    }
-}
-
-impl KafkaSource {
-    fn on_invalid(&self) -> OnInvalid {
-        self.source.on_invalid
     }
 }

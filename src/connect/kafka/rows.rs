@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use rdkafka::message::{Headers, Message, OwnedMessage};
 
 use super::connect_json;
 use crate::connect::decode::{Contract, Decoded, JsonObjects, Origin, RawRows};
 use crate::connect::quarantine::{Refused, RefusedAt};
 use crate::error::Result;
-use crate::plan::read_hidden_fields;
-use crate::spec::types::{ColumnSpec, KafkaSpec, MessageFormat, MessageRelation};
+use crate::plan::{loosened, read_hidden_fields};
+use crate::spec::types::{ColumnSpec, KafkaSpec, Located, MessageFormat, MessageRelation};
 
 /// Hidden columns that landed files of a topic hold.
 const LANDED: [&str; 7] = ["_partition", "_offset", "_ingested_at", "_key", "_timestamp", "_headers", "_tombstone"];
@@ -36,8 +36,8 @@ pub(super) struct Decoder {
     objects: JsonObjects,
     contract: Contract,
     format: MessageFormat,
-    /// Columns of an upsert relation's key, by their index in the contract.
-    key: Vec<(usize, String)>,
+    /// Columns of an upsert relation's key.
+    key: Vec<String>,
     zone: Arc<str>,
     ingested_at_us: i64,
 }
@@ -57,10 +57,7 @@ impl Decoder {
         let text = spec.format.text();
         let key = match &spec.relation {
             MessageRelation::Append => Vec::new(),
-            MessageRelation::Upsert(key) => {
-                let index = |name: &String| schema.index_of(name).ok().map(|index| (index, name.clone()));
-                key.iter().filter_map(|column| index(&column.value)).collect()
-            }
+            MessageRelation::Upsert(key) => names_of(key),
         };
         Ok(Self {
             objects: JsonObjects::new(text, schema),
@@ -97,27 +94,27 @@ impl Decoder {
         if self.key.is_empty() {
             return rows.end_record(number, b"", None);
         }
-        let names: Vec<&str> = self.key.iter().map(|(_, name)| name.as_str()).collect();
-        match key_object(message.key(), &names, &self.format) {
+        match key_object(message.key(), &self.key, &self.format) {
             Ok(object) => self.objects.push(rows, number, object.as_bytes()),
             Err(reason) => rows.end_record(number, message.key().unwrap_or_default(), Some(reason)),
         }
     }
 }
 
-/// The contract with each column but an upsert relation's key nullable: a tombstone has nothing else.
+/// The contract of landed rows: of an upsert relation each column but the key may be null.
 pub(super) fn landed_contract(contract: &SchemaRef, spec: &KafkaSpec) -> SchemaRef {
-    let MessageRelation::Upsert(key) = &spec.relation else { return Arc::clone(contract) };
-    let is_key = |field: &Field| key.iter().any(|column| column.value == *field.name());
-    let fields = contract.fields().iter().map(|field| match is_key(field) {
-        true => field.as_ref().clone(),
-        false => field.as_ref().clone().with_nullable(true),
-    });
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    match &spec.relation {
+        MessageRelation::Append => Arc::clone(contract),
+        MessageRelation::Upsert(key) => Arc::new(loosened(contract, &names_of(key))),
+    }
+}
+
+fn names_of(key: &[Located<String>]) -> Vec<String> {
+    key.iter().map(|column| column.value.clone()).collect()
 }
 
 /// A message's key as an object of the key's columns: it is one, or it is the value of the only column.
-fn key_object(key: Option<&[u8]>, names: &[&str], format: &MessageFormat) -> Result<String, String> {
+fn key_object(key: Option<&[u8]>, names: &[String], format: &MessageFormat) -> Result<String, String> {
     let Some(key) = key else { return Err("neither a key nor a value".into()) };
     let text = std::str::from_utf8(key).map_err(|_| "the key's bytes aren't UTF-8".to_string())?;
     let text = match format {
@@ -135,7 +132,7 @@ fn key_object(key: Option<&[u8]>, names: &[&str], format: &MessageFormat) -> Res
         Ok(value) if !value.is_array() => value,
         _ => serde_json::Value::String(text),
     };
-    Ok(serde_json::Map::from_iter([((*name).to_string(), value)])).map(|map| serde_json::Value::Object(map).to_string())
+    Ok(serde_json::Map::from_iter([(name.clone(), value)])).map(|map| serde_json::Value::Object(map).to_string())
 }
 
 /// Messages and the records that were read out of them.

@@ -10,7 +10,7 @@ use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::prelude::SessionContext;
 use rdkafka::message::{Message, OwnedMessage};
 
-use super::client::Client;
+use super::client::{self, Client};
 use super::range::{self, Plan};
 use super::rows::{Decoder, landed_contract, landed_fields};
 use super::{KafkaSource, Topic};
@@ -19,7 +19,7 @@ use crate::connect::position::{LastMessage, Offsets};
 use crate::connect::ranges::{self, Ranges};
 use crate::connect::relation::relation_schema;
 use crate::connect::{FileEntry, Landing, Position, TakenIn};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::table::{DataFile, TableFiles, Warehouse, parquet_table, write_files};
 use crate::{engine, failpoint, limits};
 
@@ -45,17 +45,9 @@ pub(super) async fn take_in(
     }
     let mut entry = FileEntry {
         path: landing.prefix.clone(),
-        size: 0,
-        etag: None,
-        modified_us: 0,
         hash: landing.prefix.clone(),
-        rows: 0,
-        refused: 0,
-        warned: BTreeMap::new(),
-        landed: None,
-        quarantined: Vec::new(),
         ingested_at_us: landing.ingested_at_us,
-        ranges: BTreeMap::new(),
+        ..FileEntry::default()
     };
     let contract = landed_contract(&landing.contract, &source.topic.spec);
     let decoder = source.decoder(&contract, landing.ingested_at_us)?;
@@ -70,17 +62,9 @@ pub(super) async fn take_in(
     };
     let topic = Arc::clone(&source.topic);
     let decode = async |sink: Sink| {
-        let (source_topic, client) = (Arc::clone(&topic), Arc::clone(&source.client));
+        let (topic, slot) = (Arc::clone(&topic), Arc::clone(&source.client));
         Ok(tokio::task::spawn_blocking(move || {
-            let mut slot =
-                client.lock().map_err(|_| Error::internal("a Kafka client was left in the middle of its work"))?;
-            let mut client = match slot.take() {
-                Some(client) => client,
-                None => Client::connect(&source_topic)?,
-            };
-            let done = read(&mut client, &source_topic, plan, &decoder, sink)?;
-            *slot = Some(client);
-            Ok(done)
+            client::with(&slot, &topic, |client| read(client, &topic, plan, &decoder, sink))
         }))
     };
     let hidden = landed_fields(&source.topic.zone);
@@ -123,8 +107,6 @@ async fn compact(files: &mut Vec<FileEntry>, landing: &Landing<'_>, topic: &Topi
     files.push(FileEntry {
         path: format!("{}-together", landing.prefix),
         size: small.iter().map(|entry| entry.size).sum(),
-        etag: None,
-        modified_us: 0,
         hash: format!("{}-together", landing.prefix),
         rows: small.iter().map(|entry| entry.rows).sum(),
         refused: small.iter().map(|entry| entry.refused).sum(),
@@ -133,6 +115,7 @@ async fn compact(files: &mut Vec<FileEntry>, landing: &Landing<'_>, topic: &Topi
         quarantined: small.iter().flat_map(|entry| entry.quarantined.iter().cloned()).collect(),
         ingested_at_us: landing.ingested_at_us,
         ranges: ranges::union(small.iter().map(|entry| &entry.ranges)),
+        ..FileEntry::default()
     });
     Ok(())
 }
