@@ -234,3 +234,12 @@ pub const KAFKA_STEP_BYTES: usize = 64 << 20;
 
 /// How often brokers are asked for new partitions of a topic that is followed.
 pub const KAFKA_TOPIC_LOOK: Duration = Duration::from_secs(10);
+
+/// How long a transaction of a sink may stay open: readers wait for it if its process dies and doesn't come back.
+pub const KAFKA_TRANSACTION: Duration = Duration::from_secs(300);
+
+/// Batches of a change that wait for a sink.
+pub const SINK_BATCHES: usize = 4;
+
+/// Offsets from a partition's end in which a sink's last message is looked for first; ten times as many each time it isn't there.
+pub const SINK_LOOK_BACK: i64 = 100;

@@ -6,7 +6,6 @@ mod columnar;
 mod delimited;
 mod json;
 mod table;
-mod value;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};

@@ -2,6 +2,7 @@
 //! land rows in; knows no model, no commit.
 
 pub mod decode;
+pub(crate) mod encode;
 pub mod files;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -11,6 +12,7 @@ mod quarantine;
 mod ranges;
 mod relation;
 mod rules;
+mod sink;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ pub use position::{FileEntry, Offsets, PartitionOffset, Position};
 pub use quarantine::{META_COLUMNS, Refused, RefusedAt, quarantine_schema};
 pub use ranges::Ranges;
 pub use rules::RowRule;
+pub use sink::{Sink, SinkChange, SinkCursor, open_sink};
 
 use crate::error::Result;
 use crate::spec::fault::Fault;
@@ -120,11 +123,14 @@ pub fn open(project: &Project, source: &SourceSpec) -> Result<Arc<dyn Source>> {
         ConnectorSpec::Kafka(spec) => Arc::new(kafka::KafkaSource::open(&project.name.value, zone, source, spec)?),
         #[cfg(not(feature = "kafka"))]
         ConnectorSpec::Kafka(_) => {
-            return Err(
-                crate::error::Error::usage("this build is without Kafka").with("hint", "build with `--features kafka`")
-            );
+            return Err(without_kafka());
         }
     })
+}
+
+#[cfg(not(feature = "kafka"))]
+fn without_kafka() -> crate::error::Error {
+    crate::error::Error::usage("this build is without Kafka").with("hint", "build with `--features kafka`")
 }
 
 /// The contract's columns as the YAML types them.

@@ -77,12 +77,12 @@ pub async fn diff(
     }
 }
 
-fn scan(name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
+pub(super) fn scan(name: &str, table: Arc<dyn TableProvider>) -> Result<LogicalPlan> {
     LogicalPlanBuilder::scan(name, provider_as_source(table), None).and_then(LogicalPlanBuilder::build).map_err(failure)
 }
 
 /// `plan` with just `columns`, named by their positions.
-fn aligned(plan: LogicalPlan, columns: &[(String, DataType)]) -> Result<LogicalPlan> {
+pub(super) fn aligned(plan: LogicalPlan, columns: &[(String, DataType)]) -> Result<LogicalPlan> {
     let mut exprs = Vec::with_capacity(columns.len());
     for (at, (name, data_type)) in columns.iter().enumerate() {
         let found = plan.schema().iter().find(|(_, field)| field.name() == name);

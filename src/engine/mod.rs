@@ -2,6 +2,7 @@
 
 mod diff;
 mod failure;
+mod keyed;
 pub mod maintain;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use futures::stream::BoxStream;
 
 pub use diff::{Changes, diff};
 pub use failure::failure;
+pub use keyed::{KeyedChange, keyed_changes};
 
 use crate::error::{Result, ResultExt};
 use crate::limits;

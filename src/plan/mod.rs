@@ -6,6 +6,7 @@ mod canonical;
 mod catalog;
 mod checks;
 mod clock;
+mod closing;
 mod dialect;
 mod hidden;
 mod inspect;
@@ -16,6 +17,7 @@ mod names;
 mod nearest;
 mod order;
 mod params;
+mod place;
 mod project;
 mod query;
 mod relation;
@@ -35,13 +37,14 @@ use datafusion::logical_expr::LogicalPlan;
 
 pub use crate::spec::HIDDEN_COLUMNS;
 pub use catalog::{hidden_fields, loosened, read_hidden_fields};
+pub use closing::Closing;
 pub use project::plan_project;
 pub use query::{At, TimeTravel, query, relations_of};
 pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
 pub use session::{MAIN_SCHEMA, session};
 
 use crate::spec::fault::Fault;
-use crate::spec::types::{CheckSpec, OnFail, Refresh, SourceSpec};
+use crate::spec::types::{CheckSpec, OnFail, Refresh, SinkSpec, SourceSpec};
 
 /// Where a source's contract comes from when the YAML gives none.
 #[async_trait]
@@ -114,6 +117,10 @@ pub struct PlannedModel {
     pub refresh: Refresh,
     /// Whether Flight clients see it.
     pub serve: bool,
+    /// Where its changes go.
+    pub publish: Vec<SinkSpec>,
+    /// When its rows are closed; none where no column tells.
+    pub closing: Option<Closing>,
     /// Hash of the canonical plan, types, parameters, zone, key, partitioning, checks and function versions.
     pub fingerprint: String,
     /// How it is maintained and why, for `plan`.

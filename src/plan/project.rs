@@ -1,26 +1,29 @@
 //! The whole project: sources, models in the order of what they read, circles, checks, fingerprints. Reads schemas only.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use datafusion::execution::SessionState;
-use datafusion::sql::sqlparser::ast::Query;
+use datafusion::sql::sqlparser::ast::{ObjectName, Query};
 
 use super::catalog::{Catalog, Relation, SourceShape};
 use super::checks::{CheckPlanner, Checked};
-use super::inspect::{Inspection, inspect_model};
+use super::closing::closing;
+use super::inspect::{Inspection, inspect_model, table_reference};
 use super::maintain::maintenance;
 use super::model::{BoundModel, ModelPlanner};
 use super::nearest::with_nearest;
 use super::order::Graph;
+use super::place::with_place;
 use super::relation::RelationTable;
 use super::sql_text::parse_model;
 use super::windows::rewrite_windows;
 use super::{CheckTest, Clock, Plan, PlannedCheck, PlannedModel, PlannedSource, SchemaSource, Strategy};
 use super::{keys, names::Names, params, session};
 use crate::spec::fault::{Fault, Place, Severity};
-use crate::spec::types::{CheckKind, CheckSpec, ModelSpec, OnFail, Project, Refresh, SourceSpec};
+use crate::spec::types::{CheckKind, CheckSpec, Located, ModelSpec, OnFail, Project, Refresh, SourceSpec};
 
 /// Raised whenever a function of ours gives other values than before: all models that are planned anew are rebuilt.
 const FUNCTION_VERSION: u32 = 1;
@@ -108,9 +111,9 @@ struct Work<'a> {
 }
 
 /// Models by node, in the order of what they read.
-type Bound = Vec<(usize, BoundModel, Inspection, String)>;
+type Bound<'a> = Vec<(usize, Cow<'a, ModelSpec>, BoundModel, Inspection, String)>;
 
-impl Work<'_> {
+impl<'a> Work<'a> {
     async fn read_schemas(&mut self, schemas: &dyn SchemaSource) {
         for node in self.nodes.clone() {
             let Spec::Source(spec) = node.spec else { continue };
@@ -248,25 +251,28 @@ impl Work<'_> {
     }
 
     /// Plans models in order; those at fault, and those that read them, are left out without further words.
-    fn models(&mut self, mut parsed: BTreeMap<usize, Parsed>, circular: &BTreeSet<usize>) -> Bound {
+    fn models(&mut self, mut parsed: BTreeMap<usize, Parsed>, circular: &BTreeSet<usize>) -> Bound<'a> {
         let order = self.graph(&parsed).order();
         let mut bound = Vec::new();
         for at in order {
             let Spec::Model(spec) = self.nodes[at].spec else { continue };
-            let Some(Parsed { query, found }) = parsed.remove(&at) else { continue };
+            let Some(Parsed { mut query, found }) = parsed.remove(&at) else { continue };
             let known = found.inputs.keys().all(|input| self.catalog.get(input).is_some());
             if circular.contains(&at) || found.unknown_relation || !known {
                 continue;
             }
+            let place = self.place_key(spec, &mut query);
+            let spec = place.clone().map_or(Cow::Borrowed(spec), |key| Cow::Owned(ModelSpec { key, ..spec.clone() }));
             let sql = query.to_string();
             let planner = ModelPlanner { state: self.state, catalog: &self.catalog, zone: &self.zone };
-            match planner.plan(spec, *query, found.unknown_function) {
-                Ok(model) => {
+            match planner.plan(&spec, *query, found.unknown_function) {
+                Ok(mut model) => {
+                    model.key_is_derived |= place.is_some();
                     self.faults.extend(model.warnings.iter().cloned());
                     if found.faults.is_empty() {
                         let relation = Relation { schema: Arc::clone(&model.schema), source: None };
                         self.catalog.insert(&spec.name.value, relation);
-                        bound.push((at, model, found, sql));
+                        bound.push((at, spec, model, found, sql));
                     }
                 }
                 Err(faults) => self.faults.extend(faults),
@@ -275,8 +281,24 @@ impl Work<'_> {
         bound
     }
 
+    /// The key of a model that is published without one: the place of each row, where it hands on the rows of a source.
+    fn place_key(&self, spec: &ModelSpec, query: &mut Query) -> Option<Vec<Located<String>>> {
+        if !spec.key.is_empty() || spec.publish.is_empty() {
+            return None;
+        }
+        let source_of = |name: &ObjectName| {
+            let name = table_reference(name)?;
+            self.nodes.iter().find_map(|node| match node.spec {
+                Spec::Source(source) if node.name == name.table() => Some(source),
+                _ => None,
+            })
+        };
+        let place = with_place(query, &source_of)?;
+        Some(place.map(|name| Located { value: name.to_string(), place: spec.name.place.clone() }).to_vec())
+    }
+
     /// Binds checks, now that every schema is known, and puts the plan together.
-    fn assemble(&mut self, bound: Bound) -> Plan {
+    fn assemble(&mut self, bound: Bound<'_>) -> Plan {
         let all_names: BTreeSet<String> = self.nodes.iter().map(|node| node.name.to_owned()).collect();
         let state = self.state;
         let catalog = self.catalog.clone();
@@ -304,8 +326,9 @@ impl Work<'_> {
             }
         }
         let mut models = Vec::new();
-        for (at, model, found, sql) in bound {
-            let Node { name, pipeline, spec: Spec::Model(spec) } = self.nodes[at] else { continue };
+        for (at, spec, model, found, sql) in bound {
+            let Node { name, pipeline, .. } = self.nodes[at];
+            let spec = spec.as_ref();
             let Some(relation) = catalog.get(name) else { continue };
             let mut specs = spec.checks.clone();
             specs.extend(model.unproven_not_null.iter().map(|column| CheckSpec {
@@ -319,6 +342,8 @@ impl Work<'_> {
             self.faults.extend(faults);
             if whole && let Some(planned) = self.planned(spec, pipeline, model, &found, checks, &sql) {
                 self.tell_not_continuous(spec, &planned);
+                self.tell_unkeyed_sinks(spec);
+                self.tell_endless_sinks(spec, &planned, &models);
                 models.push(planned);
             }
         }
@@ -331,6 +356,43 @@ impl Work<'_> {
             let fault = Fault::error("not_continuous", spec.refresh.place.clone(), message);
             self.faults
                 .push(fault.hint("`refresh: auto` computes it anew at most each minute, `{ every: … }` at your pace"));
+        }
+    }
+
+    fn tell_unkeyed_sinks(&mut self, spec: &ModelSpec) {
+        if !spec.key.is_empty() {
+            return;
+        }
+        for sink in &spec.publish {
+            let message = format!("`{}` has no key, and a topic holds one row a key", spec.name.value);
+            let fault = Fault::error("missing_key", sink.place.clone(), message);
+            self.faults.push(fault.hint("add `key: [columns that are unique]` to the model"));
+        }
+    }
+
+    /// Sinks of closed windows need a column that closes them, and a watermark.
+    fn tell_endless_sinks(&mut self, spec: &ModelSpec, planned: &PlannedModel, before: &[PlannedModel]) {
+        let Some(sink) = spec.publish.iter().find(|sink| sink.is_final()) else { return };
+        let fault = |message: String, hint: &str| Fault::error("never_final", sink.place.clone(), message).hint(hint);
+        if planned.closing.is_none() {
+            let message = format!("no column of `{}` says when a row is final", planned.name);
+            self.faults.push(fault(message, "select `window_end`, or a date_trunc or date_bin of the event time"));
+        }
+        let mut inputs: Vec<&str> = planned.inputs.iter().map(String::as_str).collect();
+        let mut at = 0;
+        while let Some(input) = inputs.get(at) {
+            let model = before.iter().find(|model| model.name == *input);
+            inputs.extend(model.iter().flat_map(|model| &model.inputs).map(String::as_str));
+            at += 1;
+        }
+        let is_timed = |node: &Node<'_>| match node.spec {
+            Spec::Source(source) => source.has_watermark() && inputs.contains(&node.name),
+            Spec::Model(_) => false,
+        };
+        if !self.nodes.iter().any(is_timed) {
+            let message =
+                format!("`{}` reads no topic that has an `event_time`: nothing says how late it is", planned.name);
+            self.faults.push(fault(message, "`emit: changes` publishes each change"));
         }
     }
 
@@ -360,6 +422,7 @@ impl Work<'_> {
             }
         };
         let fingerprint = self.fingerprint(spec, &model, &checks, sql)?;
+        let closing = closing(&model.plan, &model.schema);
         Some(PlannedModel {
             name: spec.name.value.clone(),
             pipeline: pipeline.to_owned(),
@@ -376,6 +439,8 @@ impl Work<'_> {
             checks,
             refresh: spec.refresh.value.clone(),
             serve: spec.serve,
+            publish: spec.publish.clone(),
+            closing,
             fingerprint,
         })
     }
@@ -399,9 +464,8 @@ impl Work<'_> {
         let mut text = String::new();
         let called = keys::functions_called(&model.plan).ok()?;
         let values = self.project.params.iter().filter(|p| called.contains(&params::function_name(&p.name.value)));
-        let names = |names: &[crate::spec::types::Located<String>]| -> Vec<String> {
-            names.iter().map(|name| name.value.clone()).collect()
-        };
+        let names =
+            |names: &[Located<String>]| -> Vec<String> { names.iter().map(|name| name.value.clone()).collect() };
         writeln!(text, "functions {FUNCTION_VERSION}\nzone {}", self.zone).ok()?;
         // The plan shortens long lists of values, the syntax tree doesn't.
         writeln!(text, "sql {sql}\nplan {}", model.plan.display_indent_schema()).ok()?;

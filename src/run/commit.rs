@@ -313,18 +313,19 @@ impl CommitChain {
         })
     }
 
-    /// Deletes records that ended more than `keep` ago, save those that still hold a kept record's files; returns how many.
+    /// Deletes records that ended more than `keep` ago, save those that still hold a kept record's files and those `needed`;
+    /// returns how many.
     ///
     /// # Errors
     /// External: the store.
-    pub async fn prune(&self, keep: std::time::Duration) -> Result<usize> {
+    pub async fn prune(&self, keep: std::time::Duration, needed: &BTreeSet<u64>) -> Result<usize> {
         let cutoff = Utc::now() - chrono::TimeDelta::from_std(keep).external("a retention is out of range")?;
         let numbers = self.numbers_from(0).await?;
         // The record in force at the cutoff is the oldest that anyone may still ask for.
         let Some((oldest, _)) = numbers.iter().rev().find(|(_, at)| *at <= cutoff) else { return Ok(0) };
         // A later record's reference below `oldest` is one that `oldest` carries too.
         let held: BTreeSet<u64> = self.load(*oldest).await?.tables.values().map(|entry| entry.changed_in).collect();
-        let gone = numbers.iter().map(|(n, _)| *n).filter(|n| n < oldest && !held.contains(n));
+        let gone = numbers.iter().map(|(n, _)| *n).filter(|n| n < oldest && !held.contains(n) && !needed.contains(n));
         let paths: Vec<_> = gone.map(|n| self.warehouse.path(&self.record_path(n))).collect();
         let count = paths.len();
         self.warehouse.delete(paths).await?;

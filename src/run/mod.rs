@@ -11,6 +11,7 @@ pub mod project;
 pub mod reader;
 pub mod refresh;
 pub mod schedule;
+mod sinks;
 mod stream_test;
 pub mod unit_test;
 pub mod up;

@@ -9,7 +9,7 @@ use datafusion::common::ToDFSchema;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 
-use crate::connect::{self, RowRule, Source};
+use crate::connect::{self, RowRule, Sink, Source};
 use crate::engine;
 use crate::error::{Error, Result, ResultExt};
 use crate::plan::{self, CheckTest, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
@@ -27,7 +27,25 @@ pub struct OpenProject {
     pub sources: BTreeMap<String, Arc<dyn Source>>,
     /// Everything found, errors too, in order of files and lines.
     pub faults: Vec<Fault>,
+    /// Sinks of the planned models, in their order.
+    pub sinks: Vec<Arc<OpenSink>>,
     runtime: Arc<RuntimeEnv>,
+}
+
+/// A sink of a model.
+pub struct OpenSink {
+    /// The model.
+    pub model: String,
+    /// Its pipeline.
+    pub pipeline: String,
+    /// Key of its table.
+    pub key: Vec<String>,
+    /// What the sink is called: `kafka shop.sales`.
+    pub name: String,
+    /// Whether it only gets rows of closed windows.
+    pub is_final: bool,
+    /// Where changes go.
+    pub sink: Arc<dyn Sink>,
 }
 
 impl OpenProject {
@@ -49,10 +67,11 @@ impl OpenProject {
         let schemas = Schemas { sources: &sources, offline };
         let (plan, planning) = plan::plan_project(&project, &schemas).await;
         faults.extend(planning);
+        let sinks = open_sinks(&project, &plan, &mut faults);
         crate::spec::sort_faults(&mut faults);
         let memory_bytes = project.state_memory_bytes.unwrap_or_else(engine::default_memory_bytes);
         let runtime = engine::runtime(memory_bytes)?;
-        Ok(Self { project, plan, sources, faults, runtime })
+        Ok(Self { project, plan, sources, faults, sinks, runtime })
     }
 
     /// Whether a fault makes the project invalid.
@@ -109,12 +128,37 @@ impl OpenProject {
         Ok(rules)
     }
 
+    /// Sinks of a pipeline's models.
+    pub fn sinks_of(&self, pipeline: &str) -> impl Iterator<Item = &Arc<OpenSink>> {
+        self.sinks.iter().filter(move |sink| sink.pipeline == pipeline)
+    }
+
     /// Pipeline of each source and model.
     pub fn pipelines_by_relation(&self) -> HashMap<&str, &str> {
         let sources = self.plan.sources.iter().map(|s| (s.spec.name.value.as_str(), s.pipeline.as_str()));
         let models = self.plan.models.iter().map(|m| (m.name.as_str(), m.pipeline.as_str()));
         sources.chain(models).collect()
     }
+}
+
+fn open_sinks(project: &Project, plan: &Plan, faults: &mut Vec<Fault>) -> Vec<Arc<OpenSink>> {
+    let mut sinks = Vec::new();
+    for model in &plan.models {
+        for spec in &model.publish {
+            match connect::open_sink(project, &model.name, &model.key, spec) {
+                Ok(sink) => sinks.push(Arc::new(OpenSink {
+                    model: model.name.clone(),
+                    pipeline: model.pipeline.clone(),
+                    key: model.key.clone(),
+                    name: spec.name(),
+                    is_final: spec.is_final(),
+                    sink,
+                })),
+                Err(error) => faults.push(Fault::error("sink", spec.place.clone(), error.to_string())),
+            }
+        }
+    }
+    sinks
 }
 
 /// The warehouse of a project, made if missing.

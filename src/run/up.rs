@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 use super::commit::{CommitChain, CommitRecord};
 use super::follow::Which;
 use super::lease::Lease;
-use super::project::OpenProject;
+use super::project::{OpenProject, OpenSink};
 use super::refresh::pipeline::publish_tables;
 use super::refresh::{self, Observer, Publishing, RefreshOptions, Report};
 use super::schedule;
+use super::sinks;
+use tokio::sync::{Notify, watch};
+
 use crate::connect::Position;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -42,6 +45,10 @@ pub async fn up(
         let lease = Lease::acquire(&warehouse, &name, open.project.lease_ttl, None).await?;
         leases.insert(name, lease);
     }
+    for pipeline in leases.keys() {
+        sinks::forget_others(open, &warehouse, pipeline).await?;
+    }
+    let of_sinks = warehouse.clone();
     let mut work = Work {
         open,
         warehouse,
@@ -54,8 +61,34 @@ pub async fn up(
         told: BTreeMap::new(),
         published: BTreeMap::new(),
         published_at: Instant::now(),
+        commits: None,
     };
-    let worked = work.until(stop).await;
+    let (commits, seen) = watch::channel(0);
+    work.commits = Some(commits);
+    let halt = Notify::new();
+    let working = async {
+        let worked = work
+            .until(async {
+                tokio::select! {
+                    () = stop => {}
+                    () = halt.notified() => {}
+                }
+            })
+            .await;
+        // Sinks publish what was committed last, and end.
+        work.commits = None;
+        worked
+    };
+    let publishing = async {
+        let sinks = open.sinks.iter().map(|sink| publish_to(open, &of_sinks, sink, observer, seen.clone()));
+        let published = futures::future::try_join_all(sinks).await;
+        if published.is_err() {
+            halt.notify_one();
+        }
+        published
+    };
+    let (worked, published_sinks) = tokio::join!(working, publishing);
+    let worked = worked.and(published_sinks.map(|_| ()));
     // What was committed is brought to the tables whatever ended the work; a lost lease leaves that to who holds it.
     let published = if work.is_fenced() { Ok(()) } else { work.publish().await };
     for (_, lease) in work.leases {
@@ -80,6 +113,60 @@ struct Work<'a> {
     /// The commit of each pipeline that the Delta tables are at.
     published: BTreeMap<String, u64>,
     published_at: Instant,
+    /// Tells sinks of commits; none at the end.
+    commits: Option<watch::Sender<u64>>,
+}
+
+/// Brings a sink up to each commit that `commits` tells of, until there are no more. A sink that fails is tried again, and
+/// holds nobody.
+///
+/// # Errors
+/// Kind `Lease`: another process publishes to it.
+async fn publish_to(
+    open: &OpenProject,
+    warehouse: &Warehouse,
+    sink: &OpenSink,
+    observer: &dyn Observer,
+    mut commits: watch::Receiver<u64>,
+) -> Result<()> {
+    let chain = CommitChain::open(warehouse, &sink.pipeline);
+    let mut told = BTreeMap::new();
+    loop {
+        let is_last = commits.has_changed().is_err();
+        commits.mark_unchanged();
+        let published = async {
+            match chain.latest().await? {
+                Some(record) => sinks::follow(open, warehouse, &chain, &record, sink).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        let failed = match published.await {
+            Ok(()) => {
+                told.clear();
+                false
+            }
+            Err(error) if error.kind() == ErrorKind::Lease => return Err(error),
+            Err(error) => {
+                if is_news(&mut told, &sink.model, &error) {
+                    observer.failed(&sink.model, &error);
+                }
+                true
+            }
+        };
+        if is_last {
+            return Ok(());
+        }
+        match failed {
+            true => drop(tokio::time::timeout(limits::RETRY_PAUSE, gone(&mut commits)).await),
+            // An error says that there are no more: once again, for what came last.
+            false => drop(commits.changed().await),
+        }
+    }
+}
+
+/// Waits until nobody tells of commits any more.
+async fn gone(commits: &mut watch::Receiver<u64>) {
+    while commits.changed().await.is_ok() {}
 }
 
 impl Work<'_> {
@@ -136,6 +223,9 @@ impl Work<'_> {
         match report {
             Ok(report) => {
                 (self.committed)();
+                if let Some(commits) = &self.commits {
+                    commits.send_modify(|n| *n += 1);
+                }
                 for outcome in report.models.iter().filter(|o| matches!(o.status.as_str(), "ok" | "nothing")) {
                     self.told.remove(&outcome.model);
                     for input in self.open.model(&outcome.model).iter().flat_map(|model| &model.inputs) {

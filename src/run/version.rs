@@ -161,7 +161,7 @@ impl Versions<'_> {
 }
 
 /// Data files of `one` that `other` hasn't.
-fn rows_beyond(one: &TableFiles, other: &TableFiles) -> TableFiles {
+pub(in crate::run) fn rows_beyond(one: &TableFiles, other: &TableFiles) -> TableFiles {
     let known: HashSet<&str> = other.files.iter().map(|file| file.path.as_str()).collect();
     let files: Vec<DataFile> = one.files.iter().filter(|file| !known.contains(file.path.as_str())).cloned().collect();
     TableFiles { files, ..one.clone() }

@@ -75,17 +75,25 @@ pub(super) const PROJECT: KeyTable = KeyTable {
         key("timezone", Text, "IANA zone of schedules, now() and every timestamptz; default UTC"),
         key("params", MapOf(&PARAM), "Typed parameters, $name in SQL"),
         key("flight", Table(&FLIGHT), "Arrow Flight SQL server"),
+        key("kafka", Table(&KAFKA), "Kafka for sinks that name no brokers"),
         key("lease_ttl", Duration, "How long a silent process holds its tables; default 30s"),
         key("state_memory", Text, "Memory that plans and states share, such as 1GB; default 60 % of the machine's"),
     ],
     required: &["version", "name"],
-    lacking: &["console", "commit_interval", "publish_interval", "linger", "step_rows", "shutdown_timeout", "kafka"],
+    lacking: &["console", "commit_interval", "publish_interval", "linger", "step_rows", "shutdown_timeout"],
 };
 
 pub(super) const FLIGHT: KeyTable = KeyTable {
     of: "`flight`",
     keys: &[key("listen", Text, "HOST:PORT; default 127.0.0.1:31337")],
     required: &[],
+    lacking: &[],
+};
+
+pub(super) const KAFKA: KeyTable = KeyTable {
+    of: "`kafka`",
+    keys: &[key("brokers", Text, "HOST:PORT, several with commas")],
+    required: &["brokers"],
     lacking: &[],
 };
 
@@ -224,9 +232,33 @@ pub(super) const MODEL: KeyTable = KeyTable {
         key("serve", Boolean, "Whether Flight clients see it; default true"),
         key("owner", Text, "Who answers for it"),
         key("tags", Names, "Labels for selectors"),
+        key("publish", ListOf(&SINK), "Where its changes go"),
     ],
     required: &[],
-    lacking: &["publish", "retention"],
+    lacking: &["retention"],
+};
+
+pub(super) const SINK: KeyTable = KeyTable {
+    of: "a sink",
+    keys: &[
+        key("connector", OneOf(&["kafka"]), "Where changes go"),
+        key("brokers", Text, "Kafka: HOST:PORT, several with commas; default the project's"),
+        key("topic", Text, "Kafka: the topic; made, compacted, where it isn't there"),
+        key("format", OneOf(&["json"]), "How values are written"),
+        key(
+            "emit",
+            OneOf(&["changes", "final", "debezium"]),
+            "Upserts and tombstones by key (default), those of closed windows only, or old and new rows",
+        ),
+        key(
+            "decimals",
+            OneOf(&["number", "text"]),
+            "Decimals as JSON numbers with full scale (default), or as strings",
+        ),
+        key("options", TextMap, "Options of the Kafka client"),
+    ],
+    required: &["connector"],
+    lacking: &[],
 };
 
 pub(super) const REFRESH: KeyTable = KeyTable {

@@ -13,7 +13,7 @@ use super::test_file::{read_tests, sound};
 use super::tree::{Node, Value, parse};
 use super::types::{Located, Pipeline, Project};
 use super::variables::Variables;
-use super::{did_you_mean, is_name, keys, names, nearest, overlay};
+use super::{did_you_mean, is_name, keys, names, nearest, overlay, publish};
 
 /// What to load.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +102,7 @@ fn load_project(options: &LoadOptions, reader: &mut Reader<'_>, files: &mut File
     }
     if let Some(project) = &mut project {
         project.pipelines = read;
+        publish::settle_brokers(reader, project);
         project.tests = tests;
         names::leave_out_unsound(project, &reader.unsound);
     }

@@ -13,6 +13,7 @@ mod model;
 mod names;
 mod overlay;
 mod project;
+mod publish;
 pub mod render;
 mod schema;
 mod source;

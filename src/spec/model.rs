@@ -8,6 +8,7 @@ use super::fault::Fault;
 use super::fields::{Fields, Reader};
 use super::files::{Files, Unreadable};
 use super::keys;
+use super::publish::read_publish;
 use super::source::read_columns;
 use super::tree::{Node, Value};
 use super::types::{Located, ModelSpec, Refresh, SqlText};
@@ -37,6 +38,7 @@ pub(super) fn read_model(
         serve: fields.get("serve").and_then(|node| reader.boolean(node)).unwrap_or(true),
         owner: fields.get("owner").and_then(|node| reader.text(node)).map(|text| text.value),
         tags: fields.get("tags").map(|node| reader.names(node)).unwrap_or_default(),
+        publish: fields.get("publish").map(|node| read_publish(reader, node)).unwrap_or_default(),
         sql: sql?,
     };
     Some(model)

@@ -31,6 +31,9 @@ pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadO
     check_zone(reader, &timezone);
     let flight = fields.get("flight").and_then(|node| reader.fields(node, &keys::FLIGHT));
     let listen = flight.and_then(|flight| flight.get("listen")).and_then(|node| read_address(reader, node));
+    let kafka = fields.get("kafka").and_then(|node| Some((reader.fields(node, &keys::KAFKA)?, node)));
+    let kafka_brokers = kafka.and_then(|(kafka, node)| kafka.require(reader, "brokers", &node.place));
+    let kafka_brokers = kafka_brokers.and_then(|node| reader.word(node));
     let lease_ttl = fields.get("lease_ttl").and_then(|node| reader.length(node));
     let state_memory = fields.get("state_memory").and_then(|node| reader.bytes(node));
     Some(Project {
@@ -41,6 +44,7 @@ pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadO
         flight_listen: listen.unwrap_or_else(|| default("127.0.0.1:31337")),
         lease_ttl: lease_ttl.unwrap_or(Duration::from_secs(30)),
         state_memory_bytes: state_memory,
+        kafka_brokers,
         pipelines: Vec::new(),
         tests: Vec::new(),
         timezone,

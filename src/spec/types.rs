@@ -38,6 +38,8 @@ pub struct Project {
     pub lease_ttl: Duration,
     /// `state_memory`, bytes that plans and states share; the machine decides if not given.
     pub state_memory_bytes: Option<usize>,
+    /// `kafka.brokers`: of sinks that name none.
+    pub kafka_brokers: Option<Located<String>>,
     /// Pipelines in order of file names.
     pub pipelines: Vec<Pipeline>,
     /// Files of unit tests, `tests/*.yaml`, in order of names.
@@ -89,6 +91,14 @@ pub struct SourceSpec {
     pub serve: bool,
     /// Free labels.
     pub tags: Vec<Located<String>>,
+}
+
+impl SourceSpec {
+    /// Whether something says how far its events are: `event_time` of a topic whose messages are all rows.
+    pub fn has_watermark(&self) -> bool {
+        let is_log = matches!(&self.connector, ConnectorSpec::Kafka(spec) if spec.relation == MessageRelation::Append);
+        is_log && self.event_time.is_some()
+    }
 }
 
 /// One column of a contract.
@@ -306,6 +316,67 @@ pub struct ModelSpec {
     pub owner: Option<String>,
     /// Labels for selectors.
     pub tags: Vec<Located<String>>,
+    /// Where its changes go.
+    pub publish: Vec<SinkSpec>,
+}
+
+/// An entry of `publish`.
+#[derive(Debug, Clone)]
+pub struct SinkSpec {
+    /// The connector and its own keys.
+    pub target: SinkTarget,
+    /// The entry.
+    pub place: Place,
+}
+
+/// A sink's own keys, by connector.
+#[derive(Debug, Clone)]
+pub enum SinkTarget {
+    /// `connector: kafka`
+    Kafka(KafkaSinkSpec),
+}
+
+/// `connector: kafka` of a sink.
+#[derive(Debug, Clone)]
+pub struct KafkaSinkSpec {
+    /// `HOST:PORT`, several with commas; the project's where a sink names none. None only with a fault.
+    pub brokers: Option<Located<String>>,
+    /// Whether `brokers` was meant, but can't be read.
+    pub(super) has_unread_brokers: bool,
+    /// The topic.
+    pub topic: Located<String>,
+    /// What messages say.
+    pub emit: Emit,
+    /// Whether decimals are strings, not numbers with full scale.
+    pub decimals_as_text: bool,
+    /// Options of the client (`options:`), by librdkafka's names.
+    pub options: BTreeMap<String, String>,
+}
+
+/// `emit`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emit {
+    /// The new row of a key, and nothing (a tombstone) where it went (default).
+    Changes,
+    /// The same, of windows that the watermark has closed.
+    Final,
+    /// Old and new row in Debezium's envelope.
+    Debezium,
+}
+
+impl SinkSpec {
+    /// What the sink is called in messages and in bookkeeping: `kafka shop.sales`.
+    pub fn name(&self) -> String {
+        match &self.target {
+            SinkTarget::Kafka(spec) => format!("kafka {}", spec.topic.value),
+        }
+    }
+
+    /// Whether it only gets rows of closed windows.
+    pub fn is_final(&self) -> bool {
+        let SinkTarget::Kafka(spec) = &self.target;
+        spec.emit == Emit::Final
+    }
 }
 
 /// SQL and where it stands: a whole `.sql` file or a block of YAML.

@@ -610,7 +610,7 @@ fn what_is_no_longer_kept_is_made_anew() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let pruned = runtime.block_on(async {
         let warehouse = Warehouse::open("warehouse", shop.root(), &Default::default()).await.unwrap();
-        CommitChain::open(&warehouse, "sales").prune(Duration::ZERO).await.unwrap()
+        CommitChain::open(&warehouse, "sales").prune(Duration::ZERO, &BTreeSet::new()).await.unwrap()
     });
     assert!(pruned > 0);
     let (strategy, reason) = run_all(&shop, "regions");

@@ -1,6 +1,6 @@
 //! The commit protocol: one winner per number, followers that apply once, recovery between record and tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -149,8 +149,12 @@ async fn records_are_found_by_time_and_pruned_but_for_those_still_needed() {
     assert_eq!(chain.at(3_999).await.unwrap().n, 3);
     assert_eq!(chain.at(i64::MAX).await.unwrap().n, 5);
     assert!(chain.at(999).await.is_err());
-    assert_eq!(chain.prune(Duration::from_secs(3600)).await.unwrap(), 0);
-    assert_eq!(chain.prune(Duration::ZERO).await.unwrap(), 3, "the newest and the one that holds its files stay");
+    assert_eq!(chain.prune(Duration::from_secs(3600), &BTreeSet::new()).await.unwrap(), 0);
+    assert_eq!(
+        chain.prune(Duration::ZERO, &BTreeSet::new()).await.unwrap(),
+        3,
+        "the newest and the one that holds its files stay"
+    );
     let newest = chain.latest().await.unwrap().unwrap();
     assert_eq!(newest.n, 5);
     assert_eq!(chain.table_files("t", &newest.tables["t"]).await.unwrap().files.len(), 1);

@@ -197,6 +197,12 @@ impl Kafka {
         wait_until("the topic is gone", || self.partitions(name) == 0);
     }
 
+    /// Removes a group with the offsets that it holds.
+    pub fn delete_group(&self, name: &str) {
+        let gone = block_on(self.admin().delete_groups(&[name], &AdminOptions::new())).unwrap();
+        assert_eq!(gone, [Ok(name.to_string())]);
+    }
+
     /// How many partitions a topic has that can be read: none where there is no such topic.
     pub fn partitions(&self, topic: &str) -> i32 {
         let metadata = self.consumer("topics").fetch_metadata(None, LIMIT).unwrap();

@@ -15,6 +15,7 @@ mod generate_kafka;
 mod kafka;
 #[cfg(feature = "kafka")]
 mod kafka_server;
+mod kafka_sinks;
 mod plan_faults;
 mod plan_project;
 mod plan_runs;

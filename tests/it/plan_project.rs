@@ -140,6 +140,7 @@ impl Builder {
             flight_listen: at("127.0.0.1:31337"),
             lease_ttl: Duration::from_secs(30),
             state_memory_bytes: None,
+            kafka_brokers: None,
             pipelines,
             tests: vec![],
         }
@@ -188,6 +189,7 @@ impl Builder {
     fn model_spec(&self, source: &Arc<SourceText>, draft: &ModelDraft) -> ModelSpec {
         let at = |value: &str| self.at(source, value);
         ModelSpec {
+            publish: vec![],
             name: at(&draft.name),
             description: None,
             sql: SqlText::free(&format!("sql/{}.sql", draft.name), &draft.sql),

@@ -5,8 +5,8 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
 
-use super::value::{Cells, Style};
 use super::{Out, RowWriter, unwritable};
+use crate::connect::encode::value::{Cells, Style};
 
 /// Writes CSV.
 pub(super) struct CsvWriter {

@@ -5,8 +5,8 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
 
-use super::value::{Cells, Style, write_json_text};
 use super::{Out, RowWriter, unwritable};
+use crate::connect::encode::value::{Cells, Style, write_json_text};
 
 /// Writes JSON lines.
 pub(super) struct JsonWriter {

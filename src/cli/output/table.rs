@@ -7,8 +7,8 @@ use unicode_width::UnicodeWidthStr;
 use crate::error::Result;
 use crate::limits::TABLE_MEASURED_ROWS;
 
-use super::value::{Cells, Style, is_number};
 use super::{Out, RowWriter, unwritable};
+use crate::connect::encode::value::{Cells, Style, is_number};
 
 /// Writes an aligned table.
 pub(super) struct TableWriter {

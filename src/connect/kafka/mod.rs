@@ -8,6 +8,7 @@ mod connect_json;
 mod live;
 mod range;
 mod rows;
+mod sink;
 mod take;
 
 use std::sync::{Arc, Mutex};
@@ -23,6 +24,7 @@ use crate::spec::types::{KafkaSpec, OnInvalid, SourceSpec};
 use crate::table::Warehouse;
 use client::Client;
 use rows::Decoder;
+pub use sink::KafkaSink;
 
 /// A topic, ready to be looked at.
 pub struct KafkaSource {

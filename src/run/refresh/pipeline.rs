@@ -11,7 +11,7 @@ use crate::run::commit::{CommitChain, CommitRecord, StateFiles, state_folder};
 use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
 use crate::run::version::landed_folder;
-use crate::run::{failpoint, schedule};
+use crate::run::{failpoint, schedule, sinks};
 use crate::table::{Warehouse, delta, garbage};
 
 impl<'a> Refresh<'a> {
@@ -48,6 +48,9 @@ impl<'a> Refresh<'a> {
         if let Some(n) = n {
             self.settled_in(pipeline, n);
         }
+        if self.publishing == Publishing::Now {
+            self.publish_sinks(&chain).await?;
+        }
         for mut outcome in outcomes {
             outcome.version = match (versions.get(&outcome.model), self.publishing) {
                 (Some(version), _) => Some(*version),
@@ -59,6 +62,24 @@ impl<'a> Refresh<'a> {
         }
         for (source, position) in taken {
             self.open.connector(&source)?.after_commit(&position).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings the pipeline's sinks up to its last commit. One that fails doesn't hold the others.
+    async fn publish_sinks(&mut self, chain: &CommitChain) -> Result<()> {
+        let open = self.open;
+        sinks::forget_others(open, &self.warehouse, chain.pipeline()).await?;
+        if open.sinks_of(chain.pipeline()).next().is_none() {
+            return Ok(());
+        }
+        let Some(record) = chain.latest().await? else { return Ok(()) };
+        for (sink, error) in sinks::follow_all(open, &self.warehouse, chain, &record).await {
+            if error.kind() == ErrorKind::Lease {
+                return Err(error);
+            }
+            self.exit_code = self.exit_code.max(3);
+            self.observer.failed(&sink.model, &error);
         }
         Ok(())
     }
@@ -151,9 +172,11 @@ pub(in crate::run) async fn publish_tables(
 
 /// Deletes what neither this record nor a table's log names: after one's own record was put, nobody can commit it.
 async fn clean(warehouse: &Warehouse, chain: &CommitChain, record: &CommitRecord) -> Result<()> {
+    let needed = sinks::needed(&sinks::notes(warehouse, chain.pipeline()).await?);
     for (table, entry) in &record.tables {
         let files = chain.table_files(table, entry).await?;
-        let keep: HashSet<String> = files.files.into_iter().map(|file| file.path).collect();
+        let mut keep: HashSet<String> = files.files.into_iter().map(|file| file.path).collect();
+        keep.extend(sinks::needed_files(chain, table, &needed).await?);
         failpoint::hit("mid_clean");
         garbage::collect(warehouse, table, &keep, record.n, std::time::Duration::ZERO).await?;
         let keep = entry.states.iter().flat_map(StateFiles::files).map(|file| file.path.clone()).collect();
@@ -167,7 +190,7 @@ async fn clean(warehouse: &Warehouse, chain: &CommitChain, record: &CommitRecord
         let folder = landed_folder(&record.pipeline, source);
         garbage::collect_folder(warehouse, &folder, &keep, record.n, limits::RETENTION).await?;
     }
-    chain.prune(limits::RETENTION).await?;
+    chain.prune(limits::RETENTION, &needed.into_iter().map(|(_, n)| n).collect()).await?;
     Ok(())
 }
 

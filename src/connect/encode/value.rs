@@ -37,7 +37,7 @@ use crate::error::{Error, Result};
 
 /// How values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Style {
+pub(crate) enum Style {
     /// Bare, for tables and CSV.
     Text,
     /// A JSON value.
@@ -45,7 +45,7 @@ pub(super) enum Style {
 }
 
 /// Writes the values of one column of a batch.
-pub(super) struct Cells {
+pub(crate) struct Cells {
     nulls: Option<NullBuffer>,
     write: WriteValue,
     style: Style,
@@ -58,13 +58,13 @@ impl Cells {
     ///
     /// # Errors
     /// Internal, if a nested value of an encoding can't be decoded.
-    pub(super) fn new(array: &ArrayRef, style: Style) -> Result<Self> {
+    pub(crate) fn new(array: &ArrayRef, style: Style) -> Result<Self> {
         let array = decoded(array)?;
         Ok(Self { nulls: array.logical_nulls(), write: writer_of(&array, style)?, style })
     }
 
     /// Whether the value of `row` is null.
-    pub(super) fn is_null(&self, row: usize) -> bool {
+    pub(crate) fn is_null(&self, row: usize) -> bool {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
@@ -72,7 +72,7 @@ impl Cells {
     ///
     /// # Errors
     /// External, for a time that no calendar has.
-    pub(super) fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<()> {
         match (self.is_null(row), self.style) {
             (false, _) => (self.write)(row, out),
             (true, Style::Json) => {
@@ -85,7 +85,7 @@ impl Cells {
 }
 
 /// Whether columns of this type are read as numbers.
-pub(super) fn is_number(data_type: &DataType) -> bool {
+pub(crate) fn is_number(data_type: &DataType) -> bool {
     match data_type {
         DataType::Dictionary(_, values) => is_number(values),
         other => other.is_numeric(),
@@ -102,7 +102,7 @@ fn decoded(array: &ArrayRef) -> Result<ArrayRef> {
 }
 
 /// Appends a JSON string.
-pub(super) fn write_json_text(text: &str, out: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn write_json_text(text: &str, out: &mut Vec<u8>) -> Result<()> {
     serde_json::to_writer(out, text).map_err(|e| Error::internal("a text can't be written as JSON").caused_by(e))
 }
 

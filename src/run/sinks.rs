@@ -1,0 +1,249 @@
+//! Brings sinks up to commits: what a table was at the sink's cursor against what it is now, published with the new cursor.
+//! Repeating and racing are harmless: each sink knows the commit it is at.
+//!
+//! A note in the warehouse says which versions a sink still needs, so that their files are kept, and spares asking it when
+//! nothing has changed. The truth is the sink's own cursor. Knows no connector.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::Expr;
+use futures::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use super::commit::{CommitChain, CommitRecord, TableEntry};
+use super::project::{OpenProject, OpenSink};
+use super::version::{Read, Versions, rows_beyond};
+use crate::connect::{SinkChange, SinkCursor};
+use crate::engine;
+use crate::error::{Error, Result, ResultExt};
+use crate::table::{BOOKKEEPING, TableFiles, Warehouse, parquet_table};
+
+/// What is known of a sink without asking it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(in crate::run) struct Note {
+    /// The table.
+    pub(in crate::run) model: String,
+    /// The sink's name.
+    pub(in crate::run) sink: String,
+    /// Where it was when it was heard of last.
+    pub(in crate::run) published: Option<SinkCursor>,
+    /// What it was being brought to.
+    pub(in crate::run) publishing: Option<SinkCursor>,
+}
+
+/// Notes of a pipeline's sinks by file name, those of sinks that are no longer in the project too.
+///
+/// # Errors
+/// External: the store.
+pub(in crate::run) async fn notes(warehouse: &Warehouse, pipeline: &str) -> Result<BTreeMap<String, Note>> {
+    let mut notes = BTreeMap::new();
+    let listed = warehouse.list(&folder(pipeline)).await?;
+    for name in listed.iter().filter_map(|meta| meta.location.filename()) {
+        let path = format!("{}/{name}", folder(pipeline));
+        let Some(bytes) = warehouse.get(&path).await? else { continue };
+        // One that can't be read is written anew; until then nothing hangs on it.
+        if let Ok(note) = serde_json::from_slice(&bytes) {
+            notes.insert(path, note);
+        }
+    }
+    Ok(notes)
+}
+
+/// Commits whose tables sinks still need.
+pub(in crate::run) fn needed(notes: &BTreeMap<String, Note>) -> BTreeSet<(String, u64)> {
+    let cursors = notes.values().flat_map(|note| {
+        note.published.iter().chain(&note.publishing).map(|cursor| (note.model.clone(), cursor.commit))
+    });
+    cursors.collect()
+}
+
+/// Files of a table that sinks still need, relative to its folder.
+///
+/// # Errors
+/// External: the store.
+pub(in crate::run) async fn needed_files(
+    chain: &CommitChain,
+    table: &str,
+    needed: &BTreeSet<(String, u64)>,
+) -> Result<HashSet<String>> {
+    let mut files = HashSet::new();
+    for (_, n) in needed.iter().filter(|(model, _)| model == table) {
+        let Some(record) = chain.find(*n).await? else { continue };
+        let entry = record.tables.get(table).filter(|entry| entry.files.is_some());
+        files.extend(entry.iter().flat_map(|entry| entry.files.iter().flatten()).map(|file| file.path.clone()));
+    }
+    Ok(files)
+}
+
+fn folder(pipeline: &str) -> String {
+    format!("{BOOKKEEPING}/{pipeline}/sinks")
+}
+
+fn note_path(pipeline: &str, sink: &OpenSink) -> String {
+    let name = format!("{} {}", sink.model, sink.name);
+    let hash = blake3::hash(name.as_bytes()).to_hex();
+    format!("{}/{}-{}.json", folder(pipeline), sink.model, &hash[..16])
+}
+
+/// Deletes notes of sinks that the project no longer has: what they needed isn't kept any longer.
+///
+/// # Errors
+/// External: the store.
+pub(in crate::run) async fn forget_others(open: &OpenProject, warehouse: &Warehouse, pipeline: &str) -> Result<()> {
+    let known: BTreeSet<String> = open.sinks_of(pipeline).map(|sink| note_path(pipeline, sink)).collect();
+    let others = notes(warehouse, pipeline).await?.into_keys().filter(|path| !known.contains(path));
+    warehouse.delete(others.map(|path| warehouse.path(&path)).collect()).await
+}
+
+/// Brings a sink up to `record`, and gives how many messages or rows that took; none where it was there already.
+///
+/// # Errors
+/// External: the sink can't be asked or written, or what it was last brought to isn't kept any more; kind `Lease`: another
+/// process took it over. Nothing is lost: the next call goes on from the sink's cursor.
+pub(in crate::run) async fn follow(
+    open: &OpenProject,
+    warehouse: &Warehouse,
+    chain: &CommitChain,
+    record: &CommitRecord,
+    sink: &OpenSink,
+) -> Result<Option<u64>> {
+    let Some(entry) = record.tables.get(&sink.model) else { return Ok(None) };
+    let followed = async {
+        let path = note_path(chain.pipeline(), sink);
+        let mut note: Note = match warehouse.get(&path).await? {
+            Some(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            None => Note::default(),
+        };
+        (note.model, note.sink) = (sink.model.clone(), sink.name.clone());
+        let (run, committed_at_us) = match entry.changed_in == record.n {
+            true => (record.run.clone(), record.committed_at_us),
+            false => {
+                let holding = chain.load(entry.changed_in).await?;
+                (holding.run, holding.committed_at_us)
+            }
+        };
+        let closed_us: Option<i64> = None;
+        let cursor = SinkCursor { commit: entry.changed_in, run, closed_us };
+        if note.published.as_ref() == Some(&cursor) && note.publishing.is_none() {
+            return Ok(None);
+        }
+        note.publishing = Some(cursor.clone());
+        save(warehouse, &path, &note).await?;
+        let at = sink.sink.cursor().await?;
+        let mut sent = None;
+        if at.as_ref() != Some(&cursor) {
+            let rows = changes(open, warehouse, chain, entry, sink, at.as_ref(), closed_us).await?;
+            let change = SinkChange { cursor: cursor.clone(), committed_at_us, rows };
+            sent = Some(sink.sink.publish(change).await?);
+        }
+        (note.published, note.publishing) = (Some(cursor), None);
+        save(warehouse, &path, &note).await?;
+        Ok(sent)
+    };
+    followed.await.map_err(|error: Error| error.with("model", &sink.model).with("sink", &sink.name))
+}
+
+async fn save(warehouse: &Warehouse, path: &str, note: &Note) -> Result<()> {
+    let json = serde_json::to_vec(note).external("a note on a sink can't be written")?;
+    warehouse.put(path, json.into()).await
+}
+
+/// What the sink holds can't be told apart from what the table holds.
+fn lost(why: &str) -> Error {
+    Error::external(why)
+        .with("hint", "publish to another topic, or delete this one: then the whole table is published anew")
+}
+
+/// The files of the table as the sink has it.
+async fn version_at(chain: &CommitChain, sink: &OpenSink, at: &SinkCursor) -> Result<TableFiles> {
+    let other = "what the sink holds is of another warehouse, or of one that was made anew";
+    let record =
+        chain.find(at.commit).await?.ok_or_else(|| lost("what the sink was last brought to isn't kept any more"))?;
+    if record.run != at.run {
+        return Err(lost(other));
+    }
+    match record.tables.get(&sink.model) {
+        Some(entry) if entry.key != sink.key => Err(lost("the table had another key when it was last published")),
+        Some(entry) if entry.changed_in == at.commit => chain.table_files(&sink.model, entry).await,
+        _ => Err(lost(other)),
+    }
+}
+
+/// Keys whose rows the sink holds otherwise than `entry` has them, of rows that are closed at `closed_us` where it is given.
+async fn changes(
+    open: &OpenProject,
+    warehouse: &Warehouse,
+    chain: &CommitChain,
+    entry: &TableEntry,
+    sink: &OpenSink,
+    at: Option<&SinkCursor>,
+    closed_us: Option<i64>,
+) -> Result<BoxStream<'static, Result<engine::KeyedChange>>> {
+    let after = chain.table_files(&sink.model, entry).await?;
+    let zone = &open.project.timezone.value;
+    let side = |files: TableFiles, condition: Option<Expr>| -> Result<(Arc<dyn TableProvider>, Option<Expr>)> {
+        Ok((parquet_table(warehouse, &sink.model, files, zone)?, condition))
+    };
+    let is = closed(open, sink, closed_us)?;
+    let (old, new) = match at {
+        None => (None, vec![side(after, is)?]),
+        Some(at) => {
+            let before = version_at(chain, sink, at).await?;
+            let was = closed(open, sink, at.closed_us)?;
+            let is_same_kind = before.schema == after.schema && before.partition_by == after.partition_by;
+            let (old, new) = match (&was, &is) {
+                // Rows of files that both have are there before and after, but for those that were closed in between.
+                (None, None) if is_same_kind => {
+                    (side(rows_beyond(&before, &after), None)?, vec![side(rows_beyond(&after, &before), None)?])
+                }
+                (Some(passed), _) if is_same_kind => {
+                    let not_before = Expr::IsNotTrue(Box::new(passed.clone()));
+                    let since = is.clone().map_or(not_before.clone(), |is| is.and(not_before));
+                    let added = rows_beyond(&after, &before);
+                    let common = rows_beyond(&after, &added);
+                    (side(rows_beyond(&before, &after), was)?, vec![side(added, is)?, side(common, Some(since))?])
+                }
+                _ => (side(before.clone(), was)?, vec![side(after, is)?]),
+            };
+            (Some((before, old)), new)
+        }
+    };
+    let old = match old {
+        None => None,
+        Some((before, old)) => {
+            let versions = Versions { open, warehouse };
+            if !versions.is_kept(&sink.model, &Read::Table(before)).await? {
+                return Err(lost("files of what the sink was last brought to aren't kept any more"));
+            }
+            Some(vec![old])
+        }
+    };
+    let session = open.session(entry.refreshed_at_us);
+    engine::keyed_changes(&session, old, new, &sink.key).await
+}
+
+/// Which rows of a table are closed by a watermark; none: all count.
+fn closed(open: &OpenProject, sink: &OpenSink, closed_us: Option<i64>) -> Result<Option<Expr>> {
+    let closing = open.model(&sink.model).and_then(|model| model.closing.as_ref());
+    match (closing, closed_us) {
+        (_, None) => Ok(None),
+        (Some(closing), Some(us)) => closing.condition(us).map(Some).map_err(engine::failure),
+        (None, Some(_)) => Err(lost("the table has no column any more that says when a row is final")),
+    }
+}
+
+/// Brings all sinks of a pipeline up to `record`, at the same time; those that failed with why.
+pub(in crate::run) async fn follow_all<'a>(
+    open: &'a OpenProject,
+    warehouse: &Warehouse,
+    chain: &CommitChain,
+    record: &CommitRecord,
+) -> Vec<(&'a Arc<OpenSink>, Error)> {
+    let work = open.sinks_of(chain.pipeline()).map(|sink| async move {
+        let followed = follow(open, warehouse, chain, record, sink).await;
+        followed.err().map(|error| (sink, error))
+    });
+    futures::future::join_all(work).await.into_iter().flatten().collect()
+}
