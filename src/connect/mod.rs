@@ -11,6 +11,7 @@ mod quarantine;
 mod ranges;
 mod relation;
 mod rules;
+mod watermark;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ pub fn open(project: &Project, source: &SourceSpec) -> Result<Arc<dyn Source>> {
     Ok(match &source.connector {
         ConnectorSpec::Files(spec) => Arc::new(files::FilesSource::open(root, zone, source, spec)?),
         #[cfg(feature = "kafka")]
-        ConnectorSpec::Kafka(spec) => Arc::new(kafka::KafkaSource::open(&project.name.value, zone, source, spec)?),
+        ConnectorSpec::Kafka(spec) => Arc::new(kafka::KafkaSource::open(project, source, spec)?),
         #[cfg(not(feature = "kafka"))]
         ConnectorSpec::Kafka(_) => {
             return Err(

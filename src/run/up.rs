@@ -55,13 +55,11 @@ pub async fn up(
         published: BTreeMap::new(),
         published_at: Instant::now(),
     };
-    let worked = work.until(stop).await;
-    // What was committed is brought to the tables whatever ended the work; a lost lease leaves that to who holds it.
-    let published = if work.is_fenced() { Ok(()) } else { work.publish().await };
+    let worked = work.drained(stop).await;
     for (_, lease) in work.leases {
         lease.release().await?;
     }
-    worked.and(published)
+    worked
 }
 
 struct Work<'a> {
@@ -83,6 +81,39 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Works until `stop` resolves, and then for as long as draining may take. What isn't committed by then is left for the
+    /// next start, as it is where a process dies: tables are whole.
+    async fn drained(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let (observer, timeout) = (self.observer, self.open.project.pace.shutdown_timeout);
+        let (asked, mut is_asked) = tokio::sync::watch::channel(false);
+        let time_is_up = async move {
+            stop.await;
+            asked.send_replace(true);
+            tokio::time::sleep(timeout).await;
+        };
+        let work = async {
+            let stop = async {
+                // A sender that is gone has asked, too.
+                let _ = is_asked.wait_for(|asked| *asked).await;
+            };
+            let worked = self.until(stop).await;
+            // What was committed is brought to the tables whatever ended the work; a lost lease leaves that to who holds it.
+            let published = if self.is_fenced() { Ok(()) } else { self.publish().await };
+            worked.and(published)
+        };
+        tokio::select! {
+            biased;
+            worked = work => worked,
+            () = time_is_up => {
+                let text = format!(
+                    "draining took longer than `shutdown_timeout` ({timeout:?}): what isn't committed is left for the next start"
+                );
+                observer.warned(&text);
+                Ok(())
+            }
+        }
+    }
+
     async fn until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         // First everything, as a run does: definitions may have changed, and what failed is tried again.
@@ -96,10 +127,10 @@ impl Work<'_> {
             if !due.models.is_empty() {
                 self.step(due.models, due.is_scheduled).await?;
             }
-            if self.published_at.elapsed() >= limits::PUBLISH_INTERVAL {
+            if self.published_at.elapsed() >= self.open.project.pace.publish_interval {
                 self.publish().await?;
             }
-            let pause = limits::LINGER.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+            let pause = self.open.project.pace.linger.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::fault::{Fault, Place, SourceText};
-use super::fields::Reader;
+use super::fields::{Fields, Reader};
 use super::load::{LoadOptions, check_name};
 use super::source::read_type;
 use super::tree::Node;
-use super::types::{Located, Param, Project};
+use super::types::{Located, Pace, Param, Project};
 use super::variables::shown;
 use super::{check_zone, did_you_mean, keys, nearest};
+use crate::limits;
 
 /// The project without its pipelines and tests.
 pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadOptions) -> Option<Project> {
@@ -33,6 +34,7 @@ pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadO
     let listen = flight.and_then(|flight| flight.get("listen")).and_then(|node| read_address(reader, node));
     let lease_ttl = fields.get("lease_ttl").and_then(|node| reader.length(node));
     let state_memory = fields.get("state_memory").and_then(|node| reader.bytes(node));
+    let pace = read_pace(reader, &fields);
     Some(Project {
         root: options.root.clone(),
         name: name.unwrap_or_else(|| default("project")),
@@ -40,11 +42,31 @@ pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadO
         params: read_params(reader, fields.get("params"), &options.params),
         flight_listen: listen.unwrap_or_else(|| default("127.0.0.1:31337")),
         lease_ttl: lease_ttl.unwrap_or(Duration::from_secs(30)),
+        pace,
         state_memory_bytes: state_memory,
         pipelines: Vec::new(),
         tests: Vec::new(),
         timezone,
     })
+}
+
+fn read_pace(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Pace {
+    // A step is a commit: whatever the interval, it is held. Only that it is one is looked at.
+    if let Some(node) = fields.get("commit_interval") {
+        reader.length(node);
+    }
+    Pace {
+        linger: fields.get("linger").and_then(|n| reader.duration(n)).unwrap_or(limits::LINGER),
+        step_rows: fields.get("step_rows").and_then(|n| reader.count(n)).unwrap_or(limits::KAFKA_STEP_MESSAGES),
+        publish_interval: fields
+            .get("publish_interval")
+            .and_then(|n| reader.length(n))
+            .unwrap_or(limits::PUBLISH_INTERVAL),
+        shutdown_timeout: fields
+            .get("shutdown_timeout")
+            .and_then(|n| reader.duration(n))
+            .unwrap_or(limits::SHUTDOWN_TIMEOUT),
+    }
 }
 
 fn read_address(reader: &mut Reader<'_>, node: &Node) -> Option<Located<String>> {

@@ -101,6 +101,8 @@ pub(super) struct Client {
     committed: BTreeMap<i32, i64>,
     /// When brokers were asked what there is.
     asked: Option<Instant>,
+    /// Messages that one step takes.
+    step_rows: usize,
 }
 
 /// Calls the client in `slot`, which is kept between calls: connecting costs more than reading a few messages. It is dropped
@@ -135,6 +137,7 @@ impl Client {
             ahead: VecDeque::new(),
             committed: BTreeMap::new(),
             asked: None,
+            step_rows: topic.step_rows,
         })
     }
 
@@ -269,7 +272,7 @@ impl Client {
         let size =
             |message: &OwnedMessage| message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
         let mut bytes: usize = self.ahead.iter().map(size).sum();
-        while self.ahead.len() < limits::KAFKA_STEP_MESSAGES && bytes < limits::KAFKA_STEP_BYTES {
+        while self.ahead.len() < self.step_rows && bytes < limits::KAFKA_STEP_BYTES {
             match self.consumer.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
