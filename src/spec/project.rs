@@ -10,7 +10,6 @@ use super::tree::Node;
 use super::types::{Located, Pace, Param, Project};
 use super::variables::shown;
 use super::{check_zone, did_you_mean, keys, nearest};
-use crate::limits;
 
 /// The project without its pipelines and tests.
 pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadOptions) -> Option<Project> {
@@ -52,20 +51,14 @@ pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadO
 
 fn read_pace(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Pace {
     // A step is a commit: whatever the interval, it is held. Only that it is one is looked at.
-    if let Some(node) = fields.get("commit_interval") {
-        reader.length(node);
-    }
+    let length = |reader: &mut Reader<'_>, key| fields.get(key).and_then(|node| reader.length(node));
+    length(reader, "commit_interval");
+    let usual = Pace::default();
     Pace {
-        linger: fields.get("linger").and_then(|n| reader.duration(n)).unwrap_or(limits::LINGER),
-        step_rows: fields.get("step_rows").and_then(|n| reader.count(n)).unwrap_or(limits::KAFKA_STEP_MESSAGES),
-        publish_interval: fields
-            .get("publish_interval")
-            .and_then(|n| reader.length(n))
-            .unwrap_or(limits::PUBLISH_INTERVAL),
-        shutdown_timeout: fields
-            .get("shutdown_timeout")
-            .and_then(|n| reader.duration(n))
-            .unwrap_or(limits::SHUTDOWN_TIMEOUT),
+        linger: fields.get("linger").and_then(|node| reader.duration(node)).unwrap_or(usual.linger),
+        step_rows: fields.get("step_rows").and_then(|node| reader.count(node)).unwrap_or(usual.step_rows),
+        publish_interval: length(reader, "publish_interval").unwrap_or(usual.publish_interval),
+        shutdown_timeout: length(reader, "shutdown_timeout").unwrap_or(usual.shutdown_timeout),
     }
 }
 

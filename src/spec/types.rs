@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::fault::{Place, SourceText};
 use super::sql_type::SqlType;
+use crate::limits;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,17 @@ pub struct Pace {
     pub publish_interval: Duration,
     /// `shutdown_timeout`: how long draining may take.
     pub shutdown_timeout: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            linger: limits::LINGER,
+            step_rows: limits::KAFKA_STEP_MESSAGES,
+            publish_interval: limits::PUBLISH_INTERVAL,
+            shutdown_timeout: limits::SHUTDOWN_TIMEOUT,
+        }
+    }
 }
 
 /// `params.NAME`.

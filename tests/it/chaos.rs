@@ -354,17 +354,22 @@ fn a_store_that_fails_at_any_one_call_leaves_one_commit_or_the_other() {
     assert!(failed > 0, "no fault was felt, so that this test shows nothing");
 }
 
-/// A run that stands still at a named place.
-struct Held {
+/// A process that stands still at a named place.
+pub struct Held {
     run: Child,
     pipe: Option<File>,
 }
 
 impl Held {
     fn at(shop: &Scratch, place: &str) -> Self {
+        Self::of(shop, &["run"], place)
+    }
+
+    /// The command, once it is there.
+    pub fn of(shop: &Scratch, args: &[&str], place: &str) -> Self {
         let pipe = shop.path("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let mut command = shop.command(&["run"]);
+        let mut command = shop.command(args);
         command.env("TIDEMILL_FAILPOINT", format!("{place}={}", pipe.display()));
         let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (here, arrived) = mpsc::channel();
@@ -383,13 +388,22 @@ impl Held {
         }
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.run.id().to_string()]).status().unwrap().success());
     }
 
     /// Stops the whole process, its heartbeats too, as a machine that goes to sleep does.
     fn stop(&self) {
         self.signal("-STOP");
+    }
+
+    #[cfg(feature = "kafka")]
+    /// Waits for its end, without letting it go on.
+    pub fn ends(mut self, shop: &Scratch) -> crate::scratch::Seen {
+        let pipe = self.pipe.take();
+        let seen = shop.seen(self.run.wait_with_output().unwrap());
+        drop(pipe);
+        seen
     }
 
     fn go_on(mut self, shop: &Scratch) -> crate::scratch::Seen {

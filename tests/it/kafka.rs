@@ -303,13 +303,13 @@ fn a_broker_may_ask_for_a_password_over_tls() {
 }
 
 /// `tidemill up`, killed when the value goes.
-struct Up {
+pub struct Up {
     process: Child,
     address: String,
 }
 
 impl Up {
-    fn start(shop: &Scratch) -> Self {
+    pub fn start(shop: &Scratch) -> Self {
         let mut command = shop.command(&["up", "--listen", "127.0.0.1:0", "--quiet"]);
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut line = String::new();
@@ -321,7 +321,7 @@ impl Up {
 
     /// Waits until a query to the server gives this.
     #[track_caller]
-    fn answers(&self, shop: &Scratch, sql: &str, expected: &str) {
+    pub fn answers(&self, shop: &Scratch, sql: &str, expected: &str) {
         let started = Instant::now();
         loop {
             let seen = shop.tidemill(&["query", "--format", "csv", "--url", &self.address, sql]);
@@ -334,7 +334,7 @@ impl Up {
     }
 
     /// Asks it to end; it must do so with 0.
-    fn end(mut self) {
+    pub fn end(mut self) {
         let id = self.process.id().to_string();
         assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         assert_eq!(self.process.wait().unwrap().code(), Some(0));
