@@ -30,7 +30,7 @@ pub struct Offsets {
     /// The source's watermark when it was read last, microseconds since 1970 UTC: it never goes back. See
     /// [`Offsets::watermark_us`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub watermark_us: Option<i64>,
+    pub reached_us: Option<i64>,
 }
 
 /// How far a partition is read.

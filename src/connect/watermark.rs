@@ -12,7 +12,7 @@ impl Offsets {
     /// It is the minimum over partitions that were heard within `idle`; a partition without a row counts from when it was first
     /// seen, and until then nothing is known. Where all are silent, those that were heard last count: as `now_us` goes on,
     /// partitions fall silent one by one, and the watermark only rises. It is never below that of an earlier reading
-    /// ([`Offsets::watermark_us`], the field), also where a silent partition speaks again or `delay` grows, and never past the
+    /// ([`Offsets::reached_us`]), also where a silent partition speaks again or `delay` grows, and never past the
     /// time of ingestion.
     pub fn watermark_us(&self, now_us: i64, delay: Duration, idle: Duration) -> Option<i64> {
         self.watermark_with(now_us, delay, idle, &BTreeSet::new())
@@ -37,7 +37,7 @@ impl Offsets {
             let all: Option<Vec<i64>> = heard.iter().map(|at| at.watermark_us(delay)).collect();
             all.and_then(|all| all.into_iter().min())
         };
-        aligned.max(self.watermark_us)
+        aligned.max(self.reached_us)
     }
 }
 
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn it_never_goes_back() {
         let mut two = offsets(&[(Some(500), 1000), (Some(900), 1000)]);
-        two.watermark_us = Some(700 * SECOND);
+        two.reached_us = Some(700 * SECOND);
         assert_eq!(watermark(&two, 1000), Some(700));
         assert_eq!(two.watermark_us(1000 * SECOND, Duration::from_secs(9999), IDLE), Some(700 * SECOND));
         two.partitions.insert(2, PartitionOffset { heard_us: Some(1000 * SECOND), ..PartitionOffset::default() });

@@ -361,10 +361,6 @@ pub struct Held {
 }
 
 impl Held {
-    fn at(shop: &Scratch, place: &str) -> Self {
-        Self::of(shop, &["run"], place)
-    }
-
     /// The command, once it is there.
     pub fn of(shop: &Scratch, args: &[&str], place: &str) -> Self {
         let pipe = shop.path("pipe");
@@ -434,7 +430,7 @@ fn a_writer_paused_past_its_lease_publishes_nothing_and_takes_nothing_away() {
         write_day(&shop, 0);
         shop.exits(0, &["run"]);
         write_day(&shop, 1);
-        let held = Held::at(&shop, place);
+        let held = Held::of(&shop, &["run"], place);
         held.stop();
         write_day(&shop, 2);
         shop.exits(0, &["run", "--wait"]);
@@ -468,14 +464,14 @@ fn a_writer_that_cleans_late_leaves_what_another_has_staged() {
     write_day(&shop, 0);
     shop.exits(0, &["run"]);
     write_day(&shop, 1);
-    let late = Held::at(&shop, "mid_clean");
+    let late = Held::of(&shop, &["run"], "mid_clean");
     late.stop();
     write_day(&shop, 2);
     fs::rename(shop.path("pipe"), shop.path("other pipe")).unwrap();
     // Its lease has to run out before the other is let in: asked for until then.
     while shop.tidemill(&["run", "--due"]).code == 75 {}
     write_day(&shop, 3);
-    let staged = Held::at(&shop, "after_stage");
+    let staged = Held::of(&shop, &["run"], "after_stage");
     let first = late.go_on(&shop);
     assert_eq!(first.code, 0, "{}", first.err);
     let second = staged.go_on(&shop);

@@ -292,7 +292,12 @@ impl Client {
     /// brokers needn't be asked what there is.
     pub(super) fn follows(&self, next: &BTreeMap<i32, i64>) -> bool {
         let is_known = self.asked.is_some_and(|asked| asked.elapsed() < limits::KAFKA_TOPIC_LOOK);
-        is_known && self.at.len() == next.len() && next.iter().all(|(p, next)| self.next(*p) == Some(*next))
+        is_known && self.stands_at(next)
+    }
+
+    /// Whether each partition is read on where `next` says.
+    pub(super) fn stands_at(&self, next: &BTreeMap<i32, i64>) -> bool {
+        self.at.len() == next.len() && next.iter().all(|(p, next)| self.next(*p) == Some(*next))
     }
 
     /// The offset after the last message of each partition that was gathered.

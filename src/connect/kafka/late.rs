@@ -175,7 +175,7 @@ impl Judge {
             }
         }
         let after = offsets.watermark_us(self.now_us, self.lateness.delay, self.lateness.idle);
-        offsets.watermark_us = after.max(self.floor_us);
+        offsets.reached_us = after.max(self.floor_us);
         (self.late, self.refused)
     }
 }
@@ -264,15 +264,15 @@ mod tests {
         let mut offsets = fresh(2, 1000);
         // Nothing is known of the other one yet.
         assert_eq!(late(&mut offsets, &lateness(0), 1000, &[(0, 500), (0, 400)]), [0; 0]);
-        assert_eq!(late(&mut offsets, &lateness(0), 1001, &[(1, 450), (0, 400), (1, 300)]), [0; 0]);
+        assert_eq!(late(&mut offsets, &lateness(0), 1001, &[(1, 450), (0, 400), (1, 450)]), [0; 0]);
         // Now both are: 500 and 450.
         assert_eq!(late(&mut offsets, &lateness(0), 1002, &[(0, 449), (0, 450), (1, 449)]), [0, 2]);
         // The first one falls silent: the second is alone.
         assert_eq!(late(&mut offsets, &lateness(0), 1062, &[(1, 900), (1, 899), (1, 901)]), [1]);
-        assert_eq!(offsets.watermark_us, Some(901 * SECOND));
+        assert_eq!(offsets.reached_us, Some(901 * SECOND));
         // And what the first one then says of before is behind what was said already; it holds back again, but not to before.
         assert_eq!(late(&mut offsets, &lateness(0), 1063, &[(0, 600), (1, 950), (1, 902)]), [0]);
-        assert_eq!(offsets.watermark_us, Some(901 * SECOND));
+        assert_eq!(offsets.reached_us, Some(901 * SECOND));
     }
 
     #[test]

@@ -35,6 +35,17 @@ impl Plan {
         self.ranges().into_iter().filter(|(_, (from, to))| from < to).map(|(partition, _)| partition).collect()
     }
 
+    /// Leaves for later what is more than a step takes, of each partition alike.
+    fn cut(&mut self, step_rows: usize) {
+        let share = (step_rows / self.ends.len().max(1)).max(1);
+        let share = i64::try_from(share).unwrap_or(i64::MAX);
+        for (partition, end) in &mut self.ends {
+            if let Some(at) = self.offsets.partitions.get(partition) {
+                *end = (*end).min(at.next.saturating_add(share));
+            }
+        }
+    }
+
     /// Notes that the message before the next one isn't the one that was read: the topic is another of the same name.
     ///
     /// # Errors
@@ -67,13 +78,22 @@ pub(super) fn plan(client: &mut Client, topic: &Topic, prior: Option<&Offsets>, 
         let (offsets, ends) = (prior.clone(), client.gathered());
         return Ok(Plan { offsets, ends, lows: BTreeMap::new(), warnings: Vec::new() });
     }
+    // A look for new partitions while the topic is followed makes no larger step than others; a first step is what is there.
+    let stands = |prior: &Offsets| {
+        client.stands_at(&prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect())
+    };
+    let is_followed = !again && prior.is_some_and(stands);
     let extents = client.extents()?;
     let starts = match (prior, topic.spec.start) {
         (None, Start::At(time_ms)) => client.offsets_at(time_ms, &extents)?,
         (None, Start::Latest) => extents.iter().map(|(p, extent)| (*p, extent.end)).collect(),
         _ => BTreeMap::new(),
     };
-    decide(topic, prior, &extents, &starts, again)
+    let mut plan = decide(topic, prior, &extents, &starts, again)?;
+    if is_followed {
+        plan.cut(topic.step_rows);
+    }
+    Ok(plan)
 }
 
 /// The decision of [`plan`]. `starts` are the first offsets of a topic that wasn't read before.
@@ -99,7 +119,7 @@ fn decide(
         offsets: Offsets {
             topic: name.clone(),
             partitions: BTreeMap::new(),
-            watermark_us: prior.and_then(|prior| prior.watermark_us),
+            reached_us: prior.and_then(|prior| prior.reached_us),
         },
         ends: BTreeMap::new(),
         lows: extents.iter().map(|(partition, extent)| (*partition, extent.low)).collect(),
