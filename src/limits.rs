@@ -214,6 +214,9 @@ pub const KAFKA_SILENCE: Duration = Duration::from_secs(60);
 /// How often `up` brings Delta tables up to the commits: each costs every table a log entry.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long `up` drains when it is asked to end: less than the half minute after which containers are killed.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
+
 /// How long `up` rests between looks for new messages.
 pub const LINGER: Duration = Duration::from_millis(50);
 

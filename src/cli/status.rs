@@ -8,7 +8,7 @@ use super::Exit;
 use super::args::{Global, ListFormat, StatusArgs};
 use super::open::{self, Opened};
 use crate::error::Result;
-use crate::run::outlook::{self, ModelStatus};
+use crate::run::outlook::{self, ModelStatus, SourceStatus};
 use crate::run::schedule;
 
 pub(super) async fn execute(global: &Global, args: &StatusArgs) -> Result<Exit> {
@@ -18,9 +18,16 @@ pub(super) async fn execute(global: &Global, args: &StatusArgs) -> Result<Exit> 
     };
     let now_us = schedule::wall_clock_us();
     let models = outlook::status(&open).await?;
+    let sources = outlook::source_status(&open, now_us).await?;
     match args.format {
-        ListFormat::Json => models.iter().for_each(|model| say!("{}", model_json(model, now_us))),
-        ListFormat::Text => print_table(&models, now_us),
+        ListFormat::Json => {
+            models.iter().for_each(|model| say!("{}", model_json(model, now_us)));
+            sources.iter().for_each(|source| say!("{}", source_json(source)));
+        }
+        ListFormat::Text => {
+            print_table(&models, now_us);
+            print_sources(&sources, now_us);
+        }
     }
     let unhealthy = |model: &ModelStatus| {
         matches!(model.status.as_str(), "failed" | "skipped")
@@ -43,6 +50,40 @@ fn model_json(model: &ModelStatus, now_us: i64) -> serde_json::Value {
         "rows": model.rows,
         "reason": model.reason,
     })
+}
+
+fn source_json(source: &SourceStatus) -> serde_json::Value {
+    json!({
+        "source": source.source,
+        "rows": source.is_taken_in.then_some(source.rows),
+        "late": source.late.filter(|_| source.is_taken_in),
+        "quarantined": source.is_taken_in.then_some(source.quarantined),
+        "watermark": source.watermark_us.map(schedule::instant_text),
+    })
+}
+
+/// Rows, late ones among them, refused ones, and how long ago the watermark is.
+fn print_sources(sources: &[SourceStatus], now_us: i64) {
+    if sources.is_empty() {
+        return;
+    }
+    let dash = || "-".to_string();
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(["source", "rows", "late", "quarantined", "watermark", "behind"]);
+    for source in sources {
+        let count = |count: u64| if source.is_taken_in { count.to_string() } else { dash() };
+        let behind = |us: i64| age_text(u64::try_from((now_us - us) / 1_000_000).unwrap_or(0));
+        table.add_row([
+            source.source.clone(),
+            count(source.rows),
+            source.late.map_or_else(dash, count),
+            count(source.quarantined),
+            source.watermark_us.map_or_else(dash, schedule::instant_text),
+            source.watermark_us.map_or_else(dash, behind),
+        ]);
+    }
+    say!("\n{table}");
 }
 
 fn print_table(models: &[ModelStatus], now_us: i64) {

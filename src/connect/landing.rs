@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::decode::Decoded;
 use super::position::FileEntry;
 use super::quarantine;
-use super::rules::{self, RowRule};
+use super::rules::{self, RowRule, Ruled};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 use crate::spec::types::OnInvalid;
@@ -112,7 +112,7 @@ impl Landing<'_> {
         let path = |folder: &str, file: &DataFile| self.warehouse.path(&format!("{folder}/{}", file.path));
         let mut paths = Vec::new();
         for entry in entries {
-            paths.extend(entry.landed.iter().flatten().map(|file| path(&self.landed, file)));
+            paths.extend(entry.landed_files().map(|file| path(&self.landed, file)));
             paths.extend(entry.quarantined.iter().map(|file| path(&self.quarantine, file)));
         }
         if let Err(error) = self.warehouse.delete(paths).await {
@@ -154,10 +154,20 @@ fn writer_gone() -> Error {
 impl Sink {
     /// Rules a batch and gives what is to be written of it.
     pub(super) fn batches(&mut self, decoded: Decoded) -> Result<Vec<Outgoing>> {
-        let ruled = rules::apply(decoded, self.on_invalid, &self.rules, &mut self.counts.warned)?;
+        let ruled = self.rule(decoded)?;
+        self.outgoing(&ruled)
+    }
+
+    /// Applies contract and rules to a batch.
+    pub(super) fn rule(&mut self, decoded: Decoded) -> Result<Ruled> {
+        rules::apply(decoded, self.on_invalid, &self.rules, &mut self.counts.warned)
+    }
+
+    /// What is to be written of a batch that was ruled.
+    pub(super) fn outgoing(&mut self, ruled: &Ruled) -> Result<Vec<Outgoing>> {
         let mut out = Vec::new();
         self.counts.rows += ruled.accepted.num_rows() as u64;
-        self.counts.refused += ruled.refused.len() as u64;
+        self.counts.refused += ruled.refused.len() as u64 + ruled.dropped;
         if ruled.accepted.num_rows() > 0 {
             let mut columns = ruled.accepted.columns().to_vec();
             columns.extend(ruled.origin.hidden(&ruled.rows));

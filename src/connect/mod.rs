@@ -13,6 +13,7 @@ mod ranges;
 mod relation;
 mod rules;
 mod sink;
+mod watermark;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -120,7 +121,7 @@ pub fn open(project: &Project, source: &SourceSpec) -> Result<Arc<dyn Source>> {
     Ok(match &source.connector {
         ConnectorSpec::Files(spec) => Arc::new(files::FilesSource::open(root, zone, source, spec)?),
         #[cfg(feature = "kafka")]
-        ConnectorSpec::Kafka(spec) => Arc::new(kafka::KafkaSource::open(&project.name.value, zone, source, spec)?),
+        ConnectorSpec::Kafka(spec) => Arc::new(kafka::KafkaSource::open(project, source, spec)?),
         #[cfg(not(feature = "kafka"))]
         ConnectorSpec::Kafka(_) => {
             return Err(without_kafka());

@@ -27,6 +27,10 @@ pub struct Offsets {
     pub topic: String,
     /// By partition.
     pub partitions: BTreeMap<i32, PartitionOffset>,
+    /// The source's watermark when it was read last, microseconds since 1970 UTC: it never goes back. See
+    /// [`Offsets::watermark_us`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached_us: Option<i64>,
 }
 
 /// How far a partition is read.
@@ -42,6 +46,14 @@ pub struct PartitionOffset {
     /// The last message that was read, by which another topic of the same name is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<LastMessage>,
+    /// The latest event time of its accepted rows, microseconds since 1970 UTC; of one that lies further ahead of its
+    /// ingestion than the source's `watermark_delay`, only up to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_event_us: Option<i64>,
+    /// When a row with an event time came last, microseconds since 1970 UTC by the clock of ingestion; before the first one,
+    /// when the partition was first seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_us: Option<i64>,
 }
 
 /// A message that was read.
@@ -71,6 +83,12 @@ pub struct FileEntry {
     pub rows: u64,
     /// Refused rows, dropped ones included.
     pub refused: u64,
+    /// Rows that came behind the watermark, whether they were refused for it or not.
+    #[serde(default)]
+    pub late: u64,
+    /// Where the offsets of rows that were refused for being late stand, beside landed rows: they stay refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub late_offsets: Vec<DataFile>,
     /// Rows that rules with `on_fail: warn` failed on, by rule.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub warned: BTreeMap<String, u64>,
@@ -144,6 +162,21 @@ impl Position {
     /// All parts of the quarantine table.
     pub fn quarantined(&self) -> Vec<DataFile> {
         self.files.iter().flat_map(|file| file.quarantined.iter().cloned()).collect()
+    }
+}
+
+impl FileEntry {
+    /// Its files in the folder of landed rows.
+    pub fn landed_files(&self) -> impl Iterator<Item = &DataFile> {
+        self.landed.iter().flatten().chain(&self.late_offsets)
+    }
+}
+
+impl PartitionOffset {
+    /// Read from `first` on, as other rows than those before: of a topic made anew, or under another contract. Time goes on.
+    #[cfg(feature = "kafka")]
+    pub(super) fn anew(&self, first: i64) -> Self {
+        Self { epoch: self.epoch + 1, first, next: first, last: None, ..self.clone() }
     }
 }
 

@@ -28,7 +28,31 @@ pub(super) struct Ruled {
     /// Index in the origin of each accepted row.
     pub(super) rows: Vec<usize>,
     pub(super) refused: Vec<Refused>,
+    /// Refused rows that are kept nowhere.
+    pub(super) dropped: u64,
     pub(super) origin: Box<dyn Origin + Send>,
+}
+
+#[cfg(feature = "kafka")]
+impl Ruled {
+    /// Refuses accepted rows by their number among these, each with its reason; one without a reason is dropped.
+    pub(super) fn refuse(&mut self, rule: &str, rows: &BTreeMap<usize, Option<String>>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for (row, reason) in rows {
+            match reason {
+                Some(reason) => self.refused.push(self.origin.refused(self.rows[*row], rule, reason.clone())?),
+                None => self.dropped += 1,
+            }
+        }
+        let keep: BooleanArray = (0..self.rows.len()).map(|row| Some(!rows.contains_key(&row))).collect();
+        self.accepted =
+            arrow::compute::filter_record_batch(&self.accepted, &keep).external("can't leave refused rows out")?;
+        let mut number = 0..;
+        self.rows.retain(|_| number.next().is_some_and(|row| !rows.contains_key(&row)));
+        Ok(())
+    }
 }
 
 /// Applies contract and rules to decoded rows; counts warnings by rule.
@@ -73,7 +97,7 @@ pub(super) fn apply(
         false => arrow::compute::filter_record_batch(&fitting, &BooleanArray::from(keep))
             .external("can't leave refused rows out")?,
     };
-    Ok(Ruled { accepted, rows, refused, origin })
+    Ok(Ruled { accepted, rows, refused, dropped: 0, origin })
 }
 
 fn failure(row: &Refused) -> Error {

@@ -150,6 +150,13 @@ pub fn parse_instant(text: &str, zone: &str) -> Option<i64> {
     Some(utc.and_utc().timestamp_micros())
 }
 
+/// A wall-clock time of `zone`, an IANA name, as an instant: gap forward, fold earlier. Both in microseconds, since 1970 there
+/// and since 1970 UTC.
+pub fn instant_of_wall_clock(local_us: i64, zone: &str) -> Option<i64> {
+    let local = chrono::DateTime::from_timestamp_micros(local_us)?.naive_utc();
+    Some(local_to_utc(local, zone.parse().ok()?)?.and_utc().timestamp_micros())
+}
+
 /// A wall-clock time of `zone` in UTC: a time in a gap moves forward by the gap, one in a fold is its earlier.
 fn local_to_utc(local: NaiveDateTime, zone: chrono_tz::Tz) -> Option<NaiveDateTime> {
     let offset = match zone.offset_from_local_datetime(&local) {

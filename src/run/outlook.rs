@@ -8,6 +8,7 @@ use crate::plan::PlannedModel;
 use crate::run::commit::{CommitChain, CommitRecord};
 use crate::run::history;
 use crate::run::project::OpenProject;
+use crate::spec::types::{ConnectorSpec, KafkaSpec};
 use crate::table::{Warehouse, delta};
 
 /// What a run would do with one model.
@@ -155,6 +156,54 @@ pub struct ModelStatus {
     pub rows: Option<u64>,
     /// Why it failed or was skipped.
     pub reason: String,
+}
+
+/// How one source stands by its last commit; nothing is asked of the source itself.
+#[derive(Debug, Clone, Default)]
+pub struct SourceStatus {
+    /// Name.
+    pub source: String,
+    /// Whether a run took it in before.
+    pub is_taken_in: bool,
+    /// Accepted rows.
+    pub rows: u64,
+    /// Rows that came behind the watermark, whether they were refused for it or not; of topics with an event time.
+    pub late: Option<u64>,
+    /// Rows of its quarantine table.
+    pub quarantined: u64,
+    /// Up to when its events are taken to be there, microseconds since 1970 UTC; of topics with an event time.
+    pub watermark_us: Option<i64>,
+}
+
+/// How every source stands at `now_us`, microseconds since 1970 UTC.
+///
+/// # Errors
+/// External: the warehouse can't be read.
+pub async fn source_status(open: &OpenProject, now_us: i64) -> Result<Vec<SourceStatus>> {
+    let records = records(open, &open.warehouse().await?).await?;
+    let mut sources = Vec::new();
+    for source in &open.plan.sources {
+        let name = &source.spec.name.value;
+        let committed = records.get(&source.pipeline).and_then(|record| record.sources.get(name));
+        let position = Position::from_json(committed)?;
+        let topic = match &source.spec.connector {
+            ConnectorSpec::Kafka(kafka) if source.spec.event_time.is_some() => Some(kafka),
+            _ => None,
+        };
+        let watermark_us = |kafka: &KafkaSpec| {
+            let offsets = position.offsets.as_ref()?;
+            offsets.watermark_us(now_us, kafka.watermark_delay, kafka.idle_timeout)
+        };
+        sources.push(SourceStatus {
+            source: name.clone(),
+            is_taken_in: committed.is_some(),
+            rows: position.files.iter().map(|file| file.rows).sum(),
+            late: topic.map(|_| position.files.iter().map(|file| file.late).sum()),
+            quarantined: position.files.iter().flat_map(|file| &file.quarantined).map(|file| file.rows).sum(),
+            watermark_us: topic.and_then(watermark_us),
+        });
+    }
+    Ok(sources)
 }
 
 /// How every model stands by the last run that worked on it.

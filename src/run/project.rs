@@ -133,6 +133,21 @@ impl OpenProject {
         self.sinks.iter().filter(move |sink| sink.pipeline == pipeline)
     }
 
+    /// Sources that a model goes back to, over other models too.
+    pub fn sources_under(&self, model: &str) -> Vec<&PlannedSource> {
+        let mut names: Vec<&str> = vec![model];
+        let mut at = 0;
+        while let Some(name) = names.get(at) {
+            for input in self.model(name).iter().flat_map(|model| &model.inputs) {
+                if !names.contains(&input.as_str()) {
+                    names.push(input);
+                }
+            }
+            at += 1;
+        }
+        names.into_iter().filter_map(|name| self.source(name)).collect()
+    }
+
     /// Pipeline of each source and model.
     pub fn pipelines_by_relation(&self) -> HashMap<&str, &str> {
         let sources = self.plan.sources.iter().map(|s| (s.spec.name.value.as_str(), s.pipeline.as_str()));

@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::commit::{CommitChain, CommitRecord, TableEntry};
 use super::project::{OpenProject, OpenSink};
 use super::version::{Read, Versions, rows_beyond};
-use crate::connect::{SinkChange, SinkCursor};
+use crate::connect::{Position, SinkChange, SinkCursor};
 use crate::engine;
 use crate::error::{Error, Result, ResultExt};
+use crate::spec::types::ConnectorSpec;
 use crate::table::{BOOKKEEPING, TableFiles, Warehouse, parquet_table};
 
 /// What is known of a sink without asking it.
@@ -124,7 +125,14 @@ pub(in crate::run) async fn follow(
                 (holding.run, holding.committed_at_us)
             }
         };
-        let closed_us: Option<i64> = None;
+        let closed_us = match sink.is_final {
+            true => match watermark(open, warehouse, record, sink).await? {
+                // Nothing says yet how far time is: no window is closed.
+                None => return Ok(None),
+                known => known,
+            },
+            false => None,
+        };
         let cursor = SinkCursor { commit: entry.changed_in, run, closed_us };
         if note.published.as_ref() == Some(&cursor) && note.publishing.is_none() {
             return Ok(None);
@@ -133,6 +141,9 @@ pub(in crate::run) async fn follow(
         save(warehouse, &path, &note).await?;
         let at = sink.sink.cursor().await?;
         let mut sent = None;
+        // What was closed once stays so, whatever was forgotten since.
+        let closed_us = closed_us.max(at.as_ref().and_then(|at| at.closed_us.filter(|_| sink.is_final)));
+        let cursor = SinkCursor { closed_us, ..cursor };
         if at.as_ref() != Some(&cursor) {
             let rows = changes(open, warehouse, chain, entry, sink, at.as_ref(), closed_us).await?;
             let change = SinkChange { cursor: cursor.clone(), committed_at_us, rows };
@@ -222,6 +233,36 @@ async fn changes(
     };
     let session = open.session(entry.refreshed_at_us);
     engine::keyed_changes(&session, old, new, &sink.key).await
+}
+
+/// How far time is in all topics that a model goes back to, microseconds since 1970 UTC; none where one of them doesn't tell yet.
+async fn watermark(
+    open: &OpenProject,
+    warehouse: &Warehouse,
+    record: &CommitRecord,
+    sink: &OpenSink,
+) -> Result<Option<i64>> {
+    let now_us = super::schedule::wall_clock_us();
+    let mut lowest: Option<i64> = None;
+    for source in open.sources_under(&sink.model).into_iter().filter(|source| source.spec.has_watermark()) {
+        let ConnectorSpec::Kafka(spec) = &source.spec.connector else { continue };
+        let name = &source.spec.name.value;
+        let other;
+        let record = match source.pipeline == sink.pipeline {
+            true => Some(record),
+            false => {
+                other = CommitChain::open(warehouse, &source.pipeline).latest().await?;
+                other.as_ref()
+            }
+        };
+        let position = Position::from_json(record.and_then(|record| record.sources.get(name)))?;
+        let offsets = position.offsets.unwrap_or_default();
+        match offsets.watermark_us(now_us, spec.watermark_delay, spec.idle_timeout) {
+            Some(us) => lowest = Some(lowest.map_or(us, |lowest| lowest.min(us))),
+            None => return Ok(None),
+        }
+    }
+    Ok(lowest)
 }
 
 /// Which rows of a table are closed by a watermark; none: all count.

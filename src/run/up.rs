@@ -48,7 +48,6 @@ pub async fn up(
     for pipeline in leases.keys() {
         sinks::forget_others(open, &warehouse, pipeline).await?;
     }
-    let of_sinks = warehouse.clone();
     let mut work = Work {
         open,
         warehouse,
@@ -63,38 +62,11 @@ pub async fn up(
         published_at: Instant::now(),
         commits: None,
     };
-    let (commits, seen) = watch::channel(0);
-    work.commits = Some(commits);
-    let halt = Notify::new();
-    let working = async {
-        let worked = work
-            .until(async {
-                tokio::select! {
-                    () = stop => {}
-                    () = halt.notified() => {}
-                }
-            })
-            .await;
-        // Sinks publish what was committed last, and end.
-        work.commits = None;
-        worked
-    };
-    let publishing = async {
-        let sinks = open.sinks.iter().map(|sink| publish_to(open, &of_sinks, sink, observer, seen.clone()));
-        let published = futures::future::try_join_all(sinks).await;
-        if published.is_err() {
-            halt.notify_one();
-        }
-        published
-    };
-    let (worked, published_sinks) = tokio::join!(working, publishing);
-    let worked = worked.and(published_sinks.map(|_| ()));
-    // What was committed is brought to the tables whatever ended the work; a lost lease leaves that to who holds it.
-    let published = if work.is_fenced() { Ok(()) } else { work.publish().await };
+    let worked = work.drained(stop).await;
     for (_, lease) in work.leases {
         lease.release().await?;
     }
-    worked.and(published)
+    worked
 }
 
 struct Work<'a> {
@@ -170,6 +142,63 @@ async fn gone(commits: &mut watch::Receiver<u64>) {
 }
 
 impl Work<'_> {
+    /// Works until `stop` resolves, and then for as long as draining may take. What isn't committed by then is left for the
+    /// next start, as it is where a process dies: tables are whole.
+    async fn drained(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
+        let (open, observer, warehouse) = (self.open, self.observer, self.warehouse.clone());
+        let timeout = open.project.pace.shutdown_timeout;
+        let (asked, mut is_asked) = watch::channel(false);
+        let time_is_up = async move {
+            stop.await;
+            asked.send_replace(true);
+            tokio::time::sleep(timeout).await;
+        };
+        let work = async {
+            let stop = async {
+                // A sender that is gone has asked, too.
+                let _ = is_asked.wait_for(|asked| *asked).await;
+            };
+            let halt = Notify::new();
+            let (commits, seen) = watch::channel(0);
+            self.commits = Some(commits);
+            let working = async {
+                let stop = async {
+                    tokio::select! {
+                        () = stop => {}
+                        () = halt.notified() => {}
+                    }
+                };
+                let worked = self.until(stop).await;
+                // Sinks publish what was committed last, and end.
+                self.commits = None;
+                worked
+            };
+            let sinks = open.sinks.iter().map(|sink| publish_to(open, &warehouse, sink, observer, seen.clone()));
+            let publishing = async {
+                let published = futures::future::try_join_all(sinks).await;
+                if published.is_err() {
+                    halt.notify_one();
+                }
+                published
+            };
+            let (worked, sunk) = tokio::join!(working, publishing);
+            // What was committed is brought to the tables whatever ended the work; a lost lease leaves that to who holds it.
+            let published = if self.is_fenced() { Ok(()) } else { self.publish().await };
+            worked.and(sunk.map(drop)).and(published)
+        };
+        tokio::select! {
+            biased;
+            worked = work => worked,
+            () = time_is_up => {
+                let text = format!(
+                    "draining took longer than `shutdown_timeout` ({timeout:?}): what isn't committed is left for the next start"
+                );
+                observer.warned(&text);
+                Ok(())
+            }
+        }
+    }
+
     async fn until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         // First everything, as a run does: definitions may have changed, and what failed is tried again.
@@ -183,10 +212,10 @@ impl Work<'_> {
             if !due.models.is_empty() {
                 self.step(due.models, due.is_scheduled).await?;
             }
-            if self.published_at.elapsed() >= limits::PUBLISH_INTERVAL {
+            if self.published_at.elapsed() >= self.open.project.pace.publish_interval {
                 self.publish().await?;
             }
-            let pause = limits::LINGER.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
+            let pause = self.open.project.pace.linger.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),

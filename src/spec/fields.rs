@@ -222,6 +222,17 @@ impl Reader<'_> {
         Some(duration)
     }
 
+    /// A number of things, at least one.
+    pub(super) fn count(&mut self, node: &Node) -> Option<usize> {
+        let text = self.text(node)?;
+        let count = text.value.trim().parse::<usize>().ok().filter(|count| *count > 0);
+        if count.is_none() {
+            let message = format!("expected a whole number above zero, found `{}`", shown(&text.value, &text.place));
+            self.fault(Fault::error("wrong_value", text.place, message));
+        }
+        count
+    }
+
     /// A number of bytes with its unit, such as `1GB` or `512 MiB`; at least 16 MiB, below which no plan runs.
     pub(super) fn bytes(&mut self, node: &Node) -> Option<usize> {
         const LEAST: usize = 16 << 20;

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::fields::{Fields, Reader};
 use super::source::{LACKING_FORMATS, read_text_options};
 use super::tree::Node;
-use super::types::{KafkaSpec, Located, MessageFormat, MessageRelation, Start};
+use super::types::{KafkaSpec, Located, MessageFormat, MessageRelation, OnLate, Start};
 
 pub(super) fn read_kafka(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Located<String>) -> Option<KafkaSpec> {
     let brokers = fields.need(reader, "brokers", &name.place).and_then(|n| reader.word(n));
@@ -40,9 +40,12 @@ pub(super) fn read_kafka(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Lo
     let duration = |reader: &mut Reader<'_>, key| fields.get(key).and_then(|n| reader.duration(n));
     let watermark_delay = duration(reader, "watermark_delay").unwrap_or(Duration::ZERO);
     let idle_timeout = duration(reader, "idle_timeout").unwrap_or(Duration::from_secs(60));
-    if let Some(node) = fields.get("on_late") {
-        reader.one_of(node, &["correct"], &["drop", "quarantine"]);
-    }
+    let on_late = match fields.get("on_late").and_then(|n| reader.one_of(n, &["correct", "drop", "quarantine"], &[])) {
+        Some("drop") => OnLate::Drop,
+        Some("quarantine") => OnLate::Quarantine,
+        _ => OnLate::Correct,
+    };
+    tell_time_keys(reader, fields, name, &relation, on_late);
     if let Some(node) = fields.get("archive")
         && reader.boolean(node) == Some(false)
     {
@@ -62,7 +65,52 @@ pub(super) fn read_kafka(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Lo
         _ => MessageFormat::Json(text),
     };
     let (brokers, topic, accepts_gaps) = (brokers?, topic?, on_gap == Some("accept"));
-    Some(KafkaSpec { brokers, topic, format, relation, start, accepts_gaps, watermark_delay, idle_timeout, options })
+    Some(KafkaSpec {
+        brokers,
+        topic,
+        format,
+        relation,
+        start,
+        accepts_gaps,
+        watermark_delay,
+        idle_timeout,
+        on_late,
+        options,
+    })
+}
+
+/// Tells keys of event time that have no effect, and what `drop` gives up.
+fn tell_time_keys(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_>,
+    name: &Located<String>,
+    relation: &MessageRelation,
+    on_late: OnLate,
+) {
+    if fields.get("event_time").is_none() && !fields.is_meant("event_time") {
+        for key in ["watermark_delay", "idle_timeout", "on_late"] {
+            if let Some(place) = fields.key_place(key) {
+                let message = format!("`{key}` has no effect without `event_time`");
+                let fault = Fault::error("key_without_effect", place.clone(), message);
+                reader.fault(fault.hint("name the time column with `event_time:`"));
+            }
+        }
+        return;
+    }
+    let Some(place) = fields.key_place("on_late") else { return };
+    if let MessageRelation::Upsert(_) = relation {
+        let message =
+            "`on_late` has no effect on `relation: upsert`: the last message of a key counts, whatever its time";
+        reader.fault(Fault::error("key_without_effect", place.clone(), message).hint("take it away"));
+    } else if on_late == OnLate::Drop {
+        let message = format!(
+            "rows of `{}` behind the watermark are left out for good: neither they nor what they belong to can be corrected, \
+             rebuilt or verified with them later",
+            name.value
+        );
+        let fault = Fault::warning("late_rows", place.clone(), message);
+        reader.fault(fault.hint("`correct` has them correct the results, `quarantine` keeps them beside"));
+    }
 }
 
 fn read_start(reader: &mut Reader<'_>, node: &Node) -> Option<Start> {

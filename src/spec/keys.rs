@@ -77,10 +77,23 @@ pub(super) const PROJECT: KeyTable = KeyTable {
         key("flight", Table(&FLIGHT), "Arrow Flight SQL server"),
         key("kafka", Table(&KAFKA), "Kafka for sinks that name no brokers"),
         key("lease_ttl", Duration, "How long a silent process holds its tables; default 30s"),
+        key("linger", Duration, "`up`: how long it rests between looks for new messages; default 50ms"),
+        key("step_rows", Integer, "`up`: messages that one step takes of a topic that it follows; default 200000"),
+        key(
+            "commit_interval",
+            Duration,
+            "`up`: how long what was taken in may wait for its commit; default 5s. Each step is a commit, so it always holds",
+        ),
+        key("publish_interval", Duration, "`up`: how often Delta tables are brought up to the commits; default 1m"),
+        key(
+            "shutdown_timeout",
+            Duration,
+            "`up`: how long it drains when it is asked to end; what isn't committed then is left for the next start; default 25s",
+        ),
         key("state_memory", Text, "Memory that plans and states share, such as 1GB; default 60 % of the machine's"),
     ],
     required: &["version", "name"],
-    lacking: &["console", "commit_interval", "publish_interval", "linger", "step_rows", "shutdown_timeout"],
+    lacking: &["console"],
 };
 
 pub(super) const FLIGHT: KeyTable = KeyTable {
@@ -161,7 +174,11 @@ pub(super) const SOURCE: KeyTable = KeyTable {
         ),
         key("watermark_delay", Duration, "Kafka: how far events may be behind the latest one; default 0s"),
         key("idle_timeout", Duration, "Kafka: when a silent partition stops holding the watermark back; default 1m"),
-        key("on_late", OneOf(&["correct"]), "Kafka: what rows behind the watermark do: correct the results"),
+        key(
+            "on_late",
+            OneOf(&["correct", "drop", "quarantine"]),
+            "Kafka: what becomes of rows behind the watermark; default correct: they correct the results",
+        ),
         key("archive", Boolean, "Kafka: whether rows are kept; default true"),
         key("after", TextOr(&AFTER), "What becomes of a taken file: keep, delete or { move: FOLDER }"),
         key("settle", Duration, "How long a file must stand still; default 2s"),

@@ -431,6 +431,32 @@ fn unused_sql_is_noted() {
 }
 
 #[test]
+fn the_pace_is_read_and_has_defaults() {
+    let read = |more: &str| {
+        let text = format!("version: 1\nname: shop\n{more}");
+        let (project, faults) = load_files(&[("tidemill.yaml", &text)], &[], &[]);
+        assert_eq!(shown(&faults), [""; 0]);
+        project.unwrap().pace
+    };
+    let usual = Pace {
+        linger: Duration::from_millis(50),
+        step_rows: 200_000,
+        publish_interval: Duration::from_secs(60),
+        shutdown_timeout: Duration::from_secs(25),
+    };
+    assert_eq!(read("commit_interval: 5s\n"), usual);
+    assert_eq!(
+        read("linger: 0s\nstep_rows: 7\npublish_interval: 2s\nshutdown_timeout: 1m\n"),
+        Pace {
+            linger: Duration::ZERO,
+            step_rows: 7,
+            publish_interval: Duration::from_secs(2),
+            shutdown_timeout: Duration::from_secs(60),
+        }
+    );
+}
+
+#[test]
 fn what_variables_hold_is_never_shown() {
     let project = "version: ${TOKEN}\nname: ${TOKEN}2\ntimezone: ${TOKEN}\nlease_ttl: ${TOKEN}\nflight: { listen: '${TOKEN}' }\n\
                    params: { a: { type: '${TOKEN}' } }\n";

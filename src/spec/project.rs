@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::fault::{Fault, Place, SourceText};
-use super::fields::Reader;
+use super::fields::{Fields, Reader};
 use super::load::{LoadOptions, check_name};
 use super::source::read_type;
 use super::tree::Node;
-use super::types::{Located, Param, Project};
+use super::types::{Located, Pace, Param, Project};
 use super::variables::shown;
 use super::{check_zone, did_you_mean, keys, nearest};
 
@@ -36,6 +36,7 @@ pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadO
     let kafka_brokers = kafka_brokers.and_then(|node| reader.word(node));
     let lease_ttl = fields.get("lease_ttl").and_then(|node| reader.length(node));
     let state_memory = fields.get("state_memory").and_then(|node| reader.bytes(node));
+    let pace = read_pace(reader, &fields);
     Some(Project {
         root: options.root.clone(),
         name: name.unwrap_or_else(|| default("project")),
@@ -43,12 +44,26 @@ pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadO
         params: read_params(reader, fields.get("params"), &options.params),
         flight_listen: listen.unwrap_or_else(|| default("127.0.0.1:31337")),
         lease_ttl: lease_ttl.unwrap_or(Duration::from_secs(30)),
+        pace,
         state_memory_bytes: state_memory,
         kafka_brokers,
         pipelines: Vec::new(),
         tests: Vec::new(),
         timezone,
     })
+}
+
+fn read_pace(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Pace {
+    // A step is a commit: whatever the interval, it is held. Only that it is one is looked at.
+    let length = |reader: &mut Reader<'_>, key| fields.get(key).and_then(|node| reader.length(node));
+    length(reader, "commit_interval");
+    let usual = Pace::default();
+    Pace {
+        linger: fields.get("linger").and_then(|node| reader.duration(node)).unwrap_or(usual.linger),
+        step_rows: fields.get("step_rows").and_then(|node| reader.count(node)).unwrap_or(usual.step_rows),
+        publish_interval: length(reader, "publish_interval").unwrap_or(usual.publish_interval),
+        shutdown_timeout: length(reader, "shutdown_timeout").unwrap_or(usual.shutdown_timeout),
+    }
 }
 
 fn read_address(reader: &mut Reader<'_>, node: &Node) -> Option<Located<String>> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::fault::{Place, SourceText};
 use super::sql_type::SqlType;
+use crate::limits;
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Project {
     pub flight_listen: Located<String>,
     /// `lease_ttl`, 30 s if not given.
     pub lease_ttl: Duration,
+    /// How `up` works.
+    pub pace: Pace,
     /// `state_memory`, bytes that plans and states share; the machine decides if not given.
     pub state_memory_bytes: Option<usize>,
     /// `kafka.brokers`: of sinks that name none.
@@ -44,6 +47,30 @@ pub struct Project {
     pub pipelines: Vec<Pipeline>,
     /// Files of unit tests, `tests/*.yaml`, in order of names.
     pub tests: Vec<TestFile>,
+}
+
+/// How continuous work goes on. `commit_interval` isn't here: each step is a commit, sooner than any interval asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// `linger`: rest between looks for messages.
+    pub linger: Duration,
+    /// `step_rows`: messages that one step takes of a topic that is followed; at least one.
+    pub step_rows: usize,
+    /// `publish_interval`: how often Delta tables follow.
+    pub publish_interval: Duration,
+    /// `shutdown_timeout`: how long draining may take.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            linger: limits::LINGER,
+            step_rows: limits::KAFKA_STEP_MESSAGES,
+            publish_interval: limits::PUBLISH_INTERVAL,
+            shutdown_timeout: limits::SHUTDOWN_TIMEOUT,
+        }
+    }
 }
 
 /// `params.NAME`.
@@ -157,6 +184,8 @@ pub struct KafkaSpec {
     pub watermark_delay: Duration,
     /// When a silent partition stops holding the watermark back.
     pub idle_timeout: Duration,
+    /// What becomes of rows behind the watermark.
+    pub on_late: OnLate,
     /// Options of the client (`options:`), by librdkafka's names.
     pub options: BTreeMap<String, String>,
 }
@@ -186,6 +215,17 @@ pub enum MessageRelation {
     Append,
     /// The last message of each value of these columns is a row; one without a value takes it away.
     Upsert(Vec<Located<String>>),
+}
+
+/// `on_late`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLate {
+    /// They correct the results (default).
+    Correct,
+    /// Left out.
+    Drop,
+    /// To `<source>_quarantine`.
+    Quarantine,
 }
 
 /// `start`.

@@ -354,17 +354,18 @@ fn a_store_that_fails_at_any_one_call_leaves_one_commit_or_the_other() {
     assert!(failed > 0, "no fault was felt, so that this test shows nothing");
 }
 
-/// A run that stands still at a named place.
-struct Held {
+/// A process that stands still at a named place.
+pub struct Held {
     run: Child,
     pipe: Option<File>,
 }
 
 impl Held {
-    fn at(shop: &Scratch, place: &str) -> Self {
+    /// The command, once it is there.
+    pub fn of(shop: &Scratch, args: &[&str], place: &str) -> Self {
         let pipe = shop.path("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let mut command = shop.command(&["run"]);
+        let mut command = shop.command(args);
         command.env("TIDEMILL_FAILPOINT", format!("{place}={}", pipe.display()));
         let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (here, arrived) = mpsc::channel();
@@ -383,13 +384,22 @@ impl Held {
         }
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.run.id().to_string()]).status().unwrap().success());
     }
 
     /// Stops the whole process, its heartbeats too, as a machine that goes to sleep does.
     fn stop(&self) {
         self.signal("-STOP");
+    }
+
+    #[cfg(feature = "kafka")]
+    /// Waits for its end, without letting it go on.
+    pub fn ends(mut self, shop: &Scratch) -> crate::scratch::Seen {
+        let pipe = self.pipe.take();
+        let seen = shop.seen(self.run.wait_with_output().unwrap());
+        drop(pipe);
+        seen
     }
 
     fn go_on(mut self, shop: &Scratch) -> crate::scratch::Seen {
@@ -420,7 +430,7 @@ fn a_writer_paused_past_its_lease_publishes_nothing_and_takes_nothing_away() {
         write_day(&shop, 0);
         shop.exits(0, &["run"]);
         write_day(&shop, 1);
-        let held = Held::at(&shop, place);
+        let held = Held::of(&shop, &["run"], place);
         held.stop();
         write_day(&shop, 2);
         shop.exits(0, &["run", "--wait"]);
@@ -454,14 +464,14 @@ fn a_writer_that_cleans_late_leaves_what_another_has_staged() {
     write_day(&shop, 0);
     shop.exits(0, &["run"]);
     write_day(&shop, 1);
-    let late = Held::at(&shop, "mid_clean");
+    let late = Held::of(&shop, &["run"], "mid_clean");
     late.stop();
     write_day(&shop, 2);
     fs::rename(shop.path("pipe"), shop.path("other pipe")).unwrap();
     // Its lease has to run out before the other is let in: asked for until then.
     while shop.tidemill(&["run", "--due"]).code == 75 {}
     write_day(&shop, 3);
-    let staged = Held::at(&shop, "after_stage");
+    let staged = Held::of(&shop, &["run"], "after_stage");
     let first = late.go_on(&shop);
     assert_eq!(first.code, 0, "{}", first.err);
     let second = staged.go_on(&shop);

@@ -15,7 +15,10 @@ mod generate_kafka;
 mod kafka;
 #[cfg(feature = "kafka")]
 mod kafka_server;
+#[cfg(feature = "kafka")]
 mod kafka_sinks;
+#[cfg(feature = "kafka")]
+mod kafka_time;
 mod plan_faults;
 mod plan_project;
 mod plan_runs;

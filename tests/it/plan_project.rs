@@ -139,6 +139,7 @@ impl Builder {
             params: params.collect(),
             flight_listen: at("127.0.0.1:31337"),
             lease_ttl: Duration::from_secs(30),
+            pace: tidemill::spec::types::Pace::default(),
             state_memory_bytes: None,
             kafka_brokers: None,
             pipelines,

@@ -122,6 +122,27 @@ fn keys_of_a_topic_are_checked() {
 }
 
 #[test]
+fn keys_of_event_time_are_told_where_they_do_nothing() {
+    let topic = "connector: kafka, brokers: b, topic: t, format: json, columns: { id: bigint, at: timestamptz }";
+    let sources = [
+        "fine: { TOPIC, event_time: at, on_late: quarantine, watermark_delay: 1s }",
+        "drops: { TOPIC, event_time: at, on_late: drop }",
+        "timeless: { TOPIC, on_late: quarantine, watermark_delay: 1s, idle_timeout: 1s }",
+        "upserts: { TOPIC, event_time: at, relation: upsert, key: [id], watermark_delay: 1s, on_late: correct }",
+        "misspelt: { TOPIC, event_time: at, on_late: quarantin }",
+        "files: { connector: files, path: x, format: json, on_late: drop, columns: { id: bigint } }",
+    ];
+    let text = sources.map(|source| format!("  {}\n", source.replace("TOPIC", topic))).concat();
+    insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/a.yaml", &format!("sources:\n{text}"))]));
+}
+
+#[test]
+fn the_pace_of_continuous_work_is_checked() {
+    let pace = "linger: soon\nstep_rows: 0\ncommit_interval: 0s\npublish_interval: 0s\nshutdown_timeout: 1\n";
+    insta::assert_snapshot!(faults(&[("tidemill.yaml", &format!("version: 1\nname: shop\n{pace}"))]));
+}
+
+#[test]
 fn schedules_and_zones_are_checked() {
     let a = "models:\n  daily: { sql: select 1, refresh: { cron: \"0 6 1 *\" } }\n  other: { sql: select 1, refresh: { every: 1x } }\n";
     let project = ("tidemill.yaml", "version: 1\nname: shop\ntimezone: America/Sao_Paolo\n");

@@ -101,6 +101,8 @@ pub(super) struct Client {
     committed: BTreeMap<i32, i64>,
     /// When brokers were asked what there is.
     asked: Option<Instant>,
+    /// Messages that one step takes.
+    step_rows: usize,
 }
 
 /// Calls the client in `slot`, which is kept between calls: connecting costs more than reading a few messages. It is dropped
@@ -135,6 +137,7 @@ impl Client {
             ahead: VecDeque::new(),
             committed: BTreeMap::new(),
             asked: None,
+            step_rows: topic.step_rows,
         })
     }
 
@@ -269,7 +272,7 @@ impl Client {
         let size =
             |message: &OwnedMessage| message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
         let mut bytes: usize = self.ahead.iter().map(size).sum();
-        while self.ahead.len() < limits::KAFKA_STEP_MESSAGES && bytes < limits::KAFKA_STEP_BYTES {
+        while self.ahead.len() < self.step_rows && bytes < limits::KAFKA_STEP_BYTES {
             match self.consumer.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
@@ -289,7 +292,12 @@ impl Client {
     /// brokers needn't be asked what there is.
     pub(super) fn follows(&self, next: &BTreeMap<i32, i64>) -> bool {
         let is_known = self.asked.is_some_and(|asked| asked.elapsed() < limits::KAFKA_TOPIC_LOOK);
-        is_known && self.at.len() == next.len() && next.iter().all(|(p, next)| self.next(*p) == Some(*next))
+        is_known && self.stands_at(next)
+    }
+
+    /// Whether each partition is read on where `next` says.
+    pub(super) fn stands_at(&self, next: &BTreeMap<i32, i64>) -> bool {
+        self.at.len() == next.len() && next.iter().all(|(p, next)| self.next(*p) == Some(*next))
     }
 
     /// The offset after the last message of each partition that was gathered.

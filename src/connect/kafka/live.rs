@@ -11,11 +11,12 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
-use rdkafka::message::OwnedMessage;
+use rdkafka::message::{Message, OwnedMessage};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::client::Client;
+use super::late::{Judge, Lateness};
 use super::rows::{Decoder, landed_contract, landed_fields};
 use super::{KafkaSource, Topic, range};
 use crate::connect::RowRule;
@@ -38,6 +39,8 @@ pub(super) fn relation(
         schema: Arc::clone(&schema),
         topic: Arc::clone(&source.topic),
         decoder: Arc::new(source.decoder(&contract, now_us)?),
+        lateness: source.lateness(&contract),
+        now_us,
         rules: rules.into_iter().filter(|rule| rule.on_fail == OnFail::Quarantine).collect(),
     };
     let table = StreamingTable::try_new(schema, vec![Arc::new(stream)]);
@@ -49,6 +52,8 @@ struct Messages {
     schema: SchemaRef,
     topic: Arc<Topic>,
     decoder: Arc<Decoder>,
+    lateness: Option<Lateness>,
+    now_us: i64,
     rules: Vec<RowRule>,
 }
 
@@ -82,21 +87,29 @@ type Batches = mpsc::Sender<Result<RecordBatch, DataFusionError>>;
 impl Messages {
     fn read(&self, out: &Batches) -> Result<()> {
         let mut client = Client::connect(&self.topic)?;
-        let plan = range::plan(&mut client, &self.topic, None, false)?;
+        let mut plan = range::plan(&mut client, &self.topic, None, false)?;
+        plan.offsets.partitions.values_mut().for_each(|at| at.heard_us = Some(self.now_us));
+        // As a first run would judge what it takes in.
+        let judge = |lateness: &Lateness| lateness.judge(&plan.offsets, &plan.speaking(), self.now_us, BTreeMap::new());
+        let mut judge = self.lateness.as_ref().map(judge);
         let mut pending: Vec<OwnedMessage> = Vec::new();
         client.read(&plan.ranges(), |message| {
             pending.push(message);
             match pending.len() < limits::BATCH_ROWS {
                 true => Ok(()),
-                false => self.send(std::mem::take(&mut pending), out),
+                false => self.send(std::mem::take(&mut pending), &mut judge, out),
             }
         })?;
-        self.send(pending, out)
+        self.send(pending, &mut judge, out)
     }
 
-    fn send(&self, messages: Vec<OwnedMessage>, out: &Batches) -> Result<()> {
+    fn send(&self, messages: Vec<OwnedMessage>, judge: &mut Option<Judge>, out: &Batches) -> Result<()> {
+        let places: Vec<(i32, i64)> = messages.iter().map(|m| (m.partition(), m.offset())).collect();
         let decoded = self.decoder.decode(messages)?;
-        let ruled = rules::apply(decoded, OnInvalid::Drop, &self.rules, &mut BTreeMap::new())?;
+        let mut ruled = rules::apply(decoded, OnInvalid::Drop, &self.rules, &mut BTreeMap::new())?;
+        if let Some(judge) = judge {
+            judge.judge(&mut ruled, &places)?;
+        }
         let landed = landed_fields(&self.topic.zone).into_iter().zip(ruled.origin.hidden(&ruled.rows));
         let landed: BTreeMap<String, ArrayRef> = landed.map(|(field, array)| (field.name().clone(), array)).collect();
         let mut columns = ruled.accepted.columns().to_vec();

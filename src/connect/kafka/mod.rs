@@ -5,6 +5,8 @@
 
 mod client;
 mod connect_json;
+mod late;
+mod late_offsets;
 mod live;
 mod range;
 mod rows;
@@ -20,9 +22,10 @@ use datafusion::catalog::TableProvider;
 use super::{Landing, Look, Position, RowRule, Source, TakenIn, declared_columns};
 use crate::error::{Error, Result, ResultExt};
 use crate::spec::fault::Fault;
-use crate::spec::types::{KafkaSpec, OnInvalid, SourceSpec};
+use crate::spec::types::{KafkaSpec, OnInvalid, Project, SourceSpec};
 use crate::table::Warehouse;
 use client::Client;
+use late::Lateness;
 use rows::Decoder;
 pub use sink::KafkaSink;
 
@@ -42,23 +45,32 @@ struct Topic {
     /// Consumer group that offsets are committed to.
     group: String,
     zone: String,
+    /// Messages that one step takes of it while it is followed.
+    step_rows: usize,
 }
 
 impl KafkaSource {
-    /// Notes how to read the topic; connects to nothing. `project` is the project's name, `zone` its IANA time zone.
+    /// Notes how to read the topic; connects to nothing.
     ///
     /// # Errors
     /// Usage, for an option that the client doesn't know or that Tidemill sets itself.
-    pub fn open(project: &str, zone: &str, source: &SourceSpec, spec: &KafkaSpec) -> Result<Self> {
+    pub fn open(project: &Project, source: &SourceSpec, spec: &KafkaSpec) -> Result<Self> {
         let name = source.name.value.clone();
-        let group = spec.options.get("group.id").cloned().unwrap_or_else(|| format!("tidemill-{project}-{name}"));
-        let topic = Topic { name, spec: spec.clone(), group, zone: zone.to_string() };
+        let own = || format!("tidemill-{}-{name}", project.name.value);
+        let group = spec.options.get("group.id").cloned().unwrap_or_else(own);
+        let (zone, step_rows) = (project.timezone.value.clone(), project.pace.step_rows);
+        let topic = Topic { name, spec: spec.clone(), group, zone, step_rows };
         client::config(&topic)?;
         Ok(Self { topic: Arc::new(topic), source: source.clone(), client: Arc::default() })
     }
 
     fn decoder(&self, contract: &SchemaRef, ingested_at_us: i64) -> Result<Decoder> {
         Decoder::new(&self.topic.spec, &self.source.columns, contract, &self.topic.zone, ingested_at_us)
+    }
+
+    /// How late rows are known; none where rows have no event time.
+    fn lateness(&self, contract: &SchemaRef) -> Option<Lateness> {
+        Lateness::of(&self.topic.spec, self.source.event_time.as_ref()?.value.as_str(), contract, &self.topic.zone)
     }
 
     /// Calls the client in a thread for blocking work.

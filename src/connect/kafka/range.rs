@@ -1,7 +1,7 @@
 //! Which messages are to be read: where partitions stand against what the topic holds. Decisions only, but for the questions
 //! to the brokers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Topic;
 use super::client::{Client, Extent};
@@ -30,6 +30,22 @@ impl Plan {
         partitions.map(|(p, at)| (*p, (at.next, self.ends.get(p).copied().unwrap_or(at.next)))).collect()
     }
 
+    /// Partitions that there are offsets to read of.
+    pub(super) fn speaking(&self) -> BTreeSet<i32> {
+        self.ranges().into_iter().filter(|(_, (from, to))| from < to).map(|(partition, _)| partition).collect()
+    }
+
+    /// Leaves for later what is more than a step takes, of each partition alike.
+    fn cut(&mut self, step_rows: usize) {
+        let share = (step_rows / self.ends.len().max(1)).max(1);
+        let share = i64::try_from(share).unwrap_or(i64::MAX);
+        for (partition, end) in &mut self.ends {
+            if let Some(at) = self.offsets.partitions.get(partition) {
+                *end = (*end).min(at.next.saturating_add(share));
+            }
+        }
+    }
+
     /// Notes that the message before the next one isn't the one that was read: the topic is another of the same name.
     ///
     /// # Errors
@@ -39,9 +55,8 @@ impl Plan {
             format!("partition {partition} holds other messages than those that were read: the topic was made anew");
         gap(topic, self, &text)?;
         let low = self.lows.get(&partition).copied().unwrap_or_default();
-        let epoch = self.offsets.partitions.get(&partition).map_or(0, |at| at.epoch) + 1;
-        let at = PartitionOffset { epoch, first: low, next: low, ..PartitionOffset::default() };
-        self.offsets.partitions.insert(partition, at);
+        let known = self.offsets.partitions.entry(partition).or_default();
+        *known = known.anew(low);
         Ok(())
     }
 
@@ -63,13 +78,22 @@ pub(super) fn plan(client: &mut Client, topic: &Topic, prior: Option<&Offsets>, 
         let (offsets, ends) = (prior.clone(), client.gathered());
         return Ok(Plan { offsets, ends, lows: BTreeMap::new(), warnings: Vec::new() });
     }
+    // A look for new partitions while the topic is followed makes no larger step than others; a first step is what is there.
+    let stands = |prior: &Offsets| {
+        client.stands_at(&prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect())
+    };
+    let is_followed = !again && prior.is_some_and(stands);
     let extents = client.extents()?;
     let starts = match (prior, topic.spec.start) {
         (None, Start::At(time_ms)) => client.offsets_at(time_ms, &extents)?,
         (None, Start::Latest) => extents.iter().map(|(p, extent)| (*p, extent.end)).collect(),
         _ => BTreeMap::new(),
     };
-    decide(topic, prior, &extents, &starts, again)
+    let mut plan = decide(topic, prior, &extents, &starts, again)?;
+    if is_followed {
+        plan.cut(topic.step_rows);
+    }
+    Ok(plan)
 }
 
 /// The decision of [`plan`]. `starts` are the first offsets of a topic that wasn't read before.
@@ -92,7 +116,11 @@ fn decide(
             .with("hint", "give the source another name: what it read stays under the old one"));
     }
     let mut plan = Plan {
-        offsets: Offsets { topic: name.clone(), partitions: BTreeMap::new() },
+        offsets: Offsets {
+            topic: name.clone(),
+            partitions: BTreeMap::new(),
+            reached_us: prior.and_then(|prior| prior.reached_us),
+        },
         ends: BTreeMap::new(),
         lows: extents.iter().map(|(partition, extent)| (*partition, extent.low)).collect(),
         warnings: Vec::new(),
@@ -109,10 +137,7 @@ fn decide(
                 PartitionOffset { first, next: first, ..PartitionOffset::default() }
             }
             // Under another contract: a unit holds the same offsets as other rows.
-            Some(known) if again => {
-                let epoch = known.epoch + 1;
-                PartitionOffset { epoch, first: known.first, next: known.first, ..PartitionOffset::default() }
-            }
+            Some(known) if again => known.anew(known.first),
             Some(known) => known.clone(),
         };
         if at.next > extent.end {
@@ -121,8 +146,7 @@ fn decide(
                 extent.end, at.next
             );
             gap(topic, &mut plan, &text)?;
-            let epoch = at.epoch + 1;
-            at = PartitionOffset { epoch, first: extent.low, next: extent.low, ..PartitionOffset::default() };
+            at = at.anew(extent.low);
         } else if at.next < extent.low && known.is_some() {
             let text = format!(
                 "the messages {} to {} of partition {partition} are gone before they were read",

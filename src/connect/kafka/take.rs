@@ -11,6 +11,8 @@ use datafusion::prelude::SessionContext;
 use rdkafka::message::{Message, OwnedMessage};
 
 use super::client::{self, Client};
+use super::late::Judge;
+use super::late_offsets;
 use super::range::{self, Plan};
 use super::rows::{Decoder, landed_contract, landed_fields};
 use super::{KafkaSource, Topic};
@@ -33,7 +35,8 @@ pub(super) async fn take_in(
     // What was landed under the same contract is the archive: it holds more than the topic may still have.
     let again = again && prior.contract != landing.fingerprint && prior.offsets.is_some();
     let (topic, known) = (Arc::clone(&source.topic), prior.offsets.clone());
-    let plan = source.with_client(move |client| range::plan(client, &topic, known.as_ref(), again)).await?;
+    let mut plan = source.with_client(move |client| range::plan(client, &topic, known.as_ref(), again)).await?;
+    let judge = judge(source, prior, landing, &mut plan, again).await?;
     let mut position =
         Position { contract: landing.fingerprint.clone(), files: prior.files.clone(), offsets: prior.offsets.clone() };
     if again {
@@ -64,14 +67,25 @@ pub(super) async fn take_in(
     let decode = async |sink: Sink| {
         let (topic, slot) = (Arc::clone(&topic), Arc::clone(&source.client));
         Ok(tokio::task::spawn_blocking(move || {
-            client::with(&slot, &topic, |client| read(client, &topic, plan, &decoder, sink))
+            client::with(&slot, &topic, |client| read(client, &topic, plan, &decoder, judge, sink))
         }))
     };
     let hidden = landed_fields(&source.topic.zone);
     let place = source.topic.spec.topic.value.clone();
     let written = landing_of_topic.write(source.on_invalid(), hidden, &place, &mut entry, decode).await;
     let done = written.map_err(|error| error.with("source", &source.topic.name))?;
-    (entry.size, entry.ranges) = (done.bytes, done.ranges);
+    (entry.size, entry.ranges, entry.late) = (done.bytes, done.ranges, done.late);
+    if again {
+        // What was judged before isn't judged again.
+        entry.late += prior.files.iter().map(|file| file.late).sum::<u64>();
+    }
+    entry.late_offsets = match late_offsets::write(&landing_of_topic, &done.offsets, &done.refused).await {
+        Ok(files) => files,
+        Err(error) => {
+            landing_of_topic.discard(std::slice::from_ref(&entry)).await;
+            return Err(error.with("source", &source.topic.name));
+        }
+    };
     position.offsets = Some(done.offsets);
     let has_rows = entry.rows + entry.refused > 0;
     if has_rows {
@@ -80,6 +94,25 @@ pub(super) async fn take_in(
         position.files.sort_by(|a, b| a.path.cmp(&b.path));
     }
     Ok(TakenIn { position, has_changes: has_rows || again, warnings: done.warnings })
+}
+
+/// The judge of the plan's rows; none where rows have no event time. Partitions that are new count from now on.
+async fn judge(
+    source: &KafkaSource,
+    prior: &Position,
+    landing: &Landing<'_>,
+    plan: &mut Plan,
+    again: bool,
+) -> Result<Option<Judge>> {
+    let Some(lateness) = source.lateness(&landing.contract) else { return Ok(None) };
+    for at in plan.offsets.partitions.values_mut() {
+        at.heard_us.get_or_insert(landing.ingested_at_us);
+    }
+    let before = match again {
+        true => late_offsets::read(landing, &source.topic.zone, prior).await?,
+        false => BTreeMap::new(),
+    };
+    Ok(Some(lateness.judge(&plan.offsets, &plan.speaking(), landing.ingested_at_us, before)))
 }
 
 /// Puts small units together once there are many: a reader opens each. The old files stay for those who still read them.
@@ -93,12 +126,12 @@ async fn compact(files: &mut Vec<FileEntry>, landing: &Landing<'_>, topic: &Topi
     let fields = landing.contract.fields().iter().cloned().chain(landed_fields(&topic.zone).into_iter().map(Arc::new));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let landed = small.iter().flat_map(|entry| entry.landed.iter().flatten().cloned()).collect();
-    let old = TableFiles { schema: Arc::clone(&schema), partition_by: Vec::new(), files: landed };
-    let table = parquet_table(landing.warehouse, &landing.landed, old, &topic.zone)?;
-    let plan = LogicalPlanBuilder::scan("landed", provider_as_source(table), None).and_then(LogicalPlanBuilder::build);
-    let streams = engine::execute(&SessionContext::new(), plan.map_err(engine::failure)?).await?;
-    let streams = streams.into_iter().map(|stream| engine::conforming(stream, &schema)).collect();
-    let written = write_files(landing.warehouse, &landing.landed, &schema, &[], &landing.prefix, streams).await?;
+    let written = rewritten(landing, topic, &schema, landed).await?;
+    let late_offsets: Vec<DataFile> = small.iter().flat_map(|entry| entry.late_offsets.iter().cloned()).collect();
+    let late_offsets = match late_offsets.len() {
+        0 | 1 => late_offsets,
+        _ => rewritten(landing, topic, &late_offsets::schema(), late_offsets).await?,
+    };
     let mut warned: BTreeMap<String, u64> = BTreeMap::new();
     for (rule, count) in small.iter().flat_map(|entry| &entry.warned) {
         *warned.entry(rule.clone()).or_default() += count;
@@ -110,6 +143,8 @@ async fn compact(files: &mut Vec<FileEntry>, landing: &Landing<'_>, topic: &Topi
         hash: format!("{}-together", landing.prefix),
         rows: small.iter().map(|entry| entry.rows).sum(),
         refused: small.iter().map(|entry| entry.refused).sum(),
+        late: small.iter().map(|entry| entry.late).sum(),
+        late_offsets,
         warned,
         landed: Some(written),
         quarantined: small.iter().flat_map(|entry| entry.quarantined.iter().cloned()).collect(),
@@ -120,6 +155,21 @@ async fn compact(files: &mut Vec<FileEntry>, landing: &Landing<'_>, topic: &Topi
     Ok(())
 }
 
+/// Rows of files as new files, fewer and larger ones.
+async fn rewritten(
+    landing: &Landing<'_>,
+    topic: &Topic,
+    schema: &SchemaRef,
+    files: Vec<DataFile>,
+) -> Result<Vec<DataFile>> {
+    let old = TableFiles { schema: Arc::clone(schema), partition_by: Vec::new(), files };
+    let table = parquet_table(landing.warehouse, &landing.landed, old, &topic.zone)?;
+    let plan = LogicalPlanBuilder::scan("landed", provider_as_source(table), None).and_then(LogicalPlanBuilder::build);
+    let streams = engine::execute(&SessionContext::new(), plan.map_err(engine::failure)?).await?;
+    let streams = streams.into_iter().map(|stream| engine::conforming(stream, schema)).collect();
+    write_files(landing.warehouse, &landing.landed, schema, &[], &landing.prefix, streams).await
+}
+
 /// What reading a plan came to.
 struct Read {
     /// Where partitions stand after it.
@@ -127,6 +177,10 @@ struct Read {
     /// Bytes of keys and values.
     bytes: u64,
     ranges: Ranges,
+    /// Rows behind the watermark.
+    late: u64,
+    /// Partition and offset of those that were refused for it.
+    refused: Vec<(i32, i64)>,
     warnings: Vec<String>,
 }
 
@@ -136,14 +190,16 @@ fn read(
     topic: &Topic,
     mut plan: Plan,
     decoder: &Decoder,
+    judge: Option<Judge>,
     mut sink: Sink,
 ) -> Result<(Counts, Read)> {
     prove(client, topic, &mut plan)?;
     let ranges = plan.ranges();
-    let mut reading = Reading { offsets: plan.offsets, bytes: 0, pending: Vec::new(), pending_bytes: 0 };
+    let mut reading = Reading { offsets: plan.offsets, judge, bytes: 0, pending: Vec::new(), pending_bytes: 0 };
     client.read(&ranges, |message| reading.take(message, decoder, &mut sink))?;
     reading.flush(decoder, &mut sink)?;
     let mut offsets = reading.offsets;
+    let (late, refused) = reading.judge.map_or_else(Default::default, |judge| judge.settle(&mut offsets));
     let mut held = Ranges::new();
     for (partition, (from, to)) in ranges {
         if let Some(at) = offsets.partitions.get_mut(&partition) {
@@ -153,7 +209,8 @@ fn read(
             }
         }
     }
-    Ok((sink.counts(), Read { offsets, bytes: reading.bytes, ranges: held, warnings: plan.warnings }))
+    let read = Read { offsets, bytes: reading.bytes, ranges: held, late, refused, warnings: plan.warnings };
+    Ok((sink.counts(), read))
 }
 
 /// Reads the last message of each partition once more, unless the client just did: it must still be the same.
@@ -180,6 +237,7 @@ fn prove(client: &mut Client, topic: &Topic, plan: &mut Plan) -> Result<()> {
 
 struct Reading {
     offsets: Offsets,
+    judge: Option<Judge>,
     bytes: u64,
     pending: Vec<OwnedMessage>,
     pending_bytes: usize,
@@ -215,7 +273,12 @@ impl Reading {
             return Ok(());
         }
         failpoint::hit("mid_file");
-        for batch in sink.batches(decoder.decode(messages)?)? {
+        let places: Vec<(i32, i64)> = messages.iter().map(|m| (m.partition(), m.offset())).collect();
+        let mut ruled = sink.rule(decoder.decode(messages)?)?;
+        if let Some(judge) = &mut self.judge {
+            judge.judge(&mut ruled, &places)?;
+        }
+        for batch in sink.outgoing(&ruled)? {
             batch.blocking_send()?;
         }
         Ok(())

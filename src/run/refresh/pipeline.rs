@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::draft::Draft;
 use super::{Publishing, Refresh};
+use crate::connect::FileEntry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::plan::PlannedModel;
@@ -142,7 +143,7 @@ impl<'a> Refresh<'a> {
         }
         for (source, position) in &record.sources {
             let position = crate::connect::Position::from_json(Some(position))?;
-            let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
+            let landed = position.files.iter().flat_map(FileEntry::landed_files);
             // Landed rows of earlier commits were synced by them.
             let fresh = landed.filter(|file| file.path.starts_with(&format!("c{:08}", record.n)));
             paths.extend(fresh.map(|file| format!("{}/{}", landed_folder(&record.pipeline, source), file.path)));
@@ -185,7 +186,7 @@ async fn clean(warehouse: &Warehouse, chain: &CommitChain, record: &CommitRecord
     }
     for (source, position) in &record.sources {
         let position = crate::connect::Position::from_json(Some(position))?;
-        let landed = position.files.iter().flat_map(|file| file.landed.iter().flatten());
+        let landed = position.files.iter().flat_map(FileEntry::landed_files);
         let keep: HashSet<String> = landed.map(|file| file.path.clone()).collect();
         let folder = landed_folder(&record.pipeline, source);
         garbage::collect_folder(warehouse, &folder, &keep, record.n, limits::RETENTION).await?;
