@@ -5,8 +5,11 @@
 mod columnar;
 mod delimited;
 mod json;
+mod shown;
 mod table;
 mod value;
+
+pub use shown::Shown;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
