@@ -124,6 +124,7 @@ impl Work<'_> {
             wait: None,
             command: self.command.to_string(),
         };
+        let begun = Instant::now();
         let observer = Told { inner: self.observer, told: std::sync::Mutex::new(&mut self.told) };
         let (open, warehouse, leases) = (self.open, &self.warehouse, &self.leases);
         let report: Result<Report> = match is_scheduled {
@@ -135,6 +136,7 @@ impl Work<'_> {
         }
         match report {
             Ok(report) => {
+                self.observer.stepped(begun.elapsed().as_secs_f64());
                 (self.committed)();
                 for outcome in report.models.iter().filter(|o| matches!(o.status.as_str(), "ok" | "nothing")) {
                     self.told.remove(&outcome.model);
@@ -176,7 +178,9 @@ impl Work<'_> {
                 Some(record) => Position::from_json(record.sources.get(name))?,
                 None => Position::default(),
             };
-            match self.open.connector(name)?.look(&position).await {
+            let look = self.open.connector(name)?.look(&position).await;
+            look.iter().for_each(|look| self.observer.looked(name, look));
+            match look {
                 Ok(look) if look.changes.is_some() => drop(changed.insert(name.clone())),
                 Ok(_) => {
                     self.told.remove(name);
@@ -280,5 +284,9 @@ impl Observer for Told<'_> {
         if is_news(&mut told, relation, error) {
             self.inner.failed(relation, error);
         }
+    }
+
+    fn committed(&self, pipeline: &str, seconds: f64) {
+        self.inner.committed(pipeline, seconds);
     }
 }

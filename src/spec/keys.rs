@@ -75,16 +75,24 @@ pub(super) const PROJECT: KeyTable = KeyTable {
         key("timezone", Text, "IANA zone of schedules, now() and every timestamptz; default UTC"),
         key("params", MapOf(&PARAM), "Typed parameters, $name in SQL"),
         key("flight", Table(&FLIGHT), "Arrow Flight SQL server"),
+        key("console", Table(&CONSOLE), "HTTP server of `up`: /metrics for Prometheus, /healthz; off without this key"),
         key("lease_ttl", Duration, "How long a silent process holds its tables; default 30s"),
         key("state_memory", Text, "Memory that plans and states share, such as 1GB; default 60 % of the machine's"),
     ],
     required: &["version", "name"],
-    lacking: &["console", "commit_interval", "publish_interval", "linger", "step_rows", "shutdown_timeout", "kafka"],
+    lacking: &["commit_interval", "publish_interval", "linger", "step_rows", "shutdown_timeout", "kafka"],
 };
 
 pub(super) const FLIGHT: KeyTable = KeyTable {
     of: "`flight`",
     keys: &[key("listen", Text, "HOST:PORT; default 127.0.0.1:31337")],
+    required: &[],
+    lacking: &[],
+};
+
+pub(super) const CONSOLE: KeyTable = KeyTable {
+    of: "`console`",
+    keys: &[key("listen", Text, "HOST:PORT; default 127.0.0.1:8080")],
     required: &[],
     lacking: &[],
 };
