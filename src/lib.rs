@@ -3,7 +3,7 @@
 //! A module may use what stands below it, never what stands above; `tests/it/layers.rs` checks it.
 
 pub mod cli; //       one file a command: reads arguments, prints, never decides
-pub mod serve; //     Arrow Flight SQL over the tables
+pub mod serve; //     Arrow Flight SQL over the tables; metrics over HTTP
 pub mod run; //       a project at work: leases, commits, followers, refreshes, history
 pub mod connect; //   sources by name; files: find, decode, land
 pub mod table; //     the warehouse: object store, data files, Delta tables, time travel

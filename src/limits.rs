@@ -174,11 +174,26 @@ pub const FLIGHT_PING_SECONDS: u64 = 30;
 /// Characters of an error's text sent to a client: gRPC puts it into a header, and headers are limited to 8 KiB in places.
 pub const FLIGHT_ERROR_CHARS: usize = 2000;
 
+/// Seconds that HTTP requests get to finish at shutdown: each is a small text.
+pub const HTTP_DRAIN_SECONDS: u64 = 5;
+
 /// Queries that the log of a server keeps, the newest ones.
 pub const LOGGED_QUERIES: usize = 1000;
 
 /// Rows that a printed table is measured by before its first line is written: later ones may be wider.
 pub const TABLE_MEASURED_ROWS: usize = 10_000;
+
+/// The shortest pause between two looks of `query --watch`: each reads a small file a pipeline, or is a query to a server.
+pub const WATCH_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// How often `query --watch` looks for new commits: at once to an eye, rare enough for a store.
+pub const WATCH_LOOK: Duration = Duration::from_millis(250);
+
+/// How often `query --watch` asks a server again.
+pub const WATCH_ASK: Duration = Duration::from_secs(1);
+
+/// Bytes of a result that `query --watch` holds to compare it with the one before: more is nothing to watch.
+pub const WATCHED_BYTES: usize = 64 << 20;
 
 /// Windows that one row may stand in under `hop(ts, slide, size)`: each is a row of its own on the way to the groups.
 pub const HOP_WINDOWS_PER_ROW_MAX: i64 = 10_000;

@@ -114,6 +114,7 @@ Examples:
   tidemill query \"select * from daily_sales order by day desc limit 7\"
   tidemill query -f report.sql --format csv -o report.csv
   tidemill query \"select count(*) from daily_sales version as of 3\"
+  tidemill query --watch \"select * from funnel order by day desc limit 5\"     beside `tidemill up`
   tidemill query --url grpc://127.0.0.1:31337 \"select 1\"")]
     Query(QueryArgs),
     /// Keep models up to date continuously and serve the tables over Arrow Flight SQL
@@ -152,12 +153,13 @@ Examples:
   tidemill status
   tidemill status --max-age 1d         exits 1 when a model is failed or older")]
     Status(StatusArgs),
-    /// Write seeded shop data to a folder, or stream the shop's events to a Kafka topic
+    /// Write seeded shop data to a folder, or stream it to Kafka topics
     #[command(after_help = "\
 Examples:
   tidemill generate data --orders 10000 --events 200000
   tidemill generate big --orders 1000000 --events 100000000 --format parquet --seed 7
-  tidemill generate --kafka localhost:9092 --topic shop.events --rate 100 --events 1000000")]
+  tidemill generate --kafka localhost:9092 --topic shop.events --rate 100 --events 1000000
+  tidemill generate --kafka localhost:9092 --topics shop --orders 5000 --events 50000")]
     Generate(GenerateArgs),
     /// Print the JSON Schema of the YAML, for editors
     #[command(after_help = "\
@@ -270,6 +272,20 @@ pub struct QueryArgs {
     /// The instant of now(), RFC 3339
     #[arg(long, value_name = "T", conflicts_with = "url")]
     pub now: Option<String>,
+    /// Show the result anew whenever it changes, until Ctrl-C
+    ///
+    /// Runs the query again after each new commit, looked for every INTERVAL [default: 250ms]; with --url the server is asked
+    /// every INTERVAL [default: 1s]. A terminal is drawn anew in place. Else a result that differs from the last one, in its
+    /// rows or in their order, follows it after an empty line, whole: csv with its header again, json one object a line.
+    #[arg(
+        long,
+        value_name = "INTERVAL",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = interval,
+        conflicts_with_all = ["output", "at"]
+    )]
+    pub watch: Option<Option<Duration>>,
 }
 
 #[derive(Debug, Args)]
@@ -327,13 +343,19 @@ pub struct StatusArgs {
 pub struct GenerateArgs {
     /// Folder to write, one folder a source
     pub dir: Option<PathBuf>,
-    /// Send events to a Kafka topic instead, one JSON object a message: where its brokers are, HOST:PORT,…
-    #[arg(long, value_name = "BROKERS", conflicts_with = "dir", requires = "topic")]
+    /// Send events, or the whole shop, to Kafka instead, one JSON object a message: where its brokers are, HOST:PORT,…
+    #[arg(long, value_name = "BROKERS", conflicts_with = "dir")]
     pub kafka: Option<String>,
-    /// The Kafka topic
+    /// The Kafka topic of events
     #[arg(long, value_name = "T")]
     pub topic: Option<String>,
-    /// Events a second that are sent; 0: as fast as possible [default: 0]
+    /// Send the whole shop, each table to the topic PREFIX.TABLE, in the order in which things happen
+    ///
+    /// The rows are those of the files, keyed by what they are about. An order is sent again each time that it gets on (created,
+    /// approved, shipped, delivered): its last message is its row of the files, so that its source is `relation: upsert`.
+    #[arg(long, value_name = "PREFIX", conflicts_with = "topic")]
+    pub topics: Option<String>,
+    /// Messages a second that are sent; 0: as fast as possible [default: 0]
     #[arg(long, value_name = "N")]
     pub rate: Option<u64>,
     #[arg(long, default_value_t = 10_000, value_name = "N")]
@@ -343,7 +365,7 @@ pub struct GenerateArgs {
     /// The same seed gives the same bytes
     #[arg(long, default_value_t = 1, value_name = "S")]
     pub seed: u64,
-    /// First day [default: 2018-01-01; of events sent to Kafka: each happens when it is sent]
+    /// First day [default: 2018-01-01; of events sent to a --topic: each happens when it is sent]
     #[arg(long, value_name = "D")]
     pub start: Option<String>,
     /// Days from the first on [default: 151; of events that happen when they are sent: as many as they take]
@@ -381,4 +403,11 @@ fn key_value(text: &str) -> Result<(String, String), String> {
 fn duration(text: &str) -> Result<Duration, String> {
     crate::spec::parse_duration(text)
         .ok_or_else(|| format!("expected a duration such as `30s`, `5m`, `1h` or `1d`, found `{text}`"))
+}
+
+/// Durations at which something is asked for again.
+fn interval(text: &str) -> Result<Duration, String> {
+    let least = crate::limits::WATCH_INTERVAL_MIN;
+    let interval = duration(text)?;
+    if interval < least { Err(format!("at least {least:?}, found `{text}`")) } else { Ok(interval) }
 }

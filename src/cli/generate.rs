@@ -23,14 +23,19 @@ pub(super) fn execute(args: &GenerateArgs) -> Result<Exit> {
         text.parse::<NaiveDate>().map_err(wrong)
     };
     let start = args.start.as_ref().map(day).transpose()?;
-    match (&args.dir, &args.kafka, &args.topic) {
-        (_, None, _) if args.topic.is_some() || args.rate.is_some() => {
-            Err(Error::usage("--topic and --rate go with `--kafka BROKERS`"))
+    match (&args.dir, &args.kafka) {
+        (_, None) if args.topic.is_some() || args.topics.is_some() || args.rate.is_some() => {
+            Err(Error::usage("--topic, --topics and --rate go with `--kafka BROKERS`"))
         }
-        (Some(dir), None, _) => write(args, dir, start),
-        (None, Some(brokers), Some(topic)) => send(args, brokers, topic, start),
+        (Some(dir), None) => write(args, dir, start),
+        (None, Some(brokers)) => send(args, brokers, start),
         _ => Err(Error::usage("give either a folder to write, or `--kafka BROKERS --topic T`")),
     }
+}
+
+/// The first day of a shop that has one.
+fn first_day() -> Option<NaiveDate> {
+    NaiveDate::from_ymd_opt(2018, 1, 1)
 }
 
 fn write(args: &GenerateArgs, dir: &Path, start: Option<NaiveDate>) -> Result<Exit> {
@@ -44,7 +49,7 @@ fn write(args: &GenerateArgs, dir: &Path, start: Option<NaiveDate>) -> Result<Ex
         orders: args.orders,
         events: args.events,
         seed: args.seed,
-        start: start.or(NaiveDate::from_ymd_opt(2018, 1, 1)).unwrap_or_default(),
+        start: start.or_else(first_day).unwrap_or_default(),
         days: args.days.unwrap_or(DAYS),
         format,
         late: args.late,
@@ -59,13 +64,22 @@ fn write(args: &GenerateArgs, dir: &Path, start: Option<NaiveDate>) -> Result<Ex
 }
 
 #[cfg(feature = "kafka")]
-fn send(args: &GenerateArgs, brokers: &str, topic: &str, start: Option<NaiveDate>) -> Result<Exit> {
+fn send(args: &GenerateArgs, brokers: &str, start: Option<NaiveDate>) -> Result<Exit> {
     if args.format.is_some_and(|format| format != DataFormat::Json) {
         return Err(Error::usage("messages are JSON: --format is for files"));
     }
+    let (topics, start) = match (&args.topic, &args.topics) {
+        (Some(topic), None) => (generate::Topics::Events(topic.clone()), start),
+        (None, Some(prefix)) => (generate::Topics::Shop(prefix.clone()), start.or_else(first_day)),
+        _ => {
+            return Err(Error::usage(
+                "--kafka needs either `--topic T` for events, or `--topics PREFIX` for the whole shop",
+            ));
+        }
+    };
     let summary = generate::stream(&generate::StreamOptions {
         brokers: brokers.to_string(),
-        topic: topic.to_string(),
+        topics,
         rate: args.rate.unwrap_or(0),
         events: args.events,
         orders: args.orders,
@@ -79,11 +93,16 @@ fn send(args: &GenerateArgs, brokers: &str, topic: &str, start: Option<NaiveDate
     let counts = [(summary.late, "late"), (summary.duplicates, "sent twice"), (summary.malformed, "malformed")];
     let counts = counts.into_iter().filter(|(count, _)| *count > 0);
     let counts: String = counts.map(|(count, kind)| format!(", {count} {kind}")).collect();
-    say!("{topic:<20} {:>10} messages sent{counts}", summary.messages);
+    let width = summary.messages.iter().map(|(topic, _)| topic.len()).max().unwrap_or_default().max(20);
+    let last = summary.messages.len().saturating_sub(1);
+    for (n, (topic, messages)) in summary.messages.iter().enumerate() {
+        // Events come last, and most of what is told beside the messages is of them.
+        say!("{topic:<width$} {messages:>10} messages sent{}", if n == last { counts.as_str() } else { "" });
+    }
     Ok(0)
 }
 
 #[cfg(not(feature = "kafka"))]
-fn send(_: &GenerateArgs, _: &str, _: &str, _: Option<NaiveDate>) -> Result<Exit> {
+fn send(_: &GenerateArgs, _: &str, _: Option<NaiveDate>) -> Result<Exit> {
     Err(Error::usage("this build has no Kafka").with("hint", "build with `--features kafka`, or give a folder"))
 }

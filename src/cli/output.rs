@@ -5,7 +5,10 @@
 mod columnar;
 mod delimited;
 mod json;
+mod shown;
 mod table;
+
+pub use shown::Shown;
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};

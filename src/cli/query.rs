@@ -1,17 +1,22 @@
-//! `tidemill query`: one query over the tables, here or on a server.
+//! `tidemill query`: one query over the tables, here or on a server, once or after each change.
 
 use std::collections::HashMap;
 use std::io::Read;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
 
 use super::Exit;
 use super::args::{Global, QueryArgs};
 use super::interrupt::or_interrupted;
 use super::open::{self, Opened};
-use super::output::{self, Format, Target};
-use crate::engine;
+use super::output::{self, Format, Shown, Target};
+use crate::engine::{self, RowStream};
 use crate::error::{Error, Result, ResultExt};
+use crate::limits;
 use crate::plan;
-use crate::run::reader::Reader;
+use crate::run::project::OpenProject;
+use crate::run::reader::{Reader, Snapshot};
 use crate::run::{preview, schedule};
 use crate::serve::flight::client;
 
@@ -24,45 +29,117 @@ pub(super) async fn execute(global: &Global, args: &QueryArgs) -> Result<Exit> {
     let target = args.output.clone().map_or(Target::Stdout, Target::File);
     if let Some(url) = &args.url {
         let work = async {
-            let (schema, rows) = client::query(url, &sql).await?;
-            output::write(schema, rows, format, &target).await
+            match args.watch {
+                Some(interval) => watch_server(url, &sql, format, interval.unwrap_or(limits::WATCH_ASK)).await,
+                None => {
+                    let (schema, rows) = client::query(url, &sql).await?;
+                    output::write(schema, rows, format, &target).await.map(|_| 0)
+                }
+            }
         };
-        return Ok(or_interrupted(work).await?.map_or_else(|exit| exit, |_| 0));
+        return Ok(or_interrupted(work).await?.unwrap_or_else(|exit| exit));
     }
-    local(global, args, &sql, format, target).await
-}
-
-async fn local(global: &Global, args: &QueryArgs, sql: &str, format: Format, target: Target) -> Result<Exit> {
     let open = match open::open(global).await? {
         Opened::Invalid(exit) => return Ok(exit),
         Opened::Project(open) => open,
     };
-    let zone = &open.project.timezone.value;
-    let now_us = match &args.now {
-        Some(text) => schedule::parse_instant(text, zone)?,
-        None => schedule::wall_clock_us(),
-    };
-    let reader = Reader::new(open.warehouse().await?, &open.project.name.value, zone);
-    let session = open.session(now_us);
-    let snapshot = match &args.at {
-        Some(text) => reader.snapshot_at(schedule::parse_instant(text, zone)?).await?,
-        None => reader.snapshot().await?,
-    };
-    // Sources have no past that could be honoured: at an instant only tables are there.
-    let mut sources = HashMap::new();
-    if args.at.is_none() {
-        sources = preview::sources(&open, &plan::relations_of(&session, sql), now_us).await?;
-    }
-    reader.register(&session, &snapshot, true, sources).await?;
-    let plan = match plan::query(&session, sql, Some(&reader)).await {
-        Ok(plan) => plan,
-        Err(faults) => return Ok(open::report(&faults)),
-    };
+    let tables = Tables::new(&open, args, &sql).await?;
     let work = async {
-        let (schema, rows) = engine::rows(&session, plan, None).await?;
-        output::write(schema, rows, format, &target).await
+        match args.watch {
+            Some(interval) => tables.watch(format, interval.unwrap_or(limits::WATCH_LOOK)).await,
+            None => {
+                let snapshot = match &args.at {
+                    Some(text) => tables.reader.snapshot_at(schedule::parse_instant(text, tables.zone)?).await?,
+                    None => tables.reader.snapshot().await?,
+                };
+                match tables.ask(&snapshot, args.at.is_some()).await? {
+                    Answer::Rows(schema, rows) => output::write(schema, rows, format, &target).await.map(|_| 0),
+                    Answer::Faults(exit) => Ok(exit),
+                }
+            }
+        }
     };
-    Ok(or_interrupted(work).await?.map_or_else(|exit| exit, |_| 0))
+    Ok(or_interrupted(work).await?.unwrap_or_else(|exit| exit))
+}
+
+/// Asks a server again and again, and shows what is new.
+async fn watch_server(url: &str, sql: &str, format: Format, interval: Duration) -> Result<Exit> {
+    let mut shown = Shown::new(format)?;
+    loop {
+        let (schema, rows) = client::query(url, sql).await?;
+        if !shown.show(schema, rows).await? {
+            return Ok(0);
+        }
+        tokio::time::sleep(interval).await;
+    }
+}
+
+/// A query of the tables in the project's warehouse.
+struct Tables<'a> {
+    open: &'a OpenProject,
+    reader: Reader,
+    zone: &'a str,
+    /// `--now`, microseconds since 1970 UTC; else each answer has the present.
+    now_us: Option<i64>,
+    sql: &'a str,
+}
+
+/// What asking came to.
+enum Answer {
+    Rows(SchemaRef, RowStream),
+    /// Faults in the SQL were printed.
+    Faults(Exit),
+}
+
+impl<'a> Tables<'a> {
+    async fn new(open: &'a OpenProject, args: &QueryArgs, sql: &'a str) -> Result<Self> {
+        let zone = open.project.timezone.value.as_str();
+        let now_us = args.now.as_ref().map(|text| schedule::parse_instant(text, zone)).transpose()?;
+        let reader = Reader::new(open.warehouse().await?, &open.project.name.value, zone);
+        Ok(Self { open, reader, zone, now_us, sql })
+    }
+
+    /// Runs the query over a snapshot, of the past or of now.
+    async fn ask(&self, snapshot: &Snapshot, is_past: bool) -> Result<Answer> {
+        let now_us = self.now_us.unwrap_or_else(schedule::wall_clock_us);
+        let session = self.open.session(now_us);
+        // Sources have no past that could be honoured: at an instant only tables are there.
+        let mut sources = HashMap::new();
+        if !is_past {
+            sources = preview::sources(self.open, &plan::relations_of(&session, self.sql), now_us).await?;
+        }
+        self.reader.register(&session, snapshot, true, sources).await?;
+        let plan = match plan::query(&session, self.sql, Some(&self.reader)).await {
+            Ok(plan) => plan,
+            Err(faults) => return Ok(Answer::Faults(open::report(&faults))),
+        };
+        let (schema, rows) = engine::rows(&session, plan, None).await?;
+        Ok(Answer::Rows(schema, rows))
+    }
+
+    /// Runs the query again after each commit, of any pipeline, and shows what is new.
+    async fn watch(&self, format: Format, interval: Duration) -> Result<Exit> {
+        let mut shown = Shown::new(format)?;
+        let mut seen = None;
+        loop {
+            let snapshot = self.reader.snapshot().await?;
+            let commits: Vec<_> =
+                snapshot.records.iter().map(|(pipeline, record)| (pipeline.clone(), record.n)).collect();
+            if seen.as_ref() != Some(&commits) {
+                let (schema, rows) = match self.ask(&snapshot, false).await? {
+                    Answer::Rows(schema, rows) => (schema, rows),
+                    Answer::Faults(exit) => return Ok(exit),
+                };
+                if !shown.show(schema, rows).await? {
+                    return Ok(0);
+                }
+                seen = Some(commits);
+            }
+            tokio::time::sleep(interval).await;
+            // What another process committed meanwhile is to be seen now.
+            self.reader.forget();
+        }
+    }
 }
 
 fn sql(args: &QueryArgs) -> Result<String> {

@@ -20,7 +20,7 @@ pub(super) async fn execute(global: &Global, args: &ServeArgs) -> Result<Exit> {
     let Some(project) = project else { return Ok(open::report(&faults)) };
     let warehouse = open_warehouse(&project).await?;
     let listen = args.listen.clone().unwrap_or_else(|| project.flight_listen.value.clone());
-    let (listener, address) = listen_on(&listen).await?;
+    let (listener, address) = listen_on(&listen, LISTEN_HINT).await?;
     let project = Arc::new(project);
     let reader = Arc::new(Reader::new(warehouse, &project.name.value, &project.timezone.value));
     say!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);
@@ -34,12 +34,15 @@ pub(super) async fn execute(global: &Global, args: &ServeArgs) -> Result<Exit> {
     Ok(0)
 }
 
+/// What helps where Flight SQL's address is taken.
+pub(super) const LISTEN_HINT: &str = "`--listen HOST:PORT` takes another address";
+
 /// Listens on an address of the form HOST:PORT; gives the port that the system chose where it is 0.
-pub(super) async fn listen_on(listen: &str) -> Result<(TcpListener, SocketAddr)> {
+pub(super) async fn listen_on(listen: &str, hint: &'static str) -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(listen)
         .await
         .external(format!("can't listen on {listen}"))
-        .map_err(|e| e.with("hint", "`--listen HOST:PORT` takes another address"))?;
+        .map_err(|e| e.with("hint", hint))?;
     let address = listener.local_addr().external("can't read the address")?;
     Ok((listener, address))
 }

@@ -1,4 +1,4 @@
-//! `tidemill up`: continuous work and Flight SQL in one process.
+//! `tidemill up`: continuous work, Flight SQL and metrics in one process.
 
 use std::sync::Arc;
 
@@ -8,14 +8,16 @@ use super::Exit;
 use super::args::{Global, UpArgs};
 use super::interrupt::asked_to_end;
 use super::open::{self, Opened};
-use super::serve::listen_on;
+use super::serve::{LISTEN_HINT, listen_on};
 use crate::error::{Error, Result};
 use crate::run::history::ModelOutcome;
+use crate::run::metrics::{Counting, Metrics};
 use crate::run::project::open_warehouse;
 use crate::run::reader::Reader;
 use crate::run::refresh::Observer;
 use crate::run::up::up;
-use crate::serve::{WarehouseTables, flight};
+use crate::serve::http::Monitor;
+use crate::serve::{WarehouseTables, flight, http};
 
 pub(super) async fn execute(global: &Global, args: &UpArgs) -> Result<Exit> {
     let open = match open::open(global).await? {
@@ -24,10 +26,19 @@ pub(super) async fn execute(global: &Global, args: &UpArgs) -> Result<Exit> {
     };
     let project = Arc::clone(&open.project);
     let listen = args.listen.clone().unwrap_or_else(|| project.flight_listen.value.clone());
-    let (listener, address) = listen_on(&listen).await?;
+    let (listener, address) = listen_on(&listen, LISTEN_HINT).await?;
+    let console = match &project.console_listen {
+        Some(listen) => Some(listen_on(&listen.value, "`console: { listen: … }` names another address").await?),
+        None => None,
+    };
     let reader = Arc::new(Reader::new(open_warehouse(&project).await?, &project.name.value, &project.timezone.value));
     let tables = Arc::new(WarehouseTables::new(Arc::clone(&project), Arc::clone(&reader))?);
     say!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);
+    if let Some((_, address)) = &console {
+        say!("serving metrics at http://{address}/metrics");
+    }
+    let metrics = Arc::new(Metrics::new());
+    let monitor = Monitor { metrics: Arc::clone(&metrics), reader: Arc::clone(&reader) };
 
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let wait = |mut stopped: tokio::sync::watch::Receiver<bool>| async move {
@@ -43,9 +54,10 @@ pub(super) async fn execute(global: &Global, args: &UpArgs) -> Result<Exit> {
     };
     let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
     let printer = Printer { is_quiet: args.quiet };
+    let counting = Counting { metrics: &metrics, inner: &printer };
     let committed = || reader.forget();
     let work = async {
-        let done = up(&open, &command, &printer, &committed, wait(stopped.clone())).await;
+        let done = up(&open, &command, &counting, &committed, wait(stopped.clone())).await;
         // Without the work there is nothing to serve for: the process ends, and who watches it starts it again.
         stop.send_replace(true);
         done
@@ -55,14 +67,21 @@ pub(super) async fn execute(global: &Global, args: &UpArgs) -> Result<Exit> {
         stop.send_replace(true);
         done
     };
-    let both = async { tokio::join!(work, serving) };
-    tokio::pin!(both);
-    let (worked, served) = tokio::select! {
-        both = &mut both => both,
-        () = asked => both.await,
+    let monitoring = async {
+        let Some((listener, _)) = console else { return Ok(()) };
+        let done = http::serve(listener, monitor, wait(stopped.clone())).await;
+        stop.send_replace(true);
+        done
+    };
+    let all = async { tokio::join!(work, serving, monitoring) };
+    tokio::pin!(all);
+    let (worked, served, monitored) = tokio::select! {
+        all = &mut all => all,
+        () = asked => all.await,
     };
     worked?;
     served?;
+    monitored?;
     Ok(0)
 }
 

@@ -98,6 +98,8 @@ pub struct Look {
     pub changes: Option<String>,
     /// Worth a look.
     pub notes: Vec<String>,
+    /// Messages that are known to be there and weren't taken in; none where that can't be told without reading.
+    pub waiting_rows: Option<u64>,
 }
 
 /// What taking in came to.

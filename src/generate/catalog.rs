@@ -6,7 +6,9 @@ use crate::error::Result;
 use crate::limits::GENERATED_PRODUCTS_MAX;
 
 use super::draw::{Hits, Stream, Weighted, bits_of, id_of};
-use super::encode::{Encoding, Fields, Row};
+#[cfg(feature = "kafka")]
+use super::encode::JsonMessages;
+use super::encode::{Fields, Row};
 use super::files::Output;
 use super::parallel::Crew;
 use super::places::Places;
@@ -145,30 +147,57 @@ impl Catalog {
     /// Writes `products`, `product_categories` and `sellers`.
     pub(super) fn write(&self, crew: Crew, output: &mut Output) -> Result<()> {
         let encoding = output.encoding(&PRODUCTS)?;
-        for piece in
-            crew.map(self.products.len().div_ceil(PRODUCTS_PER_CHUNK), |n| self.products_piece(n, &encoding))?
-        {
+        for piece in crew.map(self.pieces(), |n| encoding.encode(self.product_rows(n), whole()))? {
             output.append(&PRODUCTS, "products", piece)?;
         }
-        let translated = CATEGORIES.iter().filter_map(|c| Some(CategoryRow(c.name, c.english?)));
-        let rows = output.encoding(&PRODUCT_CATEGORIES)?.encode(translated, whole())?;
+        let rows = output.encoding(&PRODUCT_CATEGORIES)?.encode(category_rows(), whole())?;
         output.append(&PRODUCT_CATEGORIES, "product_categories", rows)?;
         let places = Places::new();
-        let sellers = (0..u64::from(self.sellers)).map(|n| SellerRow { seed: self.seed, places: &places, n });
-        let rows = output.encoding(&SELLERS)?.encode(sellers, whole())?;
+        let rows = output.encoding(&SELLERS)?.encode(self.seller_rows(&places), whole())?;
         output.append(&SELLERS, "sellers", rows)
     }
 
-    fn products_piece(&self, piece: usize, encoding: &Encoding) -> Result<super::encode::Encoded> {
+    /// Hands on the rows of the files, as JSON, each with its table's name and its key.
+    #[cfg(feature = "kafka")]
+    pub(super) fn each(&self, mut take: impl FnMut(&'static str, &str, &[u8]) -> Result<()>) -> Result<()> {
+        let (places, mut whole) = (Places::new(), whole());
+        let mut json = JsonMessages::new(&PRODUCTS);
+        for row in (0..self.pieces()).flat_map(|piece| self.product_rows(piece)) {
+            take(PRODUCTS.name, &format!("{:032x}", row.id), json.of(&row, &mut whole).0)?;
+        }
+        let mut json = JsonMessages::new(&PRODUCT_CATEGORIES);
+        for row in category_rows() {
+            take(PRODUCT_CATEGORIES.name, row.0, json.of(&row, &mut whole).0)?;
+        }
+        let mut json = JsonMessages::new(&SELLERS);
+        for row in self.seller_rows(&places) {
+            take(SELLERS.name, &format!("{:032x}", row.id()), json.of(&row, &mut whole).0)?;
+        }
+        Ok(())
+    }
+
+    /// Pieces in which products are made.
+    fn pieces(&self) -> usize {
+        self.products.len().div_ceil(PRODUCTS_PER_CHUNK)
+    }
+
+    fn product_rows(&self, piece: usize) -> impl Iterator<Item = ProductRow> {
         let from = piece * PRODUCTS_PER_CHUNK;
         let mut stream = Stream::new(self.seed, "product rows", piece as u64);
         let range = from..(from + PRODUCTS_PER_CHUNK).min(self.products.len());
-        let rows: Vec<ProductRow> = range
+        range
             .filter(|&n| self.products[n].listed)
-            .map(|n| ProductRow::new(self.product_id(n as u32), self.products[n].category, &mut stream))
-            .collect();
-        encoding.encode(rows.into_iter(), whole())
+            .map(move |n| ProductRow::new(self.product_id(n as u32), self.products[n].category, &mut stream))
     }
+
+    fn seller_rows<'r>(&self, places: &'r Places) -> impl Iterator<Item = SellerRow<'r>> + use<'r> {
+        let seed = self.seed;
+        (0..u64::from(self.sellers)).map(move |n| SellerRow { seed, places, n })
+    }
+}
+
+fn category_rows() -> impl Iterator<Item = CategoryRow> {
+    CATEGORIES.iter().filter_map(|c| Some(CategoryRow(c.name, c.english?)))
 }
 
 /// No malformed lines: tables that describe things have none.
@@ -304,10 +333,16 @@ struct SellerRow<'a> {
     n: u64,
 }
 
+impl SellerRow<'_> {
+    fn id(&self) -> u128 {
+        id_of(self.seed, SELLER_IDS, self.n)
+    }
+}
+
 impl Row for SellerRow<'_> {
     fn fields(&self, to: &mut impl Fields) {
         let (city, zip) = self.places.at(bits_of(self.seed, SELLER_PLACES, self.n));
-        to.hex(id_of(self.seed, SELLER_IDS, self.n));
+        to.hex(self.id());
         to.text(Some(&zip));
         to.text(Some(city.name));
         to.text(Some(city.state));

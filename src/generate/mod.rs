@@ -1,4 +1,4 @@
-//! A seeded shop: folders of CSV, JSON or Parquet files, one a source of the shop's project, or its events as a stream. Knows no
+//! A seeded shop: folders of CSV, JSON or Parquet files, one a source of the shop's project, or streams of the same. Knows no
 //! source, model or plan.
 //!
 //! Everything is drawn from random streams that are named by seed, table and place in it, so that the same options give
@@ -25,7 +25,7 @@ use chrono::NaiveDate;
 use crate::error::{Error, Result};
 
 #[cfg(feature = "kafka")]
-pub use kafka::{StreamOptions, StreamSummary, stream};
+pub use kafka::{StreamOptions, StreamSummary, Topics, stream};
 
 use catalog::Catalog;
 use files::Output;

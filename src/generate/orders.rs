@@ -1,6 +1,8 @@
 //! Orders with their customers, items, payments and reviews: day by day, in pieces. Knows no file's format.
 
 mod life;
+#[cfg(feature = "kafka")]
+mod messages;
 mod rows;
 
 use std::collections::HashMap;
@@ -12,13 +14,16 @@ use crate::limits::{GENERATED_CHUNKS_PER_CORE, GENERATED_ORDERS_PER_CHUNK, GENER
 use super::Options;
 use super::catalog::Catalog;
 use super::draw::{Hits, Stream};
-use super::encode::{Encoded, Encoding};
+use super::encode::{Encoded, Encoding, Row};
 use super::files::Output;
 use super::parallel::Crew;
 use super::people::{People, Purchase};
 use super::places::Places;
 use super::rhythm::{DAY, Period};
 use super::tables::{CUSTOMERS, ITEMS, ORDERS, PAYMENTS, REVIEWS, Table};
+
+#[cfg(feature = "kafka")]
+pub(super) use messages::Messages;
 
 use life::Order;
 use rows::{CustomerRow, ItemRow, OrderRow, PaymentRow, ReviewRow};
@@ -80,29 +85,53 @@ fn pieces(from: usize, to: usize, purchases: &[Purchase]) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// What it takes to make pieces of orders on any core.
-struct Maker<'a> {
-    options: &'a Options,
-    crew: Crew,
+impl Piece<'_> {
+    /// What names its random streams.
+    fn place(&self) -> u64 {
+        (self.day as u64) << 32 | self.number as u64
+    }
+}
+
+/// What it takes to play purchases on any core.
+struct Play<'a> {
+    seed: u64,
+    /// Malformed copies for each row.
+    malformed: f64,
     period: &'a Period,
     catalog: &'a Catalog,
+}
+
+impl Play<'_> {
+    fn orders(&self, piece: &Piece) -> Vec<Order> {
+        let mut stream = Stream::new(self.seed, "orders", piece.place());
+        let (start, end) = (self.period.start, self.period.end());
+        let order = |purchase| Order::new(self.seed, purchase, start, end, self.catalog, &mut stream);
+        piece.purchases.iter().map(order).collect()
+    }
+
+    /// Which rows of a table a malformed copy follows; customers have none.
+    fn broken(&self, table: &Table, piece: &Piece) -> Hits {
+        let share = if table.name == CUSTOMERS.name { 0.0 } else { self.malformed };
+        Hits::new(Stream::new(self.seed, &format!("bad {}", table.name), piece.place()), share)
+    }
+}
+
+/// What it takes to make pieces of orders on any core.
+struct Maker<'a> {
+    play: Play<'a>,
+    crew: Crew,
     places: Places,
     encodings: HashMap<&'static str, Arc<Encoding>>,
 }
 
 impl<'a> Maker<'a> {
-    fn new(
-        options: &'a Options,
-        crew: Crew,
-        period: &'a Period,
-        catalog: &'a Catalog,
-        output: &Output,
-    ) -> Result<Self> {
+    fn new(options: &Options, crew: Crew, period: &'a Period, catalog: &'a Catalog, output: &Output) -> Result<Self> {
         let mut encodings = HashMap::new();
         for table in DAILY.iter().chain(&[&CUSTOMERS]) {
             encodings.insert(table.name, output.encoding(table)?);
         }
-        Ok(Self { options, crew, period, catalog, places: Places::new(), encodings })
+        let play = Play { seed: options.seed, malformed: options.malformed, period, catalog };
+        Ok(Self { play, crew, places: Places::new(), encodings })
     }
 
     fn write_days(&self, pieces: &[Piece], output: &mut Output) -> Result<()> {
@@ -110,8 +139,8 @@ impl<'a> Maker<'a> {
             let made = self.crew.map(wave.len(), |n| self.rows(&wave[n]))?;
             for (piece, tables) in wave.iter().zip(made) {
                 for (table, rows) in tables {
-                    let stem = if table.name == CUSTOMERS.name { "customers" } else { self.period.name(piece.day) };
-                    output.append(table, stem, rows)?;
+                    let day = self.play.period.name(piece.day);
+                    output.append(table, if table.name == CUSTOMERS.name { "customers" } else { day }, rows)?;
                 }
             }
         }
@@ -120,41 +149,37 @@ impl<'a> Maker<'a> {
 
     /// Rows of all tables for some purchases of a day.
     fn rows(&self, piece: &Piece) -> Result<Vec<(&'static Table, Encoded)>> {
-        let place = (piece.day as u64) << 32 | piece.number as u64;
-        let mut stream = Stream::new(self.options.seed, "orders", place);
-        let (start, end) = (self.period.start, self.period.end());
-        let orders: Vec<Order> = piece
-            .purchases
-            .iter()
-            .map(|p| Order::new(self.options.seed, p, start, end, self.catalog, &mut stream))
-            .collect();
-        let items = orders.iter().flat_map(|o| o.items.iter().zip(1..).map(move |(item, n)| ItemRow(o, item, n)));
-        let payments =
-            orders.iter().flat_map(|o| o.payments.iter().zip(1..).map(move |(paid, n)| PaymentRow(o, paid, n)));
-        let reviews = orders.iter().filter_map(|o| Some(ReviewRow(o, o.review.as_ref()?)));
+        let orders = self.play.orders(piece);
         let customers = orders.iter().filter(|o| o.is_customer_listed).map(|o| CustomerRow(o, &self.places));
+        let states = orders.iter().map(|o| OrderRow(o, o.progress()));
+        let reviews = orders.iter().filter_map(|o| Some(ReviewRow(o, o.review.as_ref()?)));
         Ok(vec![
-            (&CUSTOMERS, self.encoding(&CUSTOMERS)?.encode(customers, self.broken("", 0.0, place))?),
-            (
-                &ORDERS,
-                self.encoding(&ORDERS)?.encode(orders.iter().map(OrderRow), self.some_broken("bad orders", place))?,
-            ),
-            (&ITEMS, self.encoding(&ITEMS)?.encode(items, self.some_broken("bad items", place))?),
-            (&PAYMENTS, self.encoding(&PAYMENTS)?.encode(payments, self.some_broken("bad payments", place))?),
-            (&REVIEWS, self.encoding(&REVIEWS)?.encode(reviews, self.some_broken("bad reviews", place))?),
+            self.encode(&CUSTOMERS, customers, piece)?,
+            self.encode(&ORDERS, states, piece)?,
+            self.encode(&ITEMS, orders.iter().flat_map(items), piece)?,
+            self.encode(&PAYMENTS, orders.iter().flat_map(payments), piece)?,
+            self.encode(&REVIEWS, reviews, piece)?,
         ])
     }
 
-    fn encoding(&self, table: &Table) -> Result<&Encoding> {
+    fn encode<R: Row>(
+        &self,
+        table: &'static Table,
+        rows: impl Iterator<Item = R>,
+        piece: &Piece,
+    ) -> Result<(&'static Table, Encoded)> {
         let missing = || crate::error::Error::internal("a generated table has no encoding").with("table", table.name);
-        self.encodings.get(table.name).map(AsRef::as_ref).ok_or_else(missing)
+        let encoding = self.encodings.get(table.name).ok_or_else(missing)?;
+        Ok((table, encoding.encode(rows, self.play.broken(table, piece))?))
     }
+}
 
-    fn some_broken(&self, label: &str, place: u64) -> Hits {
-        self.broken(label, self.options.malformed, place)
-    }
+/// An order's rows of `items`.
+fn items(order: &Order) -> impl Iterator<Item = ItemRow<'_>> {
+    order.items.iter().zip(1..).map(move |(item, n)| ItemRow(order, item, n))
+}
 
-    fn broken(&self, label: &str, share: f64, place: u64) -> Hits {
-        Hits::new(Stream::new(self.options.seed, label, place), share)
-    }
+/// An order's rows of `payments`.
+fn payments(order: &Order) -> impl Iterator<Item = PaymentRow<'_>> {
+    order.payments.iter().zip(1..).map(move |(paid, n)| PaymentRow(order, paid, n))
 }

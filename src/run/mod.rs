@@ -4,6 +4,7 @@ pub mod commit;
 pub mod follow;
 pub mod history;
 pub mod lease;
+pub mod metrics;
 pub mod outlook;
 pub mod preview;
 pub mod process;

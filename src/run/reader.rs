@@ -147,6 +147,11 @@ impl Reader {
         Ok(())
     }
 
+    /// The warehouse that is read.
+    pub fn warehouse(&self) -> &Warehouse {
+        &self.warehouse
+    }
+
     /// Catalog name that clients see.
     pub fn catalog(&self) -> &str {
         &self.catalog

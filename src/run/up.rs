@@ -240,6 +240,7 @@ impl Work<'_> {
             wait: None,
             command: self.command.to_string(),
         };
+        let begun = Instant::now();
         let observer = Told { inner: self.observer, told: std::sync::Mutex::new(&mut self.told) };
         let (open, warehouse, leases) = (self.open, &self.warehouse, &self.leases);
         let report: Result<Report> = match is_scheduled {
@@ -251,6 +252,7 @@ impl Work<'_> {
         }
         match report {
             Ok(report) => {
+                self.observer.stepped(begun.elapsed().as_secs_f64());
                 (self.committed)();
                 if let Some(commits) = &self.commits {
                     commits.send_modify(|n| *n += 1);
@@ -295,7 +297,9 @@ impl Work<'_> {
                 Some(record) => Position::from_json(record.sources.get(name))?,
                 None => Position::default(),
             };
-            match self.open.connector(name)?.look(&position).await {
+            let look = self.open.connector(name)?.look(&position).await;
+            look.iter().for_each(|look| self.observer.looked(name, look));
+            match look {
                 Ok(look) if look.changes.is_some() => drop(changed.insert(name.clone())),
                 Ok(_) => {
                     self.told.remove(name);
@@ -399,5 +403,9 @@ impl Observer for Told<'_> {
         if is_news(&mut told, relation, error) {
             self.inner.failed(relation, error);
         }
+    }
+
+    fn committed(&self, pipeline: &str, seconds: f64) {
+        self.inner.committed(pipeline, seconds);
     }
 }

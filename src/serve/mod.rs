@@ -1,6 +1,7 @@
 //! Serves tables to clients. The protocol knows them only through [`ServedTables`]; one module says where they come from.
 
 pub mod flight;
+pub mod http;
 mod warehouse;
 
 pub use warehouse::WarehouseTables;

@@ -76,6 +76,7 @@ pub(super) const PROJECT: KeyTable = KeyTable {
         key("params", MapOf(&PARAM), "Typed parameters, $name in SQL"),
         key("flight", Table(&FLIGHT), "Arrow Flight SQL server"),
         key("kafka", Table(&KAFKA), "Kafka for sinks that name no brokers"),
+        key("console", Table(&CONSOLE), "HTTP server of `up`: /metrics for Prometheus, /healthz; off without this key"),
         key("lease_ttl", Duration, "How long a silent process holds its tables; default 30s"),
         key("linger", Duration, "`up`: how long it rests between looks for new messages; default 50ms"),
         key("step_rows", Integer, "`up`: messages that one step takes of a topic that it follows; default 200000"),
@@ -93,7 +94,7 @@ pub(super) const PROJECT: KeyTable = KeyTable {
         key("state_memory", Text, "Memory that plans and states share, such as 1GB; default 60 % of the machine's"),
     ],
     required: &["version", "name"],
-    lacking: &["console"],
+    lacking: &[],
 };
 
 pub(super) const FLIGHT: KeyTable = KeyTable {
@@ -107,6 +108,13 @@ pub(super) const KAFKA: KeyTable = KeyTable {
     of: "`kafka`",
     keys: &[key("brokers", Text, "HOST:PORT, several with commas")],
     required: &["brokers"],
+    lacking: &[],
+};
+
+pub(super) const CONSOLE: KeyTable = KeyTable {
+    of: "`console`",
+    keys: &[key("listen", Text, "HOST:PORT; default 127.0.0.1:8080")],
+    required: &[],
     lacking: &[],
 };
 

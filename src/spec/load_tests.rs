@@ -333,7 +333,7 @@ fn another_connector_in_an_overlay_takes_the_old_ones_keys_away() {
 
 #[test]
 fn overlays_say_what_they_cannot_find() {
-    let overlay = "warehose: x\nsources: { oders: { path: x } }\nmodels: [a]\nconsole: { listen: x }\n";
+    let overlay = "warehose: x\nsources: { oders: { path: x } }\nmodels: [a]\nkafka: { brokers: x }\n";
     let mut files = WHOLE.to_vec();
     files.push(("dev.yaml", overlay));
     let (_, faults) = load_files(&files, &["dev.yaml", "gone.yaml"], &[("limits", "1")]);
@@ -345,7 +345,7 @@ fn overlays_say_what_they_cannot_find() {
             "unknown_key dev.yaml:1:1 `warehose`",
             "unknown_relation dev.yaml:2:12 `oders`",
             "wrong_type dev.yaml:3:9 `[a]`",
-            "not_in_this_build dev.yaml:4:1 `console`",
+            "not_in_this_build dev.yaml:4:1 `kafka`",
         ]
     );
     let hints: Vec<_> = faults.iter().filter_map(|fault| fault.hint.as_deref()).collect();
@@ -588,7 +588,8 @@ fn the_json_schema_takes_what_the_loader_takes() {
     assert!(fits(&as_json("sources: { a: { path: x, columns: null } }\nwarehouse: x"), &def("overlay"), &schema));
     for (kind, refused) in [
         ("project", "version: 1\n"),
-        ("project", "version: 1\nname: x\nconsole: {}\n"),
+        ("project", "version: 1\nname: x\nkafka: {}\n"),
+        ("project", "version: 1\nname: x\nconsole: { port: 8080 }\n"),
         ("pipeline", "sources: { a: { connector: postgres, path: x, format: csv } }\n"),
         ("pipeline", "sources: { a: { connector: files, path: x, format: csv, colums: {} } }\n"),
         ("pipeline", "models: { a: { serve: 1 } }\n"),

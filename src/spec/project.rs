@@ -11,6 +11,10 @@ use super::types::{Located, Pace, Param, Project};
 use super::variables::shown;
 use super::{check_zone, did_you_mean, keys, nearest};
 
+/// Where servers listen unless they are told: on this machine only.
+const FLIGHT: &str = "127.0.0.1:31337";
+const CONSOLE: &str = "127.0.0.1:8080";
+
 /// The project without its pipelines and tests.
 pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadOptions) -> Option<Project> {
     let fields = reader.fields(node, &keys::PROJECT)?;
@@ -30,10 +34,15 @@ pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadO
     let timezone = fields.get("timezone").and_then(|node| reader.word(node)).unwrap_or_else(|| default("UTC"));
     check_zone(reader, &timezone);
     let flight = fields.get("flight").and_then(|node| reader.fields(node, &keys::FLIGHT));
-    let listen = flight.and_then(|flight| flight.get("listen")).and_then(|node| read_address(reader, node));
     let kafka = fields.get("kafka").and_then(|node| Some((reader.fields(node, &keys::KAFKA)?, node)));
     let kafka_brokers = kafka.and_then(|(kafka, node)| kafka.require(reader, "brokers", &node.place));
     let kafka_brokers = kafka_brokers.and_then(|node| reader.word(node));
+    let listen = flight.and_then(|flight| flight.get("listen")).and_then(|node| read_address(reader, node, FLIGHT));
+    let console = fields.get("console").and_then(|node| reader.fields(node, &keys::CONSOLE));
+    let console_listen = console.map(|console| {
+        let listen = console.get("listen").and_then(|node| read_address(reader, node, CONSOLE));
+        listen.unwrap_or_else(|| default(CONSOLE))
+    });
     let lease_ttl = fields.get("lease_ttl").and_then(|node| reader.length(node));
     let state_memory = fields.get("state_memory").and_then(|node| reader.bytes(node));
     let pace = read_pace(reader, &fields);
@@ -42,7 +51,8 @@ pub(super) fn read_project(reader: &mut Reader<'_>, node: &Node, options: &LoadO
         name: name.unwrap_or_else(|| default("project")),
         warehouse: fields.get("warehouse").and_then(|node| reader.word(node)).unwrap_or_else(|| default("./warehouse")),
         params: read_params(reader, fields.get("params"), &options.params),
-        flight_listen: listen.unwrap_or_else(|| default("127.0.0.1:31337")),
+        flight_listen: listen.unwrap_or_else(|| default(FLIGHT)),
+        console_listen,
         lease_ttl: lease_ttl.unwrap_or(Duration::from_secs(30)),
         pace,
         state_memory_bytes: state_memory,
@@ -66,7 +76,7 @@ fn read_pace(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Pace {
     }
 }
 
-fn read_address(reader: &mut Reader<'_>, node: &Node) -> Option<Located<String>> {
+fn read_address(reader: &mut Reader<'_>, node: &Node, example: &str) -> Option<Located<String>> {
     let text = reader.word(node)?;
     let parts = text.value.rsplit_once(':');
     let is_address = parts.is_some_and(|(host, port)| {
@@ -76,7 +86,7 @@ fn read_address(reader: &mut Reader<'_>, node: &Node) -> Option<Located<String>>
     if !is_address {
         let message = format!("expected HOST:PORT, found `{}`", shown(&text.value, &text.place));
         let fault = Fault::error("wrong_value", text.place.clone(), message);
-        reader.fault(fault.hint("such as \"127.0.0.1:31337\"; `0.0.0.0:…` listens on all addresses"));
+        reader.fault(fault.hint(format!("such as \"{example}\"; `0.0.0.0:…` listens on all addresses")));
     }
     Some(text)
 }

@@ -35,6 +35,8 @@ pub struct Project {
     pub params: Vec<Param>,
     /// `flight.listen`, `127.0.0.1:31337` if not given.
     pub flight_listen: Located<String>,
+    /// `console.listen`, `127.0.0.1:8080` if `console` names none; without `console` there is no such server.
+    pub console_listen: Option<Located<String>>,
     /// `lease_ttl`, 30 s if not given.
     pub lease_ttl: Duration,
     /// How `up` works.

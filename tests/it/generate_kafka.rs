@@ -1,5 +1,6 @@
 //! The generator's stream of events, as a user sees it in a topic.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use chrono::{DateTime, Utc};
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use crate::kafka_server::{Kafka, Received};
 use crate::scratch::Scratch;
+use crate::shop_models::SOURCES;
 
 const SMALL: [&str; 6] = ["--events", "500", "--orders", "0", "--seed", "7"];
 
@@ -89,6 +91,72 @@ fn late_events_bear_earlier_times_and_repeats_the_same() {
 }
 
 #[test]
+fn a_whole_shop_is_the_rows_of_the_files_and_orders_on_their_way() {
+    let shop = Scratch::new("");
+    let what = ["--orders", "200", "--events", "500", "--start", "2018-01-05", "--days", "40", "--malformed", "0.1"];
+    shop.exits(0, &[&["generate", "data", "--format", "json"], &what[..]].concat());
+    let kafka = Kafka::shared();
+    let prefix = kafka.topic("shop");
+    for table in SOURCES {
+        kafka.create_topic(&format!("{prefix}.{table}"), 1);
+    }
+    let brokers = kafka.brokers();
+    let seen = shop.exits(0, &[&["generate", "--kafka", &brokers, "--topics", &prefix], &what[..]].concat());
+    assert_eq!(seen.out.lines().filter(|line| line.contains(" messages sent")).count(), 9, "{}", seen.out);
+
+    for table in SOURCES {
+        let messages = kafka.consume(&format!("{prefix}.{table}"));
+        let mut lines = Vec::new();
+        for file in fs::read_dir(shop.path(&format!("data/{table}"))).unwrap() {
+            let text = fs::read_to_string(file.unwrap().path()).unwrap();
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        let mut values: Vec<String> = match table {
+            "orders" => last_of_each_order(&messages),
+            _ => messages.iter().map(text).collect(),
+        };
+        assert!(messages.iter().all(|message| message.key.is_some()));
+        lines.sort();
+        values.sort();
+        assert_eq!(values, lines, "{table}");
+    }
+}
+
+fn text(message: &Received) -> String {
+    String::from_utf8(message.value.clone().unwrap()).unwrap()
+}
+
+/// The last whole message of each order, and malformed ones. An order only gets on.
+fn last_of_each_order(messages: &[Received]) -> Vec<String> {
+    let mut last: BTreeMap<&[u8], (usize, String)> = BTreeMap::new();
+    let mut malformed = Vec::new();
+    let mut steps = 0;
+    for message in messages {
+        let text = text(message);
+        let Ok(order) = serde_json::from_str::<Value>(&text) else {
+            malformed.push(text);
+            continue;
+        };
+        let times = ["order_approved_at", "order_delivered_carrier_date", "order_delivered_customer_date"];
+        let is_time = |name: &&str| order[*name].as_str().is_some_and(|t| t.len() == 19 && t.starts_with("201"));
+        let always = ["order_purchase_timestamp", "order_estimated_delivery_date"];
+        if !always.iter().all(is_time) || !times.iter().all(|name| order[*name].is_null() || is_time(name)) {
+            malformed.push(text);
+            continue;
+        }
+        let key = message.key.as_deref().unwrap();
+        assert_eq!(order["order_id"].as_str().unwrap().as_bytes(), key);
+        let far = times.iter().filter(|time| !order[**time].is_null()).count();
+        if let Some((before, old)) = last.insert(key, (far, text)) {
+            steps += 1;
+            assert!(before < far, "{old}");
+        }
+    }
+    assert!(steps > 200, "{steps} steps");
+    last.into_values().map(|(_, text)| text).chain(malformed).collect()
+}
+
+#[test]
 fn a_topic_that_nobody_makes_is_a_runtime_failure() {
     let brokers = Kafka::shared().brokers();
     let args = [&["generate", "--kafka", &brokers, "--topic", "nowhere"], &SMALL[..]].concat();
@@ -100,7 +168,9 @@ fn a_topic_that_nobody_makes_is_a_runtime_failure() {
 fn what_cannot_go_together_is_said() {
     for (args, words) in [
         ("", "--kafka"),
-        ("--kafka localhost:1", "--topic <T>"),
+        ("--kafka localhost:1", "`--topics PREFIX` for the whole shop"),
+        ("--kafka localhost:1 --topic t --topics p", "cannot be used with"),
+        ("data --topics p", "--kafka BROKERS"),
         ("data --kafka localhost:1 --topic t", "cannot be used with"),
         ("data --topic t", "--kafka BROKERS"),
         ("--rate 5", "--kafka BROKERS"),

@@ -33,6 +33,7 @@ mod scratch;
 mod house;
 mod layers;
 mod logs;
+mod metrics;
 mod output;
 mod parity;
 mod python;
@@ -40,6 +41,8 @@ mod s3;
 mod s3_server;
 mod select;
 mod shop_clv;
+#[cfg(feature = "kafka")]
+mod shop_kafka;
 mod shop_models;
 mod spec_faults;
 mod tables;

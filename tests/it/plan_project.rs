@@ -138,6 +138,7 @@ impl Builder {
             timezone: at(&self.zone),
             params: params.collect(),
             flight_listen: at("127.0.0.1:31337"),
+            console_listen: None,
             lease_ttl: Duration::from_secs(30),
             pace: tidemill::spec::types::Pace::default(),
             state_memory_bytes: None,

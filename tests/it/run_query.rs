@@ -1,7 +1,8 @@
 //! Reading what runs made: formats, earlier versions, history, health, and a server that follows other processes.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -208,4 +209,99 @@ fn a_server_sees_commits_of_other_processes_within_a_second() {
     assert_eq!((unknown.code, unknown.out.as_str()), (2, ""), "{}", unknown.err);
     assert_eq!(remote("drop table kept").code, 2);
     assert_eq!(remote("select * from orders").code, 2, "sources aren't served unless they say so");
+}
+
+/// `query --watch` at work.
+struct Watch {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Watch {
+    fn start(shop: &Scratch, args: &[&str]) -> Self {
+        let args = [&["query"], args].concat();
+        let mut child = shop.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || out.lines().for_each(|line| drop(sender.send(line.unwrap()))));
+        Self { child, lines }
+    }
+
+    /// The next lines, as soon as they are there.
+    #[track_caller]
+    fn prints(&self, expected: &[&str]) {
+        let lines: Vec<String> =
+            expected.iter().map(|_| self.lines.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+        assert_eq!(lines, expected);
+    }
+
+    /// Ends it by a signal; nothing more may be printed.
+    #[track_caller]
+    fn ends(mut self, signal: &str, code: i32) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
+        assert_eq!(self.child.wait().unwrap().code(), Some(code));
+        assert_eq!(self.lines.iter().collect::<Vec<_>>(), [""; 0]);
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One more row, by a run of its own.
+fn add_row(shop: &Scratch, id: u32) {
+    shop.write(&format!("data/{id}.csv"), format!("id,note,amount,at,day\n{id},new,3,,\n"));
+    shop.exits(0, &["run"]);
+}
+
+#[test]
+fn a_watched_query_prints_each_new_result_once() {
+    let shop = shop();
+    let all = Watch::start(&shop, &["--watch", "--format", "csv", "select count(*) as n from kept"]);
+    let some =
+        Watch::start(&shop, &["--watch=20ms", "--format", "json", "select id from kept where id <> 3 order by 1"]);
+    all.prints(&["n", "2"]);
+    some.prints(&["{\"id\":1}", "{\"id\":2}"]);
+    for (id, count) in [(3, "3"), (4, "4")] {
+        add_row(&shop, id);
+        all.prints(&["", "n", count]);
+    }
+    // The third row was a commit that changed nothing of this result.
+    some.prints(&["", "{\"id\":1}", "{\"id\":2}", "{\"id\":4}"]);
+    all.ends("INT", 130);
+    some.ends("TERM", 143);
+}
+
+#[test]
+fn a_watched_server_is_asked_again() {
+    let shop = shop();
+    let server = Server::start(&shop);
+    let watch = Watch::start(
+        &shop,
+        &["--watch=50ms", "--url", &server.url, "--format", "csv", "select max(id) as n from kept"],
+    );
+    watch.prints(&["n", "2"]);
+    add_row(&shop, 7);
+    watch.prints(&["", "n", "7"]);
+    watch.ends("INT", 130);
+}
+
+#[test]
+fn what_cannot_be_watched_is_said() {
+    let shop = shop();
+    for (args, words) in [
+        (&["--watch", KEPT, "-o", "out.csv"][..], "cannot be used with"),
+        (&["--watch", KEPT, "--at", "2026-01-01T00:00:00Z"], "cannot be used with"),
+        (&["--watch=0s", KEPT], "at least 10ms"),
+        (&["--watch=often", KEPT], "expected a duration"),
+        (&["--watch", "--format", "parquet", KEPT], "--watch writes text"),
+        (&["--watch", "select idd from kept"], "idd"),
+    ] {
+        let seen = shop.exits(2, &[&["query"], args].concat());
+        assert!(seen.err.contains(words) && seen.out.is_empty(), "{args:?}: {}", seen.err);
+    }
 }

@@ -11,10 +11,10 @@ use crate::house::root;
 use crate::scratch::{Scratch, Seen};
 
 /// This repository's project over data of its own in `data`. Its files needn't stand still first.
-struct Shop(Scratch);
+pub struct Shop(pub Scratch);
 
 impl Shop {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let scratch = Scratch::new("");
         for folder in ["pipelines", "sql", "overlays"] {
             for file in fs::read_dir(root().join(folder)).unwrap().map(Result::unwrap) {
@@ -55,7 +55,7 @@ impl Shop {
     }
 }
 
-const SOURCES: [&str; 9] =
+pub const SOURCES: [&str; 9] =
     ["customers", "sellers", "products", "product_categories", "orders", "items", "payments", "reviews", "events"];
 
 fn options(seed: u64) -> Options {

@@ -86,7 +86,7 @@ impl Source for FilesSource {
 
     async fn look(&self, prior: &Position) -> Result<Look> {
         let found = self.discover(prior, false).await?;
-        Ok(Look { changes: found.changes(), notes: found.notes() })
+        Ok(Look { changes: found.changes(), notes: found.notes(), waiting_rows: None })
     }
 
     async fn take_in(&self, prior: &Position, landing: &Landing<'_>, again: bool) -> Result<TakenIn> {

@@ -187,5 +187,6 @@ pub(super) fn look(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) 
         (new, 1) => Some(format!("{new} new offsets")),
         (new, partitions) => Some(format!("{new} new offsets in {partitions} partitions")),
     };
-    Ok(Look { changes, notes: plan.warnings })
+    let waiting_rows = u64::try_from(plan.len()).ok();
+    Ok(Look { changes, notes: plan.warnings, waiting_rows })
 }

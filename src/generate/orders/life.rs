@@ -85,7 +85,44 @@ pub(super) struct Review {
     pub(super) answered: i64,
 }
 
+/// How far an order has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// `order_status`.
+    pub(super) status: &'static str,
+    /// When it was paid.
+    pub(super) approved: Option<i64>,
+    /// When the carrier had it.
+    pub(super) shipped: Option<i64>,
+    /// When the customer had it.
+    pub(super) delivered: Option<i64>,
+}
+
 impl Order {
+    /// What is known of it when the period ends.
+    pub(super) fn progress(&self) -> Progress {
+        let Self { status, approved, shipped, delivered, .. } = *self;
+        Progress { status, approved, shipped, delivered }
+    }
+
+    /// When something becomes known of it, and what is known then: the last is what is known when the period ends.
+    #[cfg(feature = "kafka")]
+    pub(super) fn course(&self) -> Vec<(i64, Progress)> {
+        let at = Some(self.purchased);
+        let steps = [(at, "created"), (self.approved, "approved"), (self.shipped, "shipped"), (self.delivered, "")];
+        let mut course = Vec::with_capacity(steps.len());
+        for (at, status) in steps {
+            let Some(at) = at else { continue };
+            let known = |time: Option<i64>| time.filter(|time| *time <= at);
+            let (approved, shipped) = (known(self.approved), known(self.shipped));
+            course.push((at, Progress { status, approved, shipped, delivered: None }));
+        }
+        if let Some((_, last)) = course.last_mut() {
+            *last = self.progress();
+        }
+        course
+    }
+
     /// Plays the order of a purchase; `start` and `end` are those of the period, and nothing after `end` is known.
     pub(super) fn new(
         seed: u64,

@@ -3,7 +3,7 @@
 use crate::generate::encode::{Fields, Row};
 use crate::generate::places::Places;
 
-use super::life::{Item, Order, Payment, Review};
+use super::life::{Item, Order, Payment, Progress, Review};
 
 /// Of `customers`.
 pub(super) struct CustomerRow<'a>(pub(super) &'a Order, pub(super) &'a Places);
@@ -19,18 +19,18 @@ impl Row for CustomerRow<'_> {
     }
 }
 
-/// Of `orders`.
-pub(super) struct OrderRow<'a>(pub(super) &'a Order);
+/// Of `orders`, at some point of the order's course.
+pub(super) struct OrderRow<'a>(pub(super) &'a Order, pub(super) Progress);
 
 impl Row for OrderRow<'_> {
     fn fields(&self, to: &mut impl Fields) {
         to.hex(self.0.id);
         to.hex(self.0.customer_id);
-        to.text(Some(self.0.status));
+        to.text(Some(self.1.status));
         to.wall(Some(self.0.purchased));
-        to.wall(self.0.approved);
-        to.wall(self.0.shipped);
-        to.wall(self.0.delivered);
+        to.wall(self.1.approved);
+        to.wall(self.1.shipped);
+        to.wall(self.1.delivered);
         to.wall(Some(self.0.promised));
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use datafusion::catalog::TableProvider;
 
+use crate::connect::Look;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
 use crate::run::lease::Lease;
@@ -53,6 +54,12 @@ pub trait Observer: Send + Sync {
     fn warned(&self, text: &str);
     /// A source or model failed; the refresh goes on with what doesn't depend on it.
     fn failed(&self, relation: &str, error: &Error);
+    /// Continuous work looked at a source.
+    fn looked(&self, _source: &str, _look: &Look) {}
+    /// A commit of a pipeline is durable, after so many seconds of making it so.
+    fn committed(&self, _pipeline: &str, _seconds: f64) {}
+    /// A step of continuous work ended, after so many seconds.
+    fn stepped(&self, _seconds: f64) {}
 }
 
 /// What a refresh came to.

@@ -1,6 +1,7 @@
 //! One pipeline of a refresh: recover, land, compute, commit, follow.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
 
 use super::draft::Draft;
 use super::{Publishing, Refresh};
@@ -114,6 +115,7 @@ impl<'a> Refresh<'a> {
         self.observer.working(&format!("publishing {}", record.pipeline));
         record.committed_at_us = schedule::wall_clock_us();
         failpoint::hit("after_stage");
+        let begun = Instant::now();
         let put = async {
             self.sync_staged(&record).await?;
             chain.put(&record).await
@@ -123,6 +125,7 @@ impl<'a> Refresh<'a> {
             ErrorKind::External if lease.is_lost() => lost(&record.pipeline).caused_by(error),
             _ => error,
         })?;
+        self.observer.committed(&record.pipeline, begun.elapsed().as_secs_f64());
         if self.publishing == Publishing::Later {
             return Ok(BTreeMap::new());
         }

@@ -1,0 +1,132 @@
+//! The numbers that `up` tells over HTTP, by the real program at work on files.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::scratch::{Scratch, TIDEMILL_YAML};
+
+const PIPELINE: &str = "
+pipeline: sales
+sources:
+  orders:
+    connector: files
+    path: data/*.csv
+    format: csv
+    settle: 0s
+    columns: { id: { type: bigint, nullable: false }, city: text }
+models:
+  kept: { sql: select * from orders, key: [id] }
+  per_city: { sql: 'select city, count(*) as n from orders group by city', key: [city] }
+";
+
+/// `tidemill up`, killed when the value goes.
+struct Up {
+    process: Child,
+    address: String,
+}
+
+impl Up {
+    fn start(shop: &Scratch) -> Self {
+        let mut command = shop.command(&["up", "--listen", "127.0.0.1:0", "--quiet"]);
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let told = lines.map(|line| line.unwrap()).find(|line| line.contains("/metrics")).unwrap();
+        let address = told.trim_start_matches("serving metrics at http://").trim_end_matches("/metrics").to_string();
+        Self { process, address }
+    }
+
+    /// Head and body of what is answered.
+    fn get(&self, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_string(), body.to_string())
+    }
+
+    /// Each number by its name and labels, once `is_so` of them.
+    #[track_caller]
+    fn metrics(&self, is_so: impl Fn(&BTreeMap<String, f64>) -> bool) -> BTreeMap<String, f64> {
+        let begun = Instant::now();
+        loop {
+            let (head, body) = self.get("/metrics");
+            assert!(head.starts_with("HTTP/1.1 200") && head.contains("application/openmetrics-text"), "{head}");
+            assert!(body.ends_with("# EOF\n"), "{body}");
+            let numbers = body.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap());
+            let numbers: BTreeMap<String, f64> =
+                numbers.map(|(name, number)| (name.to_string(), number.parse().unwrap())).collect();
+            if is_so(&numbers) {
+                return numbers;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{body}");
+        }
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn up_tells_its_numbers_to_prometheus() {
+    let shop = Scratch::new(PIPELINE);
+    shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}console: {{ listen: \"127.0.0.1:0\" }}\n"));
+    shop.write("data/1.csv", "id,city\n1,Natal\n2,Recife\nx,Olinda\n");
+    let mut up = Up::start(&shop);
+    let has = |name: &'static str, value: f64| {
+        move |numbers: &BTreeMap<String, f64>| numbers.get(name).is_some_and(|number| *number == value)
+    };
+    let kept = "tidemill_table_rows{model=\"kept\"}";
+    let first = up.metrics(has(kept, 2.0));
+    for (name, value) in [
+        ("tidemill_source_rows{source=\"orders\"}", 2.0),
+        ("tidemill_source_bytes{source=\"orders\"}", 34.0),
+        ("tidemill_quarantine_rows{source=\"orders\"}", 1.0),
+        ("tidemill_quarantine_rows{model=\"kept\"}", 0.0),
+        ("tidemill_state_rows{model=\"per_city\"}", 2.0),
+        ("tidemill_state_rows{model=\"kept\"}", 0.0),
+        ("tidemill_commit_number{pipeline=\"sales\"}", 1.0),
+        ("tidemill_model_failed{model=\"kept\"}", 0.0),
+    ] {
+        assert_eq!(first.get(name), Some(&value), "{name}: {first:?}");
+    }
+    assert!(
+        first["tidemill_table_bytes{model=\"kept\"}"] > 100.0
+            && first["tidemill_state_bytes{model=\"per_city\"}"] > 100.0
+    );
+
+    shop.write("data/2.csv", "id,city\n3,Natal\n");
+    up.metrics(has(kept, 3.0));
+    let caught_up = "tidemill_source_lag_seconds{source=\"orders\"}";
+    let second = up.metrics(has(caught_up, 0.0));
+    for (name, value) in [
+        ("tidemill_model_changed_rows_total{model=\"kept\",change=\"inserted\"}", 3.0),
+        ("tidemill_model_changed_rows_total{model=\"per_city\",change=\"updated\"}", 1.0),
+        ("tidemill_model_refreshes_total{model=\"per_city\",status=\"ok\",strategy=\"incremental\"}", 1.0),
+        ("tidemill_commit_number{pipeline=\"sales\"}", 2.0),
+        ("tidemill_commit_duration_seconds_count{pipeline=\"sales\"}", 2.0),
+        ("tidemill_step_duration_seconds_count", 2.0),
+        ("tidemill_step_duration_seconds_bucket{le=\"+Inf\"}", 2.0),
+    ] {
+        assert_eq!(second.get(name), Some(&value), "{name}: {second:?}");
+    }
+    let (before, after) = (
+        first["tidemill_commit_timestamp_seconds{pipeline=\"sales\"}"],
+        second["tidemill_commit_timestamp_seconds{pipeline=\"sales\"}"],
+    );
+    let now = chrono::Utc::now().timestamp() as f64;
+    assert!(now - 600.0 < before && before < after && after <= now + 1.0, "{before} {after} {now}");
+
+    assert_eq!(up.get("/healthz").1, "ok\n");
+    assert!(up.get("/nowhere").0.starts_with("HTTP/1.1 404"));
+    let id = up.process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(up.process.wait().unwrap().code(), Some(0));
+}
