@@ -9,6 +9,8 @@ mod clock;
 mod dialect;
 mod hidden;
 mod inspect;
+mod json;
+pub mod json_text;
 mod keys;
 pub mod maintain;
 mod model;

@@ -160,8 +160,8 @@ impl Converter {
         if (is_text(from) || is_dictionary_of_text) && !is_text(to) {
             let texts = text_of(found)?;
             let (array, faults) = parse_column(reader, texts.iter(), texts.len());
-            for (row, reason) in faults {
-                misfits.entry(row).or_insert_with(|| format!("{name}: {reason}"));
+            for misfit in faults {
+                misfits.entry(misfit.row).or_insert_with(|| misfit.of_column(name));
             }
             return Ok(array);
         }
@@ -170,8 +170,8 @@ impl Converter {
             let zoned = ColumnReader::new(to, None, &self.zone, '.')?;
             let texts = text_of(found)?;
             let (array, faults) = parse_column(&zoned, texts.iter(), texts.len());
-            for (row, reason) in faults {
-                misfits.entry(row).or_insert_with(|| format!("{name}: {reason}"));
+            for misfit in faults {
+                misfits.entry(misfit.row).or_insert_with(|| misfit.of_column(name));
             }
             return Ok(array);
         }

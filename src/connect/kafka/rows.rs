@@ -33,7 +33,6 @@ pub(super) fn landed_fields(zone: &str) -> Vec<Field> {
 
 /// Reads messages under a contract.
 pub(super) struct Decoder {
-    objects: JsonObjects,
     contract: Contract,
     format: MessageFormat,
     /// Columns of an upsert relation's key.
@@ -60,7 +59,6 @@ impl Decoder {
             MessageRelation::Upsert(key) => names_of(key),
         };
         Ok(Self {
-            objects: JsonObjects::new(text, schema),
             contract: Contract::new(Arc::clone(schema), columns, text, zone)?,
             format: spec.format.clone(),
             key,
@@ -71,20 +69,21 @@ impl Decoder {
 
     /// Rows of messages in their order.
     pub(super) fn decode(&self, messages: Vec<OwnedMessage>) -> Result<Decoded> {
-        let mut rows = self.objects.no_rows();
+        let objects = JsonObjects::new(&self.contract);
+        let mut rows = objects.no_rows();
         for message in &messages {
             let number = u64::try_from(message.offset()).unwrap_or_default();
             match (message.payload().filter(|_| !is_tombstone(message)), &self.format) {
-                (Some(value), MessageFormat::Json(_)) => self.objects.push(&mut rows, number, value),
+                (Some(value), MessageFormat::Json(_)) => objects.push(&mut rows, number, value),
                 (Some(value), MessageFormat::ConnectJson(_)) => match connect_json::payload(value) {
-                    Ok(Some(payload)) => self.objects.push(&mut rows, number, payload.as_bytes()),
+                    Ok(Some(payload)) => objects.push(&mut rows, number, payload.as_bytes()),
                     Ok(None) => self.push_tombstone(&mut rows, number, message),
                     Err(reason) => rows.end_record(number, value, Some(reason)),
                 },
                 (None, _) => self.push_tombstone(&mut rows, number, message),
             }
         }
-        let rows = self.objects.finish(rows);
+        let rows = objects.finish(rows);
         let (zone, ingested_at_us) = (Arc::clone(&self.zone), self.ingested_at_us);
         self.contract.decode(rows, |raw| MessageRows { raw, messages, zone, ingested_at_us })
     }
@@ -95,7 +94,7 @@ impl Decoder {
             return rows.end_record(number, b"", None);
         }
         match key_object(message.key(), &self.key, &self.format) {
-            Ok(object) => self.objects.push(rows, number, object.as_bytes()),
+            Ok(object) => JsonObjects::new(&self.contract).push(rows, number, object.as_bytes()),
             Err(reason) => rows.end_record(number, message.key().unwrap_or_default(), Some(reason)),
         }
     }

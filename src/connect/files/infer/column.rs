@@ -189,5 +189,5 @@ pub(super) fn first_fault(
     let data_type: DataType = data_type.to_arrow("UTC");
     let reader = ColumnReader::new(&data_type, format, "UTC", separator)?;
     let (_, faults) = parse_column(&reader, cells.iter().copied(), cells.len());
-    Ok(faults.into_iter().next().map(|(_, reason)| reason))
+    Ok(faults.into_iter().next().map(|misfit| misfit.reason()))
 }
