@@ -132,6 +132,9 @@ pub const SAMPLE_BYTES: usize = 32 << 20;
 /// Columns that `init --from` proposes: beyond, keys of the rows are data rather than names.
 pub const SAMPLE_COLUMNS: usize = 2000;
 
+/// Fields that a struct is proposed with: objects with more members are more likely looked up by name.
+pub const SAMPLE_FIELDS: usize = 50;
+
 /// Flight queries that run at once; further ones wait. Each holds memory and file handles for as long as its client reads.
 pub const FLIGHT_RUNNING_QUERIES: usize = 64;
 

@@ -23,14 +23,14 @@ fn parse(text: &str, depth: usize) -> Result<SqlType, Wrong> {
     }
     if let Some(before) = text.strip_suffix(']') {
         return match before.trim_end().strip_suffix('[') {
-            Some(item) => Ok(SqlType::List(Box::new(parse(item, depth + 1)?))),
+            Some(item) => Ok(SqlType::List(Box::new(inner(item, depth)?))),
             None => Err((format!("expected a list as type[], found `{text}`"), Some("a list's length isn't declared".into()))),
         };
     }
     let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
     match text[..end].to_ascii_lowercase().as_str() {
         "array" | "list" => match inside(text, &text[end..])? {
-            Some(item) => Ok(SqlType::List(Box::new(parse(item, depth + 1)?))),
+            Some(item) => Ok(SqlType::List(Box::new(inner(item, depth)?))),
             None => Err((format!("`{text}` lacks the type of its values"), Some("such as `bigint[]`".into()))),
         },
         "struct" => match inside(text, &text[end..])? {
@@ -38,6 +38,17 @@ fn parse(text: &str, depth: usize) -> Result<SqlType, Wrong> {
             None => Err((format!("`{text}` lacks its fields"), example())),
         },
         _ => SqlType::parse_scalar(text),
+    }
+}
+
+/// The type of what a list or struct holds.
+fn inner(text: &str, depth: usize) -> Result<SqlType, Wrong> {
+    match parse(text, depth + 1)? {
+        SqlType::Time => Err((
+            "a table has no time of day inside of a list or struct".to_string(),
+            Some("declare it text".to_string()),
+        )),
+        other => Ok(other),
     }
 }
 
@@ -72,7 +83,7 @@ fn structure(whole: &str, text: &str, depth: usize) -> Result<SqlType, Wrong> {
         if fields.iter().any(|(known, _)| *known == name) {
             return Err((format!("two fields of `{whole}` are named `{name}`"), None));
         }
-        let data_type = parse(data_type, depth + 1)?;
+        let data_type = inner(data_type, depth)?;
         fields.push((name, data_type));
     }
     Ok(SqlType::Struct(fields))

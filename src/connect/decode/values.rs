@@ -65,7 +65,7 @@ impl ColumnReader {
     }
 
     /// The same for a column declared as `declared`, of whose text Arrow's type doesn't tell whether it is JSON.
-    pub(super) fn declared(mut self, declared: &SqlType) -> Self {
+    pub fn declared(mut self, declared: &SqlType) -> Self {
         let inside = std::mem::take(&mut self.inside).into_iter();
         self.inside = match declared {
             SqlType::List(item) => inside.map(|reader| reader.declared(item)).collect(),

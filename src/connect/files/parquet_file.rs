@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::compute::{CastOptions, cast_with_options, kernels::cmp};
-use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectMeta;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
@@ -70,6 +70,16 @@ fn is_widening(from: &DataType, to: &DataType) -> bool {
         }
         (DataType::Time64(TimeUnit::Microsecond), DataType::Time64(TimeUnit::Microsecond)) => true,
         (Dictionary(_, value), to) => is_text(value) && is_text(to),
+        (DataType::List(from) | DataType::LargeList(from), DataType::List(to)) => {
+            is_widening(from.data_type(), to.data_type())
+        }
+        // Fields go by position in a cast, so that all of them must be there.
+        (DataType::Struct(from), DataType::Struct(to)) => {
+            let alike = |(from, to): (&FieldRef, &FieldRef)| {
+                from.name() == to.name() && is_widening(from.data_type(), to.data_type())
+            };
+            from.len() == to.len() && from.iter().zip(to).all(alike)
+        }
         (from, to) => is_text(from) && is_text(to) || is_bytes(from) && is_bytes(to),
     }
 }
@@ -94,10 +104,12 @@ pub(super) fn is_convertible(from: &DataType, to: &DataType) -> bool {
         (DataType::Timestamp(_, _), _) | (_, DataType::Timestamp(_, _)) => is_text(from),
         (DataType::Dictionary(_, value), to) => is_convertible(value, to),
         (from, to) if is_text(from) => crate::connect::decode::is_readable(to),
-        (from, to) if is_text(to) => !from.is_nested(),
+        // Only as it is.
+        (from, to) if from.is_nested() || to.is_nested() => false,
+        (_, to) if is_text(to) => true,
         (from, to) => {
             (from.is_numeric() && to.is_numeric())
-                || arrow::compute::can_cast_types(from, to) && !from.is_nested() && !to.is_numeric()
+                || arrow::compute::can_cast_types(from, to) && !to.is_numeric()
         }
     }
 }
@@ -197,6 +209,7 @@ impl Converter {
 fn is_exact(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (DataType::Timestamp(from, Some(_)), DataType::Timestamp(to, Some(_))) => from == to,
+        (from, to) if from.is_nested() => is_widening(from, to),
         (from, to) => from == to || is_text(from) && is_text(to),
     }
 }
@@ -232,10 +245,25 @@ fn json_line(mut writer: arrow::json::LineDelimitedWriter<Vec<u8>>, row: &Record
     String::from_utf8(writer.into_inner()).ok().map(|line| line.trim_end().to_string())
 }
 
+/// Values as text, lists and structs as JSON.
 fn text_of(array: &ArrayRef) -> Result<StringArray> {
+    if array.data_type().is_nested() {
+        return json_of(array);
+    }
     let text = arrow::compute::cast(array, &DataType::Utf8).external("a value can't be shown")?;
     let text = text.as_any().downcast_ref::<StringArray>().cloned();
     text.ok_or_else(|| Error::internal("text isn't text"))
+}
+
+fn json_of(array: &ArrayRef) -> Result<StringArray> {
+    const NAME: &str = "v";
+    let schema = Arc::new(Schema::new(vec![Field::new(NAME, array.data_type().clone(), true)]));
+    let batch = RecordBatch::try_new(schema, vec![Arc::clone(array)]).external("a value can't be shown")?;
+    let text = |row: usize| {
+        let line = json_line(arrow::json::LineDelimitedWriter::new(Vec::new()), &batch.slice(row, 1))?;
+        line.strip_prefix("{\"v\":")?.strip_suffix('}').map(str::to_owned)
+    };
+    Ok((0..array.len()).map(|row| array.is_valid(row).then(|| text(row)).flatten()).collect())
 }
 
 /// Reads batches of the usual size.

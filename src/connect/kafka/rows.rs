@@ -11,6 +11,7 @@ use super::connect_json;
 use crate::connect::decode::{Contract, Decoded, JsonObjects, Origin, RawRows};
 use crate::connect::quarantine::{Refused, RefusedAt};
 use crate::error::Result;
+use crate::plan::json_text::is_json;
 use crate::plan::{loosened, read_hidden_fields};
 use crate::spec::types::{ColumnSpec, KafkaSpec, Located, MessageFormat, MessageRelation};
 
@@ -119,7 +120,7 @@ fn key_object(key: Option<&[u8]>, names: &[String], format: &MessageFormat) -> R
     let text = match format {
         MessageFormat::Json(_) => text.to_string(),
         MessageFormat::ConnectJson(_) => match connect_json::payload(key) {
-            Ok(payload) => payload.unwrap_or_default(),
+            Ok(payload) => payload.unwrap_or_default().into_owned(),
             Err(_) => text.to_string(),
         },
     };
@@ -127,11 +128,11 @@ fn key_object(key: Option<&[u8]>, names: &[String], format: &MessageFormat) -> R
         return Ok(text);
     }
     let [name] = names else { return Err(format!("the key isn't an object with {}", names.join(", "))) };
-    let value = match serde_json::from_str::<serde_json::Value>(&text) {
-        Ok(value) if !value.is_array() => value,
-        _ => serde_json::Value::String(text),
-    };
-    Ok(serde_json::Map::from_iter([(name.clone(), value)])).map(|map| serde_json::Value::Object(map).to_string())
+    let name = serde_json::Value::from(name.as_str());
+    // A number keeps its text.
+    let is_value = is_json(&text) && !text.trim_start().starts_with('[');
+    let value = if is_value { text } else { serde_json::Value::String(text).to_string() };
+    Ok(format!("{{{name}:{value}}}"))
 }
 
 /// Messages and the records that were read out of them.
