@@ -3,6 +3,7 @@
 mod diff;
 mod failure;
 pub mod maintain;
+mod text;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use futures::stream::BoxStream;
 
 pub use diff::{Changes, diff};
 pub use failure::failure;
+pub use text::{as_text, json_lines};
 
 use crate::error::{Result, ResultExt};
 use crate::limits;

@@ -125,8 +125,12 @@ impl ScalarUDFImpl for JsonFunction {
         if !(json.is_string() || json.is_null()) {
             let of = sql_name(json);
             return match json {
-                DataType::Struct(_) => plan_err!("`->` and {}() read JSON text, and this is a {of}: write value['field']", self.name),
-                DataType::List(_) => plan_err!("`->` and {}() read JSON text, and this is a {of}: write value[1], from 1", self.name),
+                DataType::Struct(_) => {
+                    plan_err!("`->` and {}() read JSON text, and this is a {of}: write value['field']", self.name)
+                }
+                DataType::List(_) => {
+                    plan_err!("`->` and {}() read JSON text, and this is a {of}: write value[1], from 1", self.name)
+                }
                 _ => plan_err!("`->` and {}() read JSON text, and this is {of}", self.name),
             };
         }
@@ -163,7 +167,11 @@ impl ScalarUDFImpl for JsonFunction {
         let found = (0..rows).map(|row| {
             let text = json.is_valid(row).then(|| json.value(row))?;
             // Each step reads all of its text, so that a text that breaks off has no values at all.
-            if keys.is_empty() { text_of_whole(text) } else { keys.iter().try_fold(text, |text, key| key.step(text, row)) }
+            if keys.is_empty() {
+                text_of_whole(text)
+            } else {
+                keys.iter().try_fold(text, |text, key| key.step(text, row))
+            }
         });
         let array = told(self.told, found);
         if is_constant {
@@ -206,8 +214,12 @@ impl Key {
         match self {
             Self::Name(name) => member(text, name),
             Self::Index(index) => item(text, *index),
-            Self::Names(names) => names.is_valid(row).then(|| names.as_string_view().value(row)).and_then(|name| member(text, name)),
-            Self::Indices(indices) => indices.is_valid(row).then(|| indices.value(row)).and_then(|index| item(text, index)),
+            Self::Names(names) => {
+                names.is_valid(row).then(|| names.as_string_view().value(row)).and_then(|name| member(text, name))
+            }
+            Self::Indices(indices) => {
+                indices.is_valid(row).then(|| indices.value(row)).and_then(|index| item(text, index))
+            }
         }
     }
 }
@@ -297,7 +309,13 @@ fn length(value: &str) -> Option<i64> {
 fn names(value: &str) -> Option<Vec<Option<String>>> {
     let members = Members::parse(value).ok()?;
     let mut seen = std::collections::HashSet::new();
-    Some(members.iter().filter(|(name, _)| seen.insert(name.to_string())).map(|(name, _)| Some(name.to_owned())).collect())
+    Some(
+        members
+            .iter()
+            .filter(|(name, _)| seen.insert(name.to_string()))
+            .map(|(name, _)| Some(name.to_owned()))
+            .collect(),
+    )
 }
 
 fn values(value: &str) -> Option<Vec<Option<String>>> {
@@ -338,7 +356,8 @@ mod tests {
 
     #[test]
     fn values_keep_their_text() {
-        let json = r#" {"a": {"b": [1.10, "x\"y", null, 12345678901234567890.5]}, "a b": true, "n": null, "a b": false} "#;
+        let json =
+            r#" {"a": {"b": [1.10, "x\"y", null, 12345678901234567890.5]}, "a b": true, "n": null, "a b": false} "#;
         let text = |keys: &[ScalarValue]| call("json_as_text", json, keys).to_string();
         let get = |keys: &[ScalarValue]| call("json_get", json, keys).to_string();
         assert_eq!(text(&[name("a"), name("b"), index(0)]), "1.10");
@@ -347,8 +366,15 @@ mod tests {
         assert_eq!(text(&[name("a"), name("b"), index(-1)]), "12345678901234567890.5");
         assert_eq!(get(&[name("a"), name("b")]), r#"[1.10, "x\"y", null, 12345678901234567890.5]"#);
         assert_eq!(text(&[name("a b")]), "false", "of a name that stands twice the last counts");
-        for keys in [vec![name("n")], vec![name("A")], vec![index(0)], vec![name("a"), name("b"), index(2)],
-            vec![name("a"), name("b"), index(9)], vec![name("a"), name("b"), index(-5)], vec![name("a"), name("b"), name("0")]] {
+        for keys in [
+            vec![name("n")],
+            vec![name("A")],
+            vec![index(0)],
+            vec![name("a"), name("b"), index(2)],
+            vec![name("a"), name("b"), index(9)],
+            vec![name("a"), name("b"), index(-5)],
+            vec![name("a"), name("b"), name("0")],
+        ] {
             assert_eq!((text(&keys), get(&keys)), ("NULL".into(), "NULL".into()), "{keys:?}");
         }
         for broken in ["", "{", r#"{"a": 1} x"#, r#"{"a": 1, "b"}"#, "nul"] {

@@ -93,7 +93,8 @@ pub fn sql_name(data_type: &DataType) -> String {
             format!("{}[]", sql_name(item.data_type()))
         }
         DataType::Struct(fields) => {
-            let fields = fields.iter().map(|field| format!("{} {}", field_name(field.name()), sql_name(field.data_type())));
+            let fields =
+                fields.iter().map(|field| format!("{} {}", field_name(field.name()), sql_name(field.data_type())));
             format!("struct<{}>", fields.collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),

@@ -24,7 +24,10 @@ fn parse(text: &str, depth: usize) -> Result<SqlType, Wrong> {
     if let Some(before) = text.strip_suffix(']') {
         return match before.trim_end().strip_suffix('[') {
             Some(item) => Ok(SqlType::List(Box::new(inner(item, depth)?))),
-            None => Err((format!("expected a list as type[], found `{text}`"), Some("a list's length isn't declared".into()))),
+            None => Err((
+                format!("expected a list as type[], found `{text}`"),
+                Some("a list's length isn't declared".into()),
+            )),
         };
     }
     let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
@@ -74,7 +77,8 @@ fn inside<'a>(whole: &str, rest: &'a str) -> Result<Option<&'a str>, Wrong> {
 fn structure(whole: &str, text: &str, depth: usize) -> Result<SqlType, Wrong> {
     let mut fields: Vec<(String, SqlType)> = Vec::new();
     for field in parts(text) {
-        let (name, rest) = name(field).ok_or_else(|| (format!("expected a name and a type, found `{}`", field.trim()), example()))?;
+        let (name, rest) =
+            name(field).ok_or_else(|| (format!("expected a name and a type, found `{}`", field.trim()), example()))?;
         let rest = rest.trim_start();
         let data_type = rest.strip_prefix(':').unwrap_or(rest).trim();
         if data_type.is_empty() {
@@ -170,11 +174,22 @@ mod tests {
     #[test]
     fn what_is_no_type() {
         let deep = format!("{}{}", "array<".repeat(40), ">".repeat(40));
-        insta::assert_snapshot!(
-            ["array", "array<>", "bigint[3]", "struct", "struct<id>", "struct<id bigint", "struct<id bigint, id text>",
-             "struct<a bigintt>", "struct<<b text>>", "struct<a text,>", "array bigint", &deep]
-                .map(shown).join("\n"),
-            @""
-        );
+        let wrong = [
+            "array",
+            "array<>",
+            "bigint[3]",
+            "struct",
+            "struct<id>",
+            "struct<id bigint",
+            "struct<id bigint, id text>",
+            "struct<a bigintt>",
+            "struct<<b text>>",
+            "struct<a text,>",
+            "array bigint",
+            "time[]",
+        ];
+        let told: Vec<String> = wrong.iter().map(|text| format!("{text}\n  {}", shown(text))).collect();
+        insta::assert_snapshot!("wrong_types", told.join("\n"));
+        assert!(shown(&deep).starts_with("a type is at most 16 levels deep"));
     }
 }

@@ -169,10 +169,14 @@ fn check_nested(reader: &mut Reader<'_>, source: &SourceSpec) {
                 format!("a field of CSV holds one value, and `{of}` is more than one"),
                 "declare it json, and reach into it with `->>`",
             ),
-            ConnectorSpec::Files(FilesSpec { format: FileFormat::Parquet, .. }) if of.has(&|of| *of == SqlType::Json) => (
-                "Parquet has no values of type json, only text".to_string(),
-                "declare it text: `->>` reaches into that too",
-            ),
+            ConnectorSpec::Files(FilesSpec { format: FileFormat::Parquet, .. })
+                if of.has(&|of| *of == SqlType::Json) =>
+            {
+                (
+                    "Parquet has no values of type json, only text".to_string(),
+                    "declare it text: `->>` reaches into that too",
+                )
+            }
             ConnectorSpec::Kafka(KafkaSpec { relation: MessageRelation::Upsert(key), .. })
                 if of.is_nested() && key.iter().any(|key| key.value == column.name.value) =>
             {
@@ -231,9 +235,8 @@ fn read_column(
                 ..short(Located { value: SqlType::Text, place: node.place.clone() })
             };
             let data_type = data_type?;
-            let is_time = |of: &SqlType| {
-                matches!(of, SqlType::Timestamp | SqlType::TimestampTz | SqlType::Date | SqlType::Time)
-            };
+            let is_time =
+                |of: &SqlType| matches!(of, SqlType::Timestamp | SqlType::TimestampTz | SqlType::Date | SqlType::Time);
             if let (Some(place), false) = (fields.key_place("timestamp_format"), data_type.value.has(&is_time)) {
                 let message = format!("`timestamp_format` has no effect on {}", data_type.value);
                 reader.fault(Fault::error("key_without_effect", place.clone(), message));

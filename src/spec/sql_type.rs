@@ -42,6 +42,9 @@ pub enum SqlType {
     Struct(Vec<(String, SqlType)>),
 }
 
+/// What Arrow calls the values of a list, as tables have them: a list by another name is another type to the engine.
+pub const LIST_ITEM: &str = "element";
+
 /// Names of types as they are told to users.
 pub(super) const NAMES: [&str; 14] = [
     "boolean",
@@ -91,7 +94,9 @@ impl SqlType {
                 let near = crate::spec::nearest(&name, NAMES).map(|near| format!("did you mean `{near}`?"));
                 return Err((
                     format!("expected a SQL type, found `{text}`"),
-                    near.or_else(|| Some(format!("types are {}, lists `text[]`, `struct<name type, …>`", NAMES.join(", ")))),
+                    near.or_else(|| {
+                        Some(format!("types are {}, lists `text[]`, `struct<name type, …>`", NAMES.join(", ")))
+                    }),
                 ));
             }
         };
@@ -121,7 +126,7 @@ impl SqlType {
             Self::Time => DataType::Time64(TimeUnit::Microsecond),
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into())),
-            Self::List(item) => DataType::List(Arc::new(Field::new_list_field(item.to_arrow(zone), true))),
+            Self::List(item) => DataType::List(Arc::new(Field::new(LIST_ITEM, item.to_arrow(zone), true))),
             Self::Struct(fields) => {
                 DataType::Struct(fields.iter().map(|(name, of)| Field::new(name, of.to_arrow(zone), true)).collect())
             }
@@ -180,7 +185,8 @@ impl fmt::Display for SqlType {
             Self::Json => "json",
             Self::List(item) => return write!(f, "{item}[]"),
             Self::Struct(fields) => {
-                let fields: Vec<String> = fields.iter().map(|(name, of)| format!("{} {of}", field_name(name))).collect();
+                let fields: Vec<String> =
+                    fields.iter().map(|(name, of)| format!("{} {of}", field_name(name))).collect();
                 return write!(f, "struct<{}>", fields.join(", "));
             }
         };

@@ -31,6 +31,7 @@ mod layers;
 mod logs;
 mod output;
 mod parity;
+mod nested;
 mod python;
 mod s3;
 mod s3_server;

@@ -215,7 +215,8 @@ fn primitive<'a, T: ArrowPrimitiveType>(
     }
     let mut faults = Vec::new();
     for (row, cell) in cells.enumerate() {
-        let value = cell.and_then(|text| parse(text).map_err(|reason| faults.push(Misfit::new(row, shown(text, &reason)))).ok());
+        let value = cell
+            .and_then(|text| parse(text).map_err(|reason| faults.push(Misfit::new(row, shown(text, &reason)))).ok());
         builder.append_option(value);
     }
     (Arc::new(builder.finish()), faults)
@@ -242,7 +243,8 @@ fn json<'a>(cells: impl Iterator<Item = Option<&'a str>>, rows: usize) -> (Array
     let mut builder = StringViewBuilder::with_capacity(rows);
     let mut faults = Vec::new();
     for (row, cell) in cells.enumerate() {
-        let (json, other) = cell.map_or((None, None), |text| if is_json(text) { (cell, None) } else { (None, Some(text)) });
+        let (json, other) =
+            cell.map_or((None, None), |text| if is_json(text) { (cell, None) } else { (None, Some(text)) });
         faults.extend(other.map(|text| Misfit::new(row, shown(text, "isn't JSON"))));
         builder.append_option(json);
     }

@@ -11,6 +11,7 @@ use crate::connect::Source as _;
 use crate::connect::decode;
 use crate::error::Result;
 use crate::spec::fault::Fault;
+use crate::spec::sql_type::LIST_ITEM;
 use crate::spec::types::FileFormat;
 
 /// The contract: declared, or for Parquet without `columns` that of the first file. Files that don't hold it are faults; no
@@ -149,7 +150,7 @@ fn nested_type(found: &DataType, zone: &str) -> Option<DataType> {
     };
     Some(match found {
         DataType::List(item) | DataType::LargeList(item) => {
-            DataType::List(Arc::new(Field::new_list_field(inside(item)?, true)))
+            DataType::List(Arc::new(Field::new(LIST_ITEM, inside(item)?, true)))
         }
         DataType::Struct(fields) => {
             let fields = fields.iter().map(|field| Some(Field::new(field.name(), inside(field)?, true)));

@@ -21,7 +21,8 @@ pub(super) fn payload(message: &[u8]) -> Result<Option<Cow<'_, str>>, String> {
         return bare(text);
     }
     let members = Members::parse(text).map_err(|e| format!("not JSON: {e}"))?;
-    let (Some(schema), Some(payload), 2) = (members.get("schema"), members.get("payload"), members.iter().count()) else {
+    let (Some(schema), Some(payload), 2) = (members.get("schema"), members.get("payload"), members.iter().count())
+    else {
         return bare(text);
     };
     if payload == "null" {
@@ -160,7 +161,10 @@ mod tests {
         assert_eq!(plain, expected);
         assert_eq!(payload(br#"{"schema":null,"payload":null}"#).unwrap(), None);
         assert_eq!(payload(br#"{"id":1}"#).unwrap().unwrap(), r#"{"id":1}"#);
-        assert_eq!(payload(br#" {"d": 12345678901234567890.10} "#).unwrap().unwrap(), r#"{"d": 12345678901234567890.10}"#);
+        assert_eq!(
+            payload(br#" {"d": 12345678901234567890.10} "#).unwrap().unwrap(),
+            r#"{"d": 12345678901234567890.10}"#
+        );
     }
 
     #[test]

@@ -31,7 +31,8 @@ fn find(cells: &[Option<&str>], depth: usize) -> Result<Option<SqlType>> {
             inside(&values, depth)?.map(|item| SqlType::List(Box::new(item)))
         }
         Some(b'{') => {
-            let objects: Option<Vec<Members<'_>>> = cells.iter().flatten().map(|cell| Members::parse(cell).ok()).collect();
+            let objects: Option<Vec<Members<'_>>> =
+                cells.iter().flatten().map(|cell| Members::parse(cell).ok()).collect();
             match objects {
                 Some(objects) => structure(&objects, depth)?.map(SqlType::Struct),
                 None => None,
