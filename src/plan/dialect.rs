@@ -6,8 +6,8 @@ use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-/// How tightly `->` and `->>` bind: more than all that computes and compares, less than `::`.
-const REACHING: u8 = 45;
+/// How tightly `->` and `->>` bind: as `*`, so that `-> -1` is a number, and less than `::`.
+const REACHING: u8 = 40;
 
 /// Parses as [`GenericDialect`] does, and tables at a version besides.
 #[derive(Debug, Default, Clone, Copy)]

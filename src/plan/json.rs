@@ -19,7 +19,6 @@ use datafusion::logical_expr::{
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::json_text::{Members, items, text};
-use super::types::sql_name;
 
 /// What a function tells of the value that its keys lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,6 +57,11 @@ const FUNCTIONS: [(&str, Told); 10] = [
     ("json_object_keys", Told::Keys),
     ("json_get_array", Told::Items),
 ];
+
+/// What is wrong with a call on another type than text.
+pub const NOT_TEXT: &str = "`->`, `->>` and functions of JSON read text, and this is of another type";
+/// What is wrong with a key of another type.
+pub const WRONG_KEY: &str = "a key that reaches into JSON is text or a whole number, and this is neither";
 
 /// All functions of JSON text.
 pub fn json_functions() -> impl Iterator<Item = ScalarUDF> {
@@ -123,23 +127,14 @@ impl ScalarUDFImpl for JsonFunction {
             return plan_err!("{}() needs JSON text, and keys to go down by", self.name);
         };
         if !(json.is_string() || json.is_null()) {
-            let of = sql_name(json);
-            return match json {
-                DataType::Struct(_) => {
-                    plan_err!("`->` and {}() read JSON text, and this is a {of}: write value['field']", self.name)
-                }
-                DataType::List(_) => {
-                    plan_err!("`->` and {}() read JSON text, and this is a {of}: write value[1], from 1", self.name)
-                }
-                _ => plan_err!("`->` and {}() read JSON text, and this is {of}", self.name),
-            };
+            return plan_err!("{NOT_TEXT}");
         }
         let mut wanted = vec![DataType::Utf8View];
         for key in keys {
             wanted.push(match key {
                 key if key.is_integer() => DataType::Int64,
                 key if key.is_string() || key.is_null() => DataType::Utf8View,
-                other => return plan_err!("a key of `->` is text or a whole number, and this is {}", sql_name(other)),
+                _ => return plan_err!("{WRONG_KEY}"),
             });
         }
         Ok(wanted)

@@ -25,6 +25,7 @@ pub mod select;
 mod session;
 mod sql_faults;
 mod sql_text;
+mod total_order;
 pub mod types;
 mod window_plan;
 mod windows;

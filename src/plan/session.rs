@@ -33,6 +33,8 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
     options.sql_parser.enable_ident_normalization = true;
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
+    // It names a struct's field as its column, which joins of a column with itself then can't tell apart.
+    options.optimizer.enable_leaf_expression_pushdown = false;
     options.execution.time_zone = Some(clock.zone.to_string());
     options.extensions.insert(ClockOption(clock.clone()));
 

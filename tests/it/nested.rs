@@ -84,7 +84,7 @@ fn what_does_not_fit_is_quarantined_with_its_path() {
 #[test]
 fn a_rule_of_a_model_keeps_its_rows_as_json() {
     let shop = project(
-        "  whole:\n    sql: select id, items, payload, buyer from orders\n    checks: [ { name: few, check: \"coalesce(payload -> 'a' ->> 'b', '') <> 'x' or id > 1\", on_fail: quarantine } ]\n",
+        "  whole:\n    sql: select id, items, payload, buyer from orders\n    checks: [ { name: few, check: \"payload -> 'a' ->> 'b' is distinct from 'x' or id > 1\", on_fail: quarantine } ]\n",
     );
     shop.exits(0, &["run"]);
     assert_eq!(shop.rows("select id from whole order by id"), "2\n3\n");
@@ -137,7 +137,7 @@ fn nested_values_are_maintained_as_in_batch() {
   same_list: { sql: 'select a.id, b.n from orders a join by_list b on a.scores = b.scores' }
   ranked: { sql: \"select id, row_number() over (partition by payload ->> 'kind', scores order by at, id) as r, items from orders\" }
   undeclared: { sql: \"select j ->> 'p' as p, count(*) as n from (select unnest(json_get_array(payload, 'l')) as j from orders) group by 1\" }
-  listed: { sql: \"select payload ->> 'kind' as kind, array_agg(buyer['name']) as names, count(distinct scores) as c from orders group by 1\" }
+  listed: { sql: \"select payload ->> 'kind' as kind, array_agg(buyer) as names, count(distinct scores) as c from orders group by 1\" }
 ",
     );
     for at in 0..5 {
@@ -177,6 +177,7 @@ fn wrong_uses_are_told() {
         "  op: { sql: \"select buyer ->> 'name' as n from orders\" }
   list: { sql: \"select scores -> 0 as n from orders\" }
   field: { sql: \"select buyer['nam'] as n from orders\" }
+  most: { sql: 'select max(buyer) as m from orders' }
   parted: { sql: 'select id, scores from orders', partition_by: [scores] }
   keyed: { sql: 'select buyer, count(*) as n from orders group by buyer', key: [buyer] }
 ",
@@ -259,7 +260,7 @@ fn messages_hold_lists_and_structs() {
             send(&connect, enveloped(id));
         }
         let outcomes = shop.exits(0, &["run", "--format", "json"]).json();
-        assert!(round == 0 || outcomes.iter().all(|outcome| outcome["strategy"] == "incremental"), "{outcomes:?}");
+        assert!(round < 2 || outcomes.iter().all(|outcome| outcome["strategy"] == "incremental"), "{outcomes:?}");
         shop.exits(0, &["verify"]);
     }
     assert_eq!(shop.rows("select * from per_sku order by sku"), "a,4.35,1970-01-02\nb,30.00,\n");

@@ -66,6 +66,9 @@ fn lists_and_structs() {
     insta::assert_snapshot!(with_source(
         "    columns: { id: bigint, tags: text[], payload: json, more: struct<a bigint, b decimal(12, 2)> }\n"
     ));
+    insta::assert_snapshot!(with_source(
+        "    columns: { id: bigint, tags: \"text[]\", payload: json, more: \"struct<a bigint>\" }\n"
+    ));
     let of_json = |columns: &str| {
         let source = "  orders: { connector: files, path: x, format: json, columns: ";
         faults(&[PROJECT, ("pipelines/a.yaml", &format!("sources:\n{source}{columns} }}\n"))])

@@ -90,7 +90,8 @@ impl ColumnReader {
         if self.is_json || self.data_type.is_nested() {
             return Ok((!value.starts_with('n')).then_some(Cow::Borrowed(value)));
         }
-        let cell = text(value).map_err(|reason| Misfit::new(row, reason))?;
+        let no_text = |_| Misfit::new(row, shown(value, "holds half of a surrogate pair, which is no text"));
+        let cell = text(value).map_err(no_text)?;
         Ok(cell.filter(|cell| !self.null_values.iter().any(|null| null == cell)))
     }
 }
