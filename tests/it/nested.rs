@@ -84,7 +84,7 @@ fn what_does_not_fit_is_quarantined_with_its_path() {
 #[test]
 fn a_rule_of_a_model_keeps_its_rows_as_json() {
     let shop = project(
-        "  whole:\n    sql: select id, items, payload, buyer from orders\n    checks: [ { name: few, check: \"payload -> 'a' ->> 'b' is distinct from 'x' or id > 1\", on_fail: quarantine } ]\n",
+        "  whole:\n    sql: select id, items, payload, buyer from orders\n    checks: [ { name: few, check: \"(payload -> 'a' ->> 'b' is distinct from 'x') or id > 1\", on_fail: quarantine } ]\n",
     );
     shop.exits(0, &["run"]);
     assert_eq!(shop.rows("select id from whole order by id"), "2\n3\n");
