@@ -56,6 +56,9 @@ pub const REPORTED_CONSUMERS: std::num::NonZeroUsize = std::num::NonZeroUsize::M
 /// Depth of a YAML file in nested lists and mappings: deeper ones are generated or hostile, and dropping a tree recurses.
 pub const YAML_DEPTH_MAX: usize = 64;
 
+/// Lists and structs that a column's type may have in one another: reading a type and its values recurses.
+pub const TYPE_DEPTH: usize = 16;
+
 /// Values of a YAML file with its aliases written out: a few lines of aliases can stand for billions of values.
 pub const YAML_NODES_MAX: usize = 1_000_000;
 
@@ -128,6 +131,9 @@ pub const SAMPLE_BYTES: usize = 32 << 20;
 
 /// Columns that `init --from` proposes: beyond, keys of the rows are data rather than names.
 pub const SAMPLE_COLUMNS: usize = 2000;
+
+/// Fields that a struct is proposed with: objects with more members are more likely looked up by name.
+pub const SAMPLE_FIELDS: usize = 50;
 
 /// Flight queries that run at once; further ones wait. Each holds memory and file handles for as long as its client reads.
 pub const FLIGHT_RUNNING_QUERIES: usize = 64;

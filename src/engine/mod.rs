@@ -4,6 +4,7 @@ mod diff;
 mod failure;
 mod keyed;
 pub mod maintain;
+mod text;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use futures::stream::BoxStream;
 pub use diff::{Changes, diff};
 pub use failure::failure;
 pub use keyed::{KeyedChange, keyed_changes};
+pub use text::{as_text, json_lines};
 
 use crate::error::{Result, ResultExt};
 use crate::limits;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -12,10 +12,13 @@ use datafusion::logical_expr::{
     WindowFrameUnits,
 };
 
+use super::total_order::{has_order, order_key};
 use super::window_plan::{QUALIFIER, SESSION_TIME};
 
 /// Aggregates whose value hangs on the order of their rows.
 const ORDERED_AGGREGATES: [&str; 5] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
+/// Aggregates whose value is the least or greatest of their arguments.
+const COMPARING: [&str; 3] = ["min", "max", "any_value"];
 /// Window functions that number or pick rows, so that ties must be broken; ranks give ties one value and need none.
 const ORDERED_WINDOWS: [&str; 7] = ["row_number", "ntile", "lag", "lead", "first_value", "last_value", "nth_value"];
 
@@ -41,6 +44,35 @@ pub fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
         other => Ok(Transformed::no(other)),
     })
     .map(|transformed| transformed.data)
+}
+
+/// The first aggregate that compares values of a type without an order: its name, and the type.
+///
+/// # Errors
+/// A bug: the plan was bound before.
+pub fn without_order(plan: &LogicalPlan) -> Result<Option<(String, DataType)>> {
+    let mut found = None;
+    plan.apply_with_subqueries(|node| {
+        let inputs = node.inputs();
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                let (name, args, is_distinct) = match expr {
+                    Expr::AggregateFunction(call) => (call.func.name(), &call.params.args, call.params.distinct),
+                    Expr::WindowFunction(call) => (call.fun.name(), &call.params.args, call.params.distinct),
+                    _ => return Ok(TreeNodeRecursion::Continue),
+                };
+                let compares = COMPARING.contains(&name) || is_distinct && ORDERED_AGGREGATES.contains(&name);
+                if let (Some(input), Some(arg), true) = (inputs.first(), args.first(), compares) {
+                    let of = arg.get_type(input.schema())?;
+                    if !has_order(&of) {
+                        found.get_or_insert((name.to_owned(), of));
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(found)
 }
 
 /// The sorted input of a limit, also under the projection that takes away columns that were only sorted by.
@@ -99,6 +131,12 @@ fn aggregate_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
                 // The separator of string_agg is a constant, and nth_value's n too: they order nothing.
                 let arguments = params.args.iter().filter(|arg| !matches!(arg, Expr::Literal(..))).cloned();
                 extend_by(&mut params.order_by, arguments.collect::<Vec<_>>());
+                for sort in &mut params.order_by {
+                    let found = input.as_ref().map(|input| sort.expr.get_type(input)).transpose()?;
+                    if found.is_some_and(|found| !has_order(&found)) {
+                        sort.expr = order_key(std::mem::take(&mut sort.expr));
+                    }
+                }
                 Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params })))
             }
             other => Ok(Transformed::no(other)),

@@ -3,6 +3,11 @@
 use std::any::TypeId;
 
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+/// How tightly `->` and `->>` bind: as `*`, so that `-> -1` is a number, and less than `::`.
+const REACHING: u8 = 40;
 
 /// Parses as [`GenericDialect`] does, and tables at a version besides.
 #[derive(Debug, Default, Clone, Copy)]
@@ -33,6 +38,11 @@ impl Dialect for TidemillDialect {
 
     fn is_identifier_part(&self, ch: char) -> bool {
         GenericDialect.is_identifier_part(ch)
+    }
+
+    // `payload ->> 'kind' = 'a'` compares what was reached: the generic dialect would reach by what was compared.
+    fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
+        matches!(parser.peek_token_ref().token, Token::Arrow | Token::LongArrow).then_some(Ok(REACHING))
     }
 
     fn supports_table_versioning(&self) -> bool {

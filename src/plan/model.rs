@@ -9,7 +9,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::sqlparser::ast::{Query, Select, SelectItem, SetExpr, Spanned};
 
-use super::canonical::canonical;
+use super::canonical::{canonical, without_order};
 use super::catalog::Catalog;
 use super::hidden::{hide, named_hidden};
 use super::inspect::table_reference;
@@ -74,6 +74,11 @@ impl ModelPlanner<'_> {
         if names_only {
             // Types around what is at fault can't be told.
             return Err(vec![]);
+        }
+        if let Some((name, of)) = without_order(&plan).map_err(engine)? {
+            let message = format!("{name}() compares its values, and those of {} have no order", sql_name(&of));
+            let fault = Fault::error("wrong_type", first_word(&spec.sql), message);
+            return Err(vec![fault.hint("take it of a field, or of text; array_agg lists them all")]);
         }
         let plan = canonical(unsorted(plan)).map_err(engine)?;
         let plan = names.analyze(plan).map_err(engine)?;

@@ -1,6 +1,7 @@
 //! What SQL's names mean: tables given by the caller, functions of the session. Plans syntax trees; knows no faults.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
@@ -16,7 +17,10 @@ use datafusion::logical_expr::{AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, 
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
-use datafusion::sql::sqlparser::ast::{ExprWithAlias, Query, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{
+    AccessExpr, Expr as SqlExpr, ExprWithAlias, Query, Statement as SqlStatement, Value, VisitMut,
+    visit_expressions_mut,
+};
 
 use super::session::Types;
 
@@ -67,7 +71,10 @@ impl<'a> Names<'a> {
     }
 
     /// Plans a statement of any kind.
-    pub fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
+    pub fn plan(&self, mut statement: Statement) -> Result<LogicalPlan> {
+        if let Statement::Statement(statement) = &mut statement {
+            read_dots(statement.as_mut());
+        }
         SqlToRel::new_with_options(self, self.options_of_parser()).statement_to_plan(statement)
     }
 
@@ -77,7 +84,8 @@ impl<'a> Names<'a> {
     }
 
     /// Plans an expression over `schema`.
-    pub fn expression(&self, expr: ExprWithAlias, schema: &DFSchema) -> Result<Expr> {
+    pub fn expression(&self, mut expr: ExprWithAlias, schema: &DFSchema) -> Result<Expr> {
+        read_dots(&mut expr);
         SqlToRel::new_with_options(self, self.options_of_parser()).sql_to_expr_with_alias(
             expr,
             schema,
@@ -118,6 +126,26 @@ impl<'a> Names<'a> {
             .with_collect_spans(options.collect_spans)
             .with_default_null_ordering(NullOrdering::from(options.default_null_ordering.as_str()))
     }
+}
+
+/// `(buyer).name` and `items[1].name` as the planner reads fields of structs; dots behind a bare name are its own to read.
+fn read_dots<V: VisitMut>(tree: &mut V) {
+    let _ = visit_expressions_mut(tree, |expr| {
+        if let SqlExpr::CompoundFieldAccess { root, access_chain } = expr {
+            let is_name = matches!(root.as_ref(), SqlExpr::Identifier(_) | SqlExpr::CompoundIdentifier(_));
+            let is_dot = |access: &&mut AccessExpr| matches!(access, AccessExpr::Dot(_));
+            for access in access_chain.iter_mut().skip_while(|access| is_name && is_dot(access)) {
+                if let AccessExpr::Dot(field) = access
+                    && let SqlExpr::Identifier(name) = &*field
+                {
+                    let folded =
+                        if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() };
+                    *field = SqlExpr::Value(Value::SingleQuotedString(folded).with_span(name.span));
+                }
+            }
+        }
+        ControlFlow::<()>::Continue(())
+    });
 }
 
 impl ContextProvider for Names<'_> {

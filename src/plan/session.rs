@@ -13,6 +13,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{DataType as SqlDataType, TimezoneInfo};
 
 use super::clock::{ClockOption, clock_functions};
+use super::json::{JsonOperators, json_functions};
 use super::window_plan::WindowPlanner;
 use super::{Clock, params};
 use crate::spec::types::Project;
@@ -32,10 +33,14 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
     options.sql_parser.enable_ident_normalization = true;
     options.sql_parser.collect_spans = true;
     options.sql_parser.map_string_types_to_utf8view = false;
+    // It names a struct's field as its column, which joins of a column with itself then can't tell apart.
+    options.optimizer.enable_leaf_expression_pushdown = false;
     options.execution.time_zone = Some(clock.zone.to_string());
     options.extensions.insert(ClockOption(clock.clone()));
 
     let state = SessionStateBuilder::new()
+        // Those of the engine come behind.
+        .with_expr_planners(vec![Arc::new(JsonOperators::default())])
         .with_default_features()
         .with_optimizer_rules(optimizer_rules())
         .with_config(config)
@@ -44,7 +49,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         .with_relation_planners(vec![Arc::new(WindowPlanner)])
         .build();
     let context = SessionContext::new_with_state(state);
-    for function in clock_functions(&clock.zone) {
+    for function in clock_functions(&clock.zone).into_iter().chain(json_functions()) {
         context.register_udf(function);
     }
     for parameter in params::parameters(project).0 {

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::{Span, Token, Tokenizer};
 
 use super::dialect::TidemillDialect;
+use super::json::{NOT_TEXT, WRONG_KEY};
 use super::nearest::{nearest, quoted};
 use super::sql_text::first_word;
 use crate::limits::{FAULT_PROBES_PER_SQL_MAX, NAME_FAULTS_PER_SQL_MAX};
@@ -252,6 +253,14 @@ fn described(error: &DataFusionError, place: Place) -> Fault {
         }
         _ => "invalid_sql",
     };
+    for (told, hint) in [
+        (NOT_TEXT, "a field of a struct is value['field'], an item of a list value[1], from 1"),
+        (WRONG_KEY, "such as 'name', or 0 for a list's first value"),
+    ] {
+        if text.contains(told) {
+            return Fault::error("wrong_type", place, told).hint(hint);
+        }
+    }
     if let Some(call) = text.split("argument types '").nth(1).and_then(|rest| rest.split('\'').next()) {
         let (name, arguments) = call.split_once('(').unwrap_or((call, ")"));
         let message = format!("{name}() doesn't take ({}", plain_types(arguments));

@@ -6,6 +6,8 @@ use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields, TimeUn
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeDelta, TimeZone as _};
 use datafusion::common::ScalarValue;
 
+use crate::spec::sql_type::field_name;
+
 /// The type that a model's column of type `computed` is stored as, or why it can't be.
 ///
 /// Times become microseconds, instants stand in the project's zone, text and bytes become views, small unsigned
@@ -89,6 +91,11 @@ pub fn sql_name(data_type: &DataType) -> String {
         DataType::Dictionary(_, values) => sql_name(values),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             format!("{}[]", sql_name(item.data_type()))
+        }
+        DataType::Struct(fields) => {
+            let fields =
+                fields.iter().map(|field| format!("{} {}", field_name(field.name()), sql_name(field.data_type())));
+            format!("struct<{}>", fields.collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),
     }

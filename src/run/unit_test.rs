@@ -349,9 +349,9 @@ fn typed(open: &OpenProject, cells: &Cells, schema: &SchemaRef) -> (BTreeMap<Str
         match ColumnReader::new(field.data_type(), None, &open.project.timezone.value, '.') {
             Ok(reader) => {
                 let (array, wrong) = parse_column(&reader, values.iter().map(Option::as_deref), values.len());
-                let wrong = wrong
-                    .into_iter()
-                    .map(|(row, reason)| Fault::error("wrong_value", cells.places[index][row].clone(), reason));
+                let wrong = wrong.into_iter().map(|misfit| {
+                    Fault::error("wrong_value", cells.places[index][misfit.row].clone(), misfit.reason())
+                });
                 faults.extend(wrong);
                 columns.insert(name.clone(), array);
             }

@@ -11,6 +11,7 @@ mod load;
 mod load_tests;
 mod model;
 mod names;
+mod nested_type;
 mod overlay;
 mod project;
 mod publish;

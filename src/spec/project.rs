@@ -6,6 +6,7 @@ use super::fault::{Fault, Place, SourceText};
 use super::fields::{Fields, Reader};
 use super::load::{LoadOptions, check_name};
 use super::source::read_type;
+use super::sql_type::SqlType;
 use super::tree::Node;
 use super::types::{Located, Pace, Param, Project};
 use super::variables::shown;
@@ -121,6 +122,11 @@ fn read_param(
     let fields = reader.fields(node, &keys::PARAM)?;
     let data_type = fields.require(reader, "type", &name.place).and_then(|node| read_type(reader, node));
     let default = fields.get("default").map(|node| reader.text(node));
+    if let Some(of) = data_type.as_ref().filter(|of| of.value.is_nested() || of.value == SqlType::Json) {
+        let message = format!("a parameter holds one value, and `{}` is more than one", of.value);
+        reader.fault(Fault::error("wrong_type", of.place.clone(), message).hint("declare it text"));
+        return None;
+    }
     let value = match given.iter().rev().find(|(given, _)| *given == name.value) {
         Some((_, value)) => Some(option_value(&name.value, value)),
         None => default.clone().flatten(),

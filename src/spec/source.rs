@@ -110,6 +110,9 @@ pub(super) fn read_source(reader: &mut Reader<'_>, name: &Located<String>, node:
     if is_contract_read {
         check_references(reader, &mut source);
     }
+    if connector.is_some() {
+        check_nested(reader, &source);
+    }
     connector.filter(|_| is_contract_read).map(|_| source)
 }
 
@@ -155,6 +158,34 @@ fn check_references(reader: &mut Reader<'_>, source: &mut SourceSpec) {
         // Every column is looked at, also behind one that is wrong.
         columns.into_iter().filter(|column| !check_column(reader, column, &contract)).count() == 0
     });
+}
+
+/// Tells columns whose type the format has no values of.
+fn check_nested(reader: &mut Reader<'_>, source: &SourceSpec) {
+    for column in &source.columns {
+        let of = &column.data_type.value;
+        let (what, hint) = match &source.connector {
+            ConnectorSpec::Files(FilesSpec { format: FileFormat::Csv(_), .. }) if of.is_nested() => (
+                format!("a field of CSV holds one value, and `{of}` is more than one"),
+                "declare it json, and reach into it with `->>`",
+            ),
+            ConnectorSpec::Files(FilesSpec { format: FileFormat::Parquet, .. })
+                if of.has(&|of| *of == SqlType::Json) =>
+            {
+                (
+                    "Parquet has no values of type json, only text".to_string(),
+                    "declare it text: `->>` reaches into that too",
+                )
+            }
+            ConnectorSpec::Kafka(KafkaSpec { relation: MessageRelation::Upsert(key), .. })
+                if of.is_nested() && key.iter().any(|key| key.value == column.name.value) =>
+            {
+                (format!("a key holds one value a column, and `{of}` is more than one"), "declare it json")
+            }
+            _ => continue,
+        };
+        reader.fault(Fault::error("wrong_type", column.data_type.place.clone(), what).hint(hint));
+    }
 }
 
 /// Reads `columns` of a source or model.
@@ -205,8 +236,8 @@ fn read_column(
             };
             let data_type = data_type?;
             let is_time =
-                matches!(data_type.value, SqlType::Timestamp | SqlType::TimestampTz | SqlType::Date | SqlType::Time);
-            if let (Some(place), false) = (fields.key_place("timestamp_format"), is_time) {
+                |of: &SqlType| matches!(of, SqlType::Timestamp | SqlType::TimestampTz | SqlType::Date | SqlType::Time);
+            if let (Some(place), false) = (fields.key_place("timestamp_format"), data_type.value.has(&is_time)) {
                 let message = format!("`timestamp_format` has no effect on {}", data_type.value);
                 reader.fault(Fault::error("key_without_effect", place.clone(), message));
             }

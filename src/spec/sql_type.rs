@@ -1,8 +1,9 @@
-//! The SQL types of a column contract and their Arrow types. Parses text; knows no DataFusion.
+//! The SQL types of a column contract and their Arrow types. Knows no DataFusion.
 
 use std::fmt;
+use std::sync::Arc;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 
 /// A column's SQL type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,10 +34,19 @@ pub enum SqlType {
     Timestamp,
     /// `timestamptz`: an instant in microseconds
     TimestampTz,
+    /// `json`: any JSON value, kept as the text that it was written as
+    Json,
+    /// `bigint[]`: values of one type, each may be null
+    List(Box<SqlType>),
+    /// `struct<id bigint, name text>`: fields by name, each may be null
+    Struct(Vec<(String, SqlType)>),
 }
 
+/// What Arrow calls the values of a list, as tables have them: a list by another name is another type to the engine.
+pub const LIST_ITEM: &str = "element";
+
 /// Names of types as they are told to users.
-pub(super) const NAMES: [&str; 13] = [
+pub(super) const NAMES: [&str; 14] = [
     "boolean",
     "smallint",
     "integer",
@@ -50,14 +60,12 @@ pub(super) const NAMES: [&str; 13] = [
     "time",
     "timestamp",
     "timestamptz",
+    "json",
 ];
 
 impl SqlType {
-    /// Reads a type's name, case aside, with the usual synonyms.
-    ///
-    /// # Errors
-    /// What is wrong with it and a hint.
-    pub fn parse(text: &str) -> Result<Self, (String, Option<String>)> {
+    /// Reads the name of a type that holds one value, case aside, with the usual synonyms.
+    pub(super) fn parse_scalar(text: &str) -> Result<Self, (String, Option<String>)> {
         let lower = text.trim().to_lowercase();
         let (name, arguments) = match lower.split_once('(') {
             Some((name, rest)) => match rest.strip_suffix(')') {
@@ -81,11 +89,14 @@ impl SqlType {
             "time" => Self::Time,
             "timestamp" | "datetime" | "timestamp without time zone" => Self::Timestamp,
             "timestamptz" | "timestamp with time zone" => Self::TimestampTz,
+            "json" => Self::Json,
             _ => {
                 let near = crate::spec::nearest(&name, NAMES).map(|near| format!("did you mean `{near}`?"));
                 return Err((
                     format!("expected a SQL type, found `{text}`"),
-                    near.or_else(|| Some(format!("types are {}", NAMES.join(", ")))),
+                    near.or_else(|| {
+                        Some(format!("types are {}, lists `text[]`, `struct<name type, …>`", NAMES.join(", ")))
+                    }),
                 ));
             }
         };
@@ -109,13 +120,32 @@ impl SqlType {
             Self::Real => DataType::Float32,
             Self::Double => DataType::Float64,
             Self::Decimal(precision, scale) => DataType::Decimal128(*precision, *scale),
-            Self::Text => DataType::Utf8View,
+            Self::Text | Self::Json => DataType::Utf8View,
             Self::Bytea => DataType::BinaryView,
             Self::Date => DataType::Date32,
             Self::Time => DataType::Time64(TimeUnit::Microsecond),
             Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
             Self::TimestampTz => DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into())),
+            Self::List(item) => DataType::List(Arc::new(Field::new(LIST_ITEM, item.to_arrow(zone), true))),
+            Self::Struct(fields) => {
+                DataType::Struct(fields.iter().map(|(name, of)| Field::new(name, of.to_arrow(zone), true)).collect())
+            }
         }
+    }
+
+    /// Whether it is a list or a struct.
+    pub fn is_nested(&self) -> bool {
+        matches!(self, Self::List(_) | Self::Struct(_))
+    }
+
+    /// Whether it, or a type inside it, passes `test`.
+    pub fn has(&self, test: &dyn Fn(&Self) -> bool) -> bool {
+        let inside = match self {
+            Self::List(item) => item.has(test),
+            Self::Struct(fields) => fields.iter().any(|(_, of)| of.has(test)),
+            _ => false,
+        };
+        inside || test(self)
     }
 }
 
@@ -152,7 +182,20 @@ impl fmt::Display for SqlType {
             Self::Time => "time",
             Self::Timestamp => "timestamp",
             Self::TimestampTz => "timestamptz",
+            Self::Json => "json",
+            Self::List(item) => return write!(f, "{item}[]"),
+            Self::Struct(fields) => {
+                let fields: Vec<String> =
+                    fields.iter().map(|(name, of)| format!("{} {of}", field_name(name))).collect();
+                return write!(f, "struct<{}>", fields.join(", "));
+            }
         };
         f.write_str(name)
     }
+}
+
+/// A struct's field as it is written in its type.
+pub fn field_name(name: &str) -> String {
+    let is_plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if is_plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
 }

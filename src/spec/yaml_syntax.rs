@@ -30,6 +30,7 @@ pub(super) fn explain(source: &Arc<SourceText>, at: usize, info: &str) -> Fault 
     }
     cut_by_comment(source, &line, at)
         .or_else(|| needs_quotes(source, line.clone(), at, info))
+        .or_else(|| nested_type(source, &line, at, info))
         .or_else(|| known_mistake(source, &line, at, info))
         .unwrap_or_else(|| {
             let place = Place::new(source, at..next_char(source, at, &line));
@@ -197,6 +198,35 @@ fn needs_quotes(source: &Arc<SourceText>, line: Range<usize>, at: usize, info: &
     Some(value.fault(source, code, message))
 }
 
+/// Whether the parser gave up inside of brackets.
+fn is_in_flow(info: &str) -> bool {
+    ["expected ',' or", "illegal placement of ':'", "flow construct"].iter().any(|words| info.contains(words))
+}
+
+/// `{ tags: text[] }`: the type of a list or struct, whose brackets and colons YAML takes for its own inside of others.
+fn nested_type(source: &Arc<SourceText>, line: &Range<usize>, at: usize, info: &str) -> Option<Fault> {
+    let Written { key, start, .. } = Written::on(source, line.clone(), at);
+    let rest = source.text.get(start..line.end)?;
+    let mut depth = 0_usize;
+    let end = rest.find(|c| {
+        match c {
+            '<' | '(' | '[' => depth += 1,
+            '>' | ')' | ']' if depth > 0 => depth -= 1,
+            ',' | '}' | ']' if depth == 0 => return true,
+            _ => {}
+        }
+        false
+    });
+    let text = rest[..end.unwrap_or(rest.len())].trim_end();
+    let lower = text.to_lowercase();
+    let is_struct = ["struct<", "array<", "list<"].iter().any(|word| lower.starts_with(word));
+    if !is_in_flow(info) || !(is_struct || text.starts_with(char::is_alphabetic) && text.ends_with("[]")) {
+        return None;
+    }
+    let message = "inside of { } or [ ], YAML gives brackets, commas and `: ` meanings of their own".to_string();
+    Some(Written { key, text, start }.fault(source, "yaml_quote", message))
+}
+
 /// The byte behind the quote that closes a text which opens with `quote`.
 fn closing_quote(text: &str, quote: char) -> Option<usize> {
     let mut characters = text.char_indices().skip(1).peekable();
@@ -238,10 +268,7 @@ fn known_mistake(source: &Arc<SourceText>, line: &Range<usize>, at: usize, info:
             };
             return Some(fault(wanted, "expected `key: value` here").hint(hint));
         }
-        _ if info.contains("expected ',' or")
-            || info.contains("illegal placement of ':'")
-            || info.contains("flow construct") =>
-        {
+        _ if is_in_flow(info) => {
             return Some(
                 fault(here, "expected `,` or a closing `]` or `}`").hint("a `[` or `{` before this is still open"),
             );

@@ -13,6 +13,7 @@ use deltalake_core::kernel::StructType;
 use deltalake_core::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
 
 use crate::error::{Error, Result, ResultExt};
+use crate::spec::sql_type::LIST_ITEM;
 
 /// Marks a Delta text column that holds `time` values; Delta has no such type.
 const TYPE_KEY: &str = "tidemill.type";
@@ -54,7 +55,7 @@ fn table_type(data_type: &DataType, top: bool) -> Result<DataType> {
         Dictionary(_, values) => table_type(values, top)?,
         RunEndEncoded(_, values) => table_type(values.data_type(), top)?,
         List(item) | LargeList(item) | ListView(item) | LargeListView(item) | FixedSizeList(item, _) => {
-            List(renamed(&nested(item)?, "element"))
+            List(renamed(&nested(item)?, LIST_ITEM))
         }
         Struct(fields) => Struct(fields.iter().map(nested).collect::<Result<_>>()?),
         Map(entries, _) => Map(map_entries(entries)?, false),

@@ -36,6 +36,7 @@ mod logs;
 mod metrics;
 mod output;
 mod parity;
+mod nested;
 mod python;
 mod s3;
 mod s3_server;

@@ -62,6 +62,42 @@ fn a_comma_inside_an_unquoted_type() {
 }
 
 #[test]
+fn lists_and_structs() {
+    insta::assert_snapshot!(with_source(
+        "    columns: { id: bigint, tags: text[], payload: json, more: struct<a bigint, b decimal(12, 2)> }\n"
+    ));
+    insta::assert_snapshot!(with_source(
+        "    columns: { id: bigint, tags: \"text[]\", payload: json, more: \"struct<a bigint>\" }\n"
+    ));
+    let of_json = |columns: &str| {
+        let source = "  orders: { connector: files, path: x, format: json, columns: ";
+        faults(&[PROJECT, ("pipelines/a.yaml", &format!("sources:\n{source}{columns} }}\n"))])
+    };
+    assert_eq!(
+        of_json(
+            "{ id: bigint, tags: \"text[]\", items: \"struct<a: bigint, b: decimal(12, 2)>[]\", at: { type: \"struct<t date>\", timestamp_format: \"%d\" } }"
+        ),
+        ""
+    );
+    insta::assert_snapshot!(of_json(
+        "{ a: \"bigint[3]\", b: \"struct<x>\", c: \"array<bigintt>\", d: \"struct<x text\", e: \"time[]\", f: { type: \"text[]\", timestamp_format: \"%d\" } }"
+    ));
+    insta::assert_snapshot!(with_source("    columns:\n      items: struct<id: bigint, name: text>\n"));
+    insta::assert_snapshot!(with_source(
+        "    columns:\n      items: { type: struct<id: bigint, name: text>, nullable: false }\n"
+    ));
+    insta::assert_snapshot!(with_source(
+        "    columns:\n      items: { type: struct<id bigint, price decimal(12, 2)>[], nullable: false }\n"
+    ));
+    let others = "  a: { connector: files, path: x, format: parquet, columns: { id: bigint, j: json } }\n  b: { connector: kafka, brokers: b, topic: t, format: json, relation: upsert, key: [id], columns: { id: \"bigint[]\" } }\n";
+    let project = "version: 1\nname: shop\nparams:\n  p: { type: json }\n  q: { type: \"text[]\" }\n";
+    insta::assert_snapshot!(faults(&[
+        ("tidemill.yaml", project),
+        ("pipelines/a.yaml", &format!("sources:\n{others}"))
+    ]));
+}
+
+#[test]
 fn commas_inside_other_unquoted_values() {
     insta::assert_snapshot!(with_source(
         "    columns:\n      id: { type: bigint, description: Number, from 1, of the unit }\n    \

@@ -5,6 +5,7 @@
 mod csv;
 mod datetime;
 mod json;
+mod nested;
 mod number;
 mod rows;
 mod text;
@@ -21,7 +22,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 pub(super) use json::JsonObjects;
 pub(super) use rows::{RawRows, row_numbers};
 pub(super) use text::open as open_text;
-pub use values::{ColumnReader, parse_column};
+pub use values::{ColumnReader, Misfit, parse_column};
 
 use crate::connect::quarantine::Refused;
 use crate::error::Result;
@@ -105,9 +106,15 @@ impl Contract {
         let zone = options.timestamp_zone.as_ref().map_or(zone, |z| z.value.as_str());
         let mut readers = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
-            let own = columns.iter().find(|c| c.name.value == *field.name()).and_then(|c| c.timestamp_format.as_ref());
+            let column = columns.iter().find(|column| column.name.value == *field.name());
+            let own = column.and_then(|column| column.timestamp_format.as_ref());
             let format = own.or(options.timestamp_format.as_ref()).map(|f| f.value.as_str());
-            readers.push(ColumnReader::new(field.data_type(), format, zone, options.decimal_separator)?);
+            let reader = ColumnReader::new(field.data_type(), format, zone, options.decimal_separator)?
+                .with_null_values(options.null_values.as_deref().unwrap_or_default());
+            readers.push(match column {
+                Some(column) => reader.declared(&column.data_type.value),
+                None => reader,
+            });
         }
         let nullable = schema.fields().iter().map(|f| f.is_nullable()).collect();
         Ok(Self { schema, readers, nullable })
@@ -125,8 +132,8 @@ impl Contract {
         for (index, reader) in self.readers.iter().enumerate() {
             let field = self.schema.field(index);
             let (array, faults) = parse_column(reader, records.column(index), records.len());
-            for (row, reason) in faults {
-                misfits.entry(row).or_insert_with(|| format!("{}: {reason}", field.name()));
+            for misfit in faults {
+                misfits.entry(misfit.row).or_insert_with(|| misfit.of_column(field.name()));
             }
             if !self.nullable[index] {
                 for (row, _) in records.column(index).enumerate().filter(|(_, cell)| cell.is_none()) {
@@ -151,13 +158,13 @@ fn arrow_error(error: arrow::error::ArrowError) -> crate::error::Error {
 
 /// Reads the records of one text file, batch after batch.
 pub struct TextReader<'a> {
-    records: Records,
+    records: Records<'a>,
     contract: &'a Contract,
 }
 
-enum Records {
+enum Records<'a> {
     Csv(Box<csv::CsvRecords>),
-    Json(Box<json::JsonRecords>),
+    Json(Box<json::JsonRecords<'a>>),
 }
 
 impl<'a> TextReader<'a> {
@@ -168,9 +175,7 @@ impl<'a> TextReader<'a> {
     pub fn new(format: &FileFormat, input: Box<dyn Read + Send>, contract: &'a Contract) -> Result<Self> {
         let records = match format {
             FileFormat::Csv(options) => Records::Csv(Box::new(csv::CsvRecords::new(options, input, &contract.schema)?)),
-            FileFormat::Json(options) => {
-                Records::Json(Box::new(json::JsonRecords::new(options, input, &contract.schema)))
-            }
+            FileFormat::Json(_) => Records::Json(Box::new(json::JsonRecords::new(input, contract))),
             FileFormat::Parquet => return Err(crate::error::Error::internal("Parquet isn't a text format")),
         };
         Ok(Self { records, contract })

@@ -1,5 +1,6 @@
 //! Columns of text to Arrow arrays, exactly. A cell that doesn't fit becomes null and a reason.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryViewBuilder, BooleanBuilder, PrimitiveBuilder, StringBuilder, StringViewBuilder};
@@ -9,23 +10,38 @@ use arrow::datatypes::{
 };
 
 use super::datetime::{self, TimeFormat};
-use super::number;
+use super::{nested, number};
 use crate::error::{Error, Result};
+use crate::plan::json_text::{is_json, text};
+use crate::spec::sql_type::SqlType;
 
 /// How the texts of one column are read.
 pub struct ColumnReader {
     data_type: DataType,
     time: TimeFormat,
     decimal_separator: char,
+    /// Whether its text is a JSON value that is kept as it is.
+    is_json: bool,
+    /// Of a list its values' reader, of a struct those of its fields.
+    inside: Vec<ColumnReader>,
+    /// Strings inside of lists and structs that mean null.
+    null_values: Vec<String>,
 }
 
 impl ColumnReader {
-    /// Reads texts as `data_type`: times by the strftime `format` (ISO 8601 if none), those without a zone in `zone`.
+    /// Reads texts as `data_type`: times by the strftime `format` (ISO 8601 if none), those without a zone in `zone`. Lists and
+    /// structs stand as JSON.
     ///
     /// # Errors
     /// Usage, for a type that text isn't read as and for an unknown zone.
     pub fn new(data_type: &DataType, format: Option<&str>, zone: &str, decimal_separator: char) -> Result<Self> {
         let time = TimeFormat::new(format, zone).map_err(Error::usage)?;
+        let of = |data_type: &DataType| Self::new(data_type, format, zone, decimal_separator);
+        let inside = match data_type {
+            DataType::List(item) => vec![of(item.data_type())?],
+            DataType::Struct(fields) => fields.iter().map(|field| of(field.data_type())).collect::<Result<_>>()?,
+            _ => Vec::new(),
+        };
         match data_type {
             DataType::Boolean
             | DataType::Int16
@@ -39,15 +55,83 @@ impl ColumnReader {
             | DataType::BinaryView
             | DataType::Date32
             | DataType::Time64(TimeUnit::Microsecond)
-            | DataType::Timestamp(TimeUnit::Microsecond, _) => {}
+            | DataType::Timestamp(TimeUnit::Microsecond, _)
+            | DataType::List(_)
+            | DataType::Struct(_) => {}
             other => return Err(Error::usage(format!("text can't be read as {other}"))),
         }
-        Ok(Self { data_type: data_type.clone(), time, decimal_separator })
+        let (is_json, null_values) = (false, Vec::new());
+        Ok(Self { data_type: data_type.clone(), time, decimal_separator, is_json, inside, null_values })
+    }
+
+    /// The same for a column declared as `declared`, of whose text Arrow's type doesn't tell whether it is JSON.
+    pub fn declared(mut self, declared: &SqlType) -> Self {
+        let inside = std::mem::take(&mut self.inside).into_iter();
+        self.inside = match declared {
+            SqlType::List(item) => inside.map(|reader| reader.declared(item)).collect(),
+            SqlType::Struct(fields) => inside.zip(fields).map(|(reader, (_, of))| reader.declared(of)).collect(),
+            _ => inside.collect(),
+        };
+        self.is_json = *declared == SqlType::Json;
+        self
+    }
+
+    /// The same, with strings inside of lists and structs that mean null.
+    pub(super) fn with_null_values(mut self, null_values: &[String]) -> Self {
+        let inside = std::mem::take(&mut self.inside).into_iter();
+        self.inside = inside.map(|reader| reader.with_null_values(null_values)).collect();
+        self.null_values = null_values.to_vec();
+        self
+    }
+
+    /// The text that this reads of a JSON value: none for null, what a string says, and everything else as it is written.
+    /// A list, a struct and what stays JSON are read as they are written.
+    pub(super) fn cell<'a>(&self, row: usize, value: &'a str) -> Result<Option<Cow<'a, str>>, Misfit> {
+        if self.is_json || self.data_type.is_nested() {
+            return Ok((!value.starts_with('n')).then_some(Cow::Borrowed(value)));
+        }
+        let no_text = |_| Misfit::new(row, shown(value, "holds half of a surrogate pair, which is no text"));
+        let cell = text(value).map_err(no_text)?;
+        Ok(cell.filter(|cell| !self.null_values.iter().any(|null| null == cell)))
     }
 }
 
-/// Cells that don't fit: row and why.
-type Faults = Vec<(usize, String)>;
+/// A cell that doesn't fit.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// Its row.
+    pub row: usize,
+    /// What of a list or struct doesn't, as in `[2].price`; lists count from 0.
+    path: String,
+    reason: String,
+}
+
+impl Misfit {
+    pub(super) fn new(row: usize, reason: String) -> Self {
+        Self { row, path: String::new(), reason }
+    }
+
+    /// The same at `step` of a value in `row`.
+    pub(super) fn below(self, row: usize, step: &str) -> Self {
+        Self { row, path: format!("{step}{}", self.path), reason: self.reason }
+    }
+
+    /// Why the row doesn't fit, for people.
+    pub fn of_column(&self, name: &str) -> String {
+        format!("{name}{}: {}", self.path, self.reason)
+    }
+
+    /// Why the value doesn't fit.
+    pub fn reason(&self) -> String {
+        match self.path.as_str() {
+            "" => self.reason.clone(),
+            path => format!("{}: {}", path.trim_start_matches('.'), self.reason),
+        }
+    }
+}
+
+/// Cells that don't fit.
+type Faults = Vec<Misfit>;
 
 /// Reads `rows` cells.
 pub fn parse_column<'a>(
@@ -90,6 +174,9 @@ pub fn parse_column<'a>(
             })
         }
         DataType::BinaryView => binary(cells, rows),
+        DataType::List(field) if let [item] = reader.inside.as_slice() => nested::lists(field, item, cells),
+        DataType::Struct(fields) => nested::structs(fields, &reader.inside, cells, rows),
+        _ if reader.is_json => json(cells, rows),
         DataType::Utf8 => {
             let mut builder = StringBuilder::with_capacity(rows, rows * 16);
             cells.for_each(|cell| builder.append_option(cell));
@@ -106,7 +193,7 @@ pub fn parse_column<'a>(
 /// Texts longer than this are cut in reasons; the raw row has them whole.
 const SHOWN_CHARACTERS: usize = 60;
 
-fn shown(text: &str, reason: &str) -> String {
+pub(super) fn shown(text: &str, reason: &str) -> String {
     let mut cut: String = text.chars().take(SHOWN_CHARACTERS).collect();
     if cut.len() < text.len() {
         cut.push('…');
@@ -129,7 +216,8 @@ fn primitive<'a, T: ArrowPrimitiveType>(
     }
     let mut faults = Vec::new();
     for (row, cell) in cells.enumerate() {
-        let value = cell.and_then(|text| parse(text).map_err(|reason| faults.push((row, shown(text, &reason)))).ok());
+        let value = cell
+            .and_then(|text| parse(text).map_err(|reason| faults.push(Misfit::new(row, shown(text, &reason)))).ok());
         builder.append_option(value);
     }
     (Arc::new(builder.finish()), faults)
@@ -143,10 +231,23 @@ fn booleans<'a>(cells: impl Iterator<Item = Option<&'a str>>, rows: usize) -> (A
             "true" | "t" | "1" | "yes" | "y" => Some(true),
             "false" | "f" | "0" | "no" | "n" => Some(false),
             _ => {
-                faults.push((row, shown(text, "isn't true or false")));
+                faults.push(Misfit::new(row, shown(text, "isn't true or false")));
                 None
             }
         }));
+    }
+    (Arc::new(builder.finish()), faults)
+}
+
+/// Text that is one JSON value, as it is written.
+fn json<'a>(cells: impl Iterator<Item = Option<&'a str>>, rows: usize) -> (ArrayRef, Faults) {
+    let mut builder = StringViewBuilder::with_capacity(rows);
+    let mut faults = Vec::new();
+    for (row, cell) in cells.enumerate() {
+        let (json, other) =
+            cell.map_or((None, None), |text| if is_json(text) { (cell, None) } else { (None, Some(text)) });
+        faults.extend(other.map(|text| Misfit::new(row, shown(text, "isn't JSON"))));
+        builder.append_option(json);
     }
     (Arc::new(builder.finish()), faults)
 }
@@ -159,7 +260,7 @@ fn binary<'a>(cells: impl Iterator<Item = Option<&'a str>>, rows: usize) -> (Arr
         let bytes = cell.and_then(|text| {
             let bytes = text.strip_prefix("\\x").and_then(from_hex);
             if bytes.is_none() {
-                faults.push((row, shown(text, "isn't bytes as \\x and hexadecimal digits")));
+                faults.push(Misfit::new(row, shown(text, "isn't bytes as \\x and hexadecimal digits")));
             }
             bytes
         });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectMeta;
 
 use super::FilesSource;
@@ -11,6 +11,7 @@ use crate::connect::Source as _;
 use crate::connect::decode;
 use crate::error::Result;
 use crate::spec::fault::Fault;
+use crate::spec::sql_type::LIST_ITEM;
 use crate::spec::types::FileFormat;
 
 /// The contract: declared, or for Parquet without `columns` that of the first file. Files that don't hold it are faults; no
@@ -103,33 +104,58 @@ fn compare(source: &FilesSource, declared: &Schema, found: &[(String, Option<Dat
 
 /// Column types as a contract would have them; the name of a column that no type fits as an error.
 fn inferred(file: &Schema, zone: &str) -> Result<SchemaRef, String> {
-    let mut fields = Vec::new();
-    for field in file.fields() {
-        let data_type = match field.data_type() {
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8View,
-            DataType::Dictionary(_, value) if value.is_string() => DataType::Utf8View,
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView => DataType::BinaryView,
-            DataType::Int8 | DataType::UInt8 => DataType::Int16,
-            DataType::UInt16 => DataType::Int32,
-            DataType::UInt32 => DataType::Int64,
-            DataType::UInt64 => DataType::Decimal128(20, 0),
-            DataType::Float16 => DataType::Float32,
-            DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => {
-                DataType::Decimal128(*p, *s)
-            }
-            DataType::Date32 | DataType::Date64 => DataType::Date32,
-            DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
-            DataType::Timestamp(_, Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into())),
-            DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
-            plain @ (DataType::Boolean
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::Float32
-            | DataType::Float64) => plain.clone(),
-            _ => return Err(field.name().clone()),
-        };
-        fields.push(Field::new(field.name(), data_type, true));
-    }
-    Ok(Arc::new(Schema::new(fields)))
+    let field = |field: &FieldRef| {
+        let data_type = inferred_type(field.data_type(), zone).ok_or_else(|| field.name().clone())?;
+        Ok(Field::new(field.name(), data_type, true))
+    };
+    Ok(Arc::new(Schema::new(file.fields().iter().map(field).collect::<Result<Vec<_>, String>>()?)))
+}
+
+fn inferred_type(found: &DataType, zone: &str) -> Option<DataType> {
+    Some(match found {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8View,
+        DataType::Dictionary(_, value) if value.is_string() => DataType::Utf8View,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => DataType::BinaryView,
+        DataType::Int8 | DataType::UInt8 => DataType::Int16,
+        DataType::UInt16 => DataType::Int32,
+        DataType::UInt32 => DataType::Int64,
+        DataType::UInt64 => DataType::Decimal128(20, 0),
+        DataType::Float16 => DataType::Float32,
+        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) => {
+            DataType::Decimal128(*p, *s)
+        }
+        DataType::Date32 | DataType::Date64 => DataType::Date32,
+        DataType::Timestamp(_, None) => DataType::Timestamp(TimeUnit::Microsecond, None),
+        DataType::Timestamp(_, Some(_)) => DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into())),
+        DataType::Time32(_) | DataType::Time64(_) => DataType::Time64(TimeUnit::Microsecond),
+        DataType::Boolean
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::Float32
+        | DataType::Float64 => found.clone(),
+        DataType::List(_) | DataType::LargeList(_) | DataType::Struct(_) => {
+            // What is inside must be read as it is.
+            return nested_type(found, zone).filter(|to| parquet_file::is_convertible(found, to));
+        }
+        _ => return None,
+    })
+}
+
+fn nested_type(found: &DataType, zone: &str) -> Option<DataType> {
+    let inside = |field: &FieldRef| match field.data_type() {
+        // Tables have no lists of times.
+        DataType::Time32(_) | DataType::Time64(_) => None,
+        of => inferred_type(of, zone),
+    };
+    Some(match found {
+        DataType::List(item) | DataType::LargeList(item) => {
+            DataType::List(Arc::new(Field::new(LIST_ITEM, inside(item)?, true)))
+        }
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(|field| Some(Field::new(field.name(), inside(field)?, true)));
+            DataType::Struct(fields.collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
 }

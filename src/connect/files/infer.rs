@@ -6,6 +6,7 @@
 mod column;
 mod dialect;
 mod json_keys;
+mod nested;
 mod numbers;
 mod parquet_schema;
 mod sample;

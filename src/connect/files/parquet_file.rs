@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::{CastOptions, cast_with_options, kernels::cmp};
-use arrow::datatypes::{DataType, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectMeta;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
@@ -14,7 +14,8 @@ use parquet::file::metadata::ParquetMetaData;
 use super::store::FileStore;
 use crate::connect::decode::{ColumnReader, Decoded, Misfits, Origin, null_reason, parse_column, row_numbers};
 use crate::connect::quarantine::{Refused, RefusedAt};
-use crate::error::{Error, Result, ResultExt};
+use crate::engine::{as_text, json_lines};
+use crate::error::{Result, ResultExt};
 use crate::limits;
 
 type Builder = ParquetRecordBatchStreamBuilder<ParquetObjectReader>;
@@ -70,6 +71,16 @@ fn is_widening(from: &DataType, to: &DataType) -> bool {
         }
         (DataType::Time64(TimeUnit::Microsecond), DataType::Time64(TimeUnit::Microsecond)) => true,
         (Dictionary(_, value), to) => is_text(value) && is_text(to),
+        (DataType::List(from) | DataType::LargeList(from), DataType::List(to)) => {
+            is_widening(from.data_type(), to.data_type())
+        }
+        // Fields go by position in a cast, so that all of them must be there.
+        (DataType::Struct(from), DataType::Struct(to)) => {
+            let alike = |(from, to): (&FieldRef, &FieldRef)| {
+                from.name() == to.name() && is_widening(from.data_type(), to.data_type())
+            };
+            from.len() == to.len() && from.iter().zip(to).all(alike)
+        }
         (from, to) => is_text(from) && is_text(to) || is_bytes(from) && is_bytes(to),
     }
 }
@@ -94,10 +105,11 @@ pub(super) fn is_convertible(from: &DataType, to: &DataType) -> bool {
         (DataType::Timestamp(_, _), _) | (_, DataType::Timestamp(_, _)) => is_text(from),
         (DataType::Dictionary(_, value), to) => is_convertible(value, to),
         (from, to) if is_text(from) => crate::connect::decode::is_readable(to),
-        (from, to) if is_text(to) => !from.is_nested(),
+        // Only as it is.
+        (from, to) if from.is_nested() || to.is_nested() => false,
+        (_, to) if is_text(to) => true,
         (from, to) => {
-            (from.is_numeric() && to.is_numeric())
-                || arrow::compute::can_cast_types(from, to) && !from.is_nested() && !to.is_numeric()
+            (from.is_numeric() && to.is_numeric()) || arrow::compute::can_cast_types(from, to) && !to.is_numeric()
         }
     }
 }
@@ -158,20 +170,20 @@ impl Converter {
         let from = found.data_type();
         let is_dictionary_of_text = matches!(from, DataType::Dictionary(_, value) if is_text(value));
         if (is_text(from) || is_dictionary_of_text) && !is_text(to) {
-            let texts = text_of(found)?;
+            let texts = as_text(found)?;
             let (array, faults) = parse_column(reader, texts.iter(), texts.len());
-            for (row, reason) in faults {
-                misfits.entry(row).or_insert_with(|| format!("{name}: {reason}"));
+            for misfit in faults {
+                misfits.entry(misfit.row).or_insert_with(|| misfit.of_column(name));
             }
             return Ok(array);
         }
         if let (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_))) = (from, to) {
             // Wall-clock times of a file become instants by the same rule as zoneless text.
             let zoned = ColumnReader::new(to, None, &self.zone, '.')?;
-            let texts = text_of(found)?;
+            let texts = as_text(found)?;
             let (array, faults) = parse_column(&zoned, texts.iter(), texts.len());
-            for (row, reason) in faults {
-                misfits.entry(row).or_insert_with(|| format!("{name}: {reason}"));
+            for misfit in faults {
+                misfits.entry(misfit.row).or_insert_with(|| misfit.of_column(name));
             }
             return Ok(array);
         }
@@ -186,7 +198,7 @@ impl Converter {
         let back = cast(&array, from)?;
         let same = cmp::not_distinct(found, &back).external("a column can't be compared")?;
         for row in (0..same.len()).filter(|row| !same.value(*row)) {
-            let text = text_of(&found.slice(row, 1))?;
+            let text = as_text(&found.slice(row, 1))?;
             misfits.entry(row).or_insert_with(|| format!("{name}: {} doesn't fit {to}", text.value(0)));
         }
         Ok(array)
@@ -197,6 +209,7 @@ impl Converter {
 fn is_exact(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (DataType::Timestamp(from, Some(_)), DataType::Timestamp(to, Some(_))) => from == to,
+        (from, to) if from.is_nested() => is_widening(from, to),
         (from, to) => from == to || is_text(from) && is_text(to),
     }
 }
@@ -216,26 +229,13 @@ impl Origin for ParquetRows {
     fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {
         let cell = |name: &str| -> Result<Option<String>> {
             let Some(column) = self.batch.column_by_name(name) else { return Ok(None) };
-            let text = text_of(&column.slice(index, 1))?;
+            let text = as_text(&column.slice(index, 1))?;
             Ok(text.is_valid(0).then(|| text.value(0).to_string()))
         };
         let cells = self.contract.fields().iter().map(|f| cell(f.name())).collect::<Result<Vec<_>>>()?;
-        let raw = arrow::json::LineDelimitedWriter::new(Vec::new());
-        let raw = json_line(raw, &self.batch.slice(index, 1)).unwrap_or_default();
+        let raw = json_lines(&self.batch.slice(index, 1)).unwrap_or_default().concat();
         Ok(Refused { cells, rule: rule.to_string(), reason, at: RefusedAt::Row(self.first + index as u64), raw })
     }
-}
-
-fn json_line(mut writer: arrow::json::LineDelimitedWriter<Vec<u8>>, row: &RecordBatch) -> Option<String> {
-    writer.write(row).ok()?;
-    writer.finish().ok()?;
-    String::from_utf8(writer.into_inner()).ok().map(|line| line.trim_end().to_string())
-}
-
-fn text_of(array: &ArrayRef) -> Result<StringArray> {
-    let text = arrow::compute::cast(array, &DataType::Utf8).external("a value can't be shown")?;
-    let text = text.as_any().downcast_ref::<StringArray>().cloned();
-    text.ok_or_else(|| Error::internal("text isn't text"))
 }
 
 /// Reads batches of the usual size.

@@ -1,62 +1,95 @@
 //! Kafka Connect's JSON: `{"schema": …, "payload": …}`, with its logical types as plain text. Knows no client.
+//!
+//! What has no logical type keeps its text, so that no number is rounded.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use base64::Engine as _;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// The payload as a JSON object that a contract can read; none for a null one. A message without a schema is its own payload.
+use crate::plan::json_text::{Members, items};
+
+/// The payload as JSON that a contract can read; none for a null one. A message without a schema is its own payload.
 ///
 /// Decimals stand as unscaled bytes in base64, dates as days, times and timestamps as milliseconds since 1970 or midnight, as
 /// Kafka's `org.apache.kafka.connect.data` types define them.
-pub(super) fn payload(message: &[u8]) -> Result<Option<String>, String> {
-    let value: Value = serde_json::from_slice(message).map_err(|e| format!("not JSON: {e}"))?;
-    let Value::Object(mut object) = value else { return Ok((!value.is_null()).then(|| value.to_string())) };
-    let is_enveloped = object.len() == 2 && object.contains_key("schema") && object.contains_key("payload");
-    if !is_enveloped {
-        return Ok(Some(Value::Object(object).to_string()));
+pub(super) fn payload(message: &[u8]) -> Result<Option<Cow<'_, str>>, String> {
+    let text = std::str::from_utf8(message).map_err(|_| "the bytes aren't UTF-8".to_string())?.trim_ascii();
+    let bare = |text| Ok(Some(Cow::Borrowed(text)).filter(|text| *text != "null"));
+    if !text.starts_with('{') {
+        return bare(text);
     }
-    let schema = object.remove("schema").unwrap_or_default();
-    match object.remove("payload").unwrap_or_default() {
-        Value::Null => Ok(None),
-        payload => plain(payload, &schema).map(|payload| Some(payload.to_string())),
+    let members = Members::parse(text).map_err(|e| format!("not JSON: {e}"))?;
+    let (Some(schema), Some(payload), 2) = (members.get("schema"), members.get("payload"), members.iter().count())
+    else {
+        return bare(text);
+    };
+    if payload == "null" {
+        return Ok(None);
     }
+    let schema: Value = serde_json::from_str(schema).map_err(|e| format!("not JSON: {e}"))?;
+    plain(payload, &schema).map(Some)
 }
 
 /// A value with its logical types written as text.
-fn plain(value: Value, schema: &Value) -> Result<Value, String> {
-    if value.is_null() {
-        return Ok(value);
+fn plain<'a>(value: &'a str, schema: &Value) -> Result<Cow<'a, str>, String> {
+    if value == "null" {
+        return Ok(Cow::Borrowed(value));
     }
-    let name = schema["name"].as_str().unwrap_or_default();
-    match name {
-        "org.apache.kafka.connect.data.Decimal" => return decimal(&value, schema).map(Value::String),
-        "org.apache.kafka.connect.data.Date" => return date(&value).map(Value::String),
-        "org.apache.kafka.connect.data.Time" => return time(&value).map(Value::String),
-        "org.apache.kafka.connect.data.Timestamp" => return timestamp(&value).map(Value::String),
-        _ => {}
+    let scalar = || serde_json::from_str::<Value>(value).map_err(|e| format!("not JSON: {e}"));
+    let logical = match schema["name"].as_str().unwrap_or_default() {
+        "org.apache.kafka.connect.data.Decimal" => Some(decimal(&scalar()?, schema)?),
+        "org.apache.kafka.connect.data.Date" => Some(date(&scalar()?)?),
+        "org.apache.kafka.connect.data.Time" => Some(time(&scalar()?)?),
+        "org.apache.kafka.connect.data.Timestamp" => Some(timestamp(&scalar()?)?),
+        _ => None,
+    };
+    if let Some(text) = logical {
+        return Ok(Cow::Owned(Value::String(text).to_string()));
     }
-    match (value, schema["type"].as_str()) {
-        (Value::Object(fields), Some("struct")) => {
-            let mut out = Map::new();
-            for (field, value) in fields {
-                let of = schema["fields"].as_array().and_then(|all| all.iter().find(|s| s["field"] == field.as_str()));
-                let value = match of {
-                    Some(schema) => plain(value, schema).map_err(|reason| format!("{field}: {reason}"))?,
-                    None => value,
-                };
-                out.insert(field, value);
-            }
-            Ok(Value::Object(out))
+    match (schema["type"].as_str(), value.as_bytes().first()) {
+        (Some("struct"), Some(b'{')) => {
+            let fields = schema["fields"].as_array();
+            object(value, |name| fields.and_then(|all| all.iter().find(|field| field["field"] == name)))
         }
-        (Value::Array(items), Some("array")) => {
-            items.into_iter().map(|item| plain(item, &schema["items"])).collect::<Result<_, _>>().map(Value::Array)
+        (Some("map"), Some(b'{')) => object(value, |_| Some(&schema["values"])),
+        (Some("array"), Some(b'[')) => list(items(value)?.into_iter().map(|item| (item, &schema["items"]))),
+        // A map whose keys aren't text is a list of pairs.
+        (Some("map"), Some(b'[')) => {
+            let pair = |pair| list(items(pair)?.into_iter().zip([&schema["keys"], &schema["values"]]));
+            let pairs = items(value)?.into_iter().map(pair).collect::<Result<Vec<_>, String>>()?;
+            Ok(Cow::Owned(format!("[{}]", pairs.join(","))))
         }
-        (Value::String(text), Some("bytes")) => {
-            let bytes = base64::engine::general_purpose::STANDARD.decode(&text);
+        (Some("bytes"), Some(b'"')) => {
+            let scalar = scalar()?;
+            let text = scalar.as_str().unwrap_or_default();
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text);
             let bytes = bytes.map_err(|_| format!("`{text}` isn't base64"))?;
-            Ok(Value::String(bytes.iter().fold(String::from("\\x"), |text, byte| text + &format!("{byte:02x}"))))
+            let hex = bytes.iter().fold(String::from("\\x"), |text, byte| text + &format!("{byte:02x}"));
+            Ok(Cow::Owned(Value::String(hex).to_string()))
         }
-        (value, _) => Ok(value),
+        _ => Ok(Cow::Borrowed(value)),
     }
+}
+
+fn object<'a, 's>(value: &'a str, schema_of: impl Fn(&str) -> Option<&'s Value>) -> Result<Cow<'a, str>, String> {
+    let mut out = String::from("{");
+    for (name, value) in Members::parse(value)?.iter() {
+        let value = match schema_of(name) {
+            Some(schema) => plain(value, schema).map_err(|reason| format!("{name}: {reason}"))?,
+            None => Cow::Borrowed(value),
+        };
+        // Writing to a text can't fail.
+        let _ = write!(out, "{}{}:{value}", if out.len() > 1 { "," } else { "" }, Value::from(name));
+    }
+    out.push('}');
+    Ok(Cow::Owned(out))
+}
+
+fn list<'a, 's>(values: impl Iterator<Item = (&'a str, &'s Value)>) -> Result<Cow<'a, str>, String> {
+    let values = values.map(|(value, schema)| plain(value, schema)).collect::<Result<Vec<_>, String>>()?;
+    Ok(Cow::Owned(format!("[{}]", values.join(","))))
 }
 
 fn decimal(value: &Value, schema: &Value) -> Result<String, String> {
@@ -128,5 +161,29 @@ mod tests {
         assert_eq!(plain, expected);
         assert_eq!(payload(br#"{"schema":null,"payload":null}"#).unwrap(), None);
         assert_eq!(payload(br#"{"id":1}"#).unwrap().unwrap(), r#"{"id":1}"#);
+        assert_eq!(
+            payload(br#" {"d": 12345678901234567890.10} "#).unwrap().unwrap(),
+            r#"{"d": 12345678901234567890.10}"#
+        );
+    }
+
+    #[test]
+    fn logical_types_inside_of_others_become_text() {
+        let price = r#"{"type":"bytes","name":"org.apache.kafka.connect.data.Decimal","parameters":{"scale":"2"}}"#;
+        let day = r#"{"type":"int32","name":"org.apache.kafka.connect.data.Date"}"#;
+        let message = format!(
+            r#"{{"schema":{{"type":"struct","fields":[
+                {{"field":"items","type":"array","items":{{"type":"struct","fields":[{{"field":"price",{}]}}}},
+                {{"field":"by_day","type":"map","keys":{day},"values":{price}}},
+                {{"field":"by_name","type":"map","keys":{{"type":"string"}},"values":{day}}},
+                {{"field":"rate","type":"double"}}]}},
+              "payload":{{"items":[{{"price":"JxA="}},null,{{"price":null}}],"by_day":[[0,"/w=="]],
+                "by_name":{{"a\"b":1}},"rate":1.10,"more":[1.0]}}}}"#,
+            &price[1..]
+        );
+        assert_eq!(
+            payload(message.as_bytes()).unwrap().unwrap(),
+            r#"{"items":[{"price":"100.00"},null,{"price":null}],"by_day":[["1970-01-01","-0.01"]],"by_name":{"a\"b":"1970-01-02"},"rate":1.10,"more":[1.0]}"#
+        );
     }
 }

@@ -11,6 +11,7 @@ use super::connect_json;
 use crate::connect::decode::{Contract, Decoded, JsonObjects, Origin, RawRows};
 use crate::connect::quarantine::{Refused, RefusedAt};
 use crate::error::Result;
+use crate::plan::json_text::is_json;
 use crate::plan::{loosened, read_hidden_fields};
 use crate::spec::types::{ColumnSpec, KafkaSpec, Located, MessageFormat, MessageRelation};
 
@@ -33,7 +34,6 @@ pub(super) fn landed_fields(zone: &str) -> Vec<Field> {
 
 /// Reads messages under a contract.
 pub(super) struct Decoder {
-    objects: JsonObjects,
     contract: Contract,
     format: MessageFormat,
     /// Columns of an upsert relation's key.
@@ -60,7 +60,6 @@ impl Decoder {
             MessageRelation::Upsert(key) => names_of(key),
         };
         Ok(Self {
-            objects: JsonObjects::new(text, schema),
             contract: Contract::new(Arc::clone(schema), columns, text, zone)?,
             format: spec.format.clone(),
             key,
@@ -71,20 +70,21 @@ impl Decoder {
 
     /// Rows of messages in their order.
     pub(super) fn decode(&self, messages: Vec<OwnedMessage>) -> Result<Decoded> {
-        let mut rows = self.objects.no_rows();
+        let objects = JsonObjects::new(&self.contract);
+        let mut rows = objects.no_rows();
         for message in &messages {
             let number = u64::try_from(message.offset()).unwrap_or_default();
             match (message.payload().filter(|_| !is_tombstone(message)), &self.format) {
-                (Some(value), MessageFormat::Json(_)) => self.objects.push(&mut rows, number, value),
+                (Some(value), MessageFormat::Json(_)) => objects.push(&mut rows, number, value),
                 (Some(value), MessageFormat::ConnectJson(_)) => match connect_json::payload(value) {
-                    Ok(Some(payload)) => self.objects.push(&mut rows, number, payload.as_bytes()),
+                    Ok(Some(payload)) => objects.push(&mut rows, number, payload.as_bytes()),
                     Ok(None) => self.push_tombstone(&mut rows, number, message),
                     Err(reason) => rows.end_record(number, value, Some(reason)),
                 },
                 (None, _) => self.push_tombstone(&mut rows, number, message),
             }
         }
-        let rows = self.objects.finish(rows);
+        let rows = objects.finish(rows);
         let (zone, ingested_at_us) = (Arc::clone(&self.zone), self.ingested_at_us);
         self.contract.decode(rows, |raw| MessageRows { raw, messages, zone, ingested_at_us })
     }
@@ -95,7 +95,7 @@ impl Decoder {
             return rows.end_record(number, b"", None);
         }
         match key_object(message.key(), &self.key, &self.format) {
-            Ok(object) => self.objects.push(rows, number, object.as_bytes()),
+            Ok(object) => JsonObjects::new(&self.contract).push(rows, number, object.as_bytes()),
             Err(reason) => rows.end_record(number, message.key().unwrap_or_default(), Some(reason)),
         }
     }
@@ -120,7 +120,7 @@ fn key_object(key: Option<&[u8]>, names: &[String], format: &MessageFormat) -> R
     let text = match format {
         MessageFormat::Json(_) => text.to_string(),
         MessageFormat::ConnectJson(_) => match connect_json::payload(key) {
-            Ok(payload) => payload.unwrap_or_default(),
+            Ok(payload) => payload.unwrap_or_default().into_owned(),
             Err(_) => text.to_string(),
         },
     };
@@ -128,11 +128,11 @@ fn key_object(key: Option<&[u8]>, names: &[String], format: &MessageFormat) -> R
         return Ok(text);
     }
     let [name] = names else { return Err(format!("the key isn't an object with {}", names.join(", "))) };
-    let value = match serde_json::from_str::<serde_json::Value>(&text) {
-        Ok(value) if !value.is_array() => value,
-        _ => serde_json::Value::String(text),
-    };
-    Ok(serde_json::Map::from_iter([(name.clone(), value)])).map(|map| serde_json::Value::Object(map).to_string())
+    let name = serde_json::Value::from(name.as_str());
+    // A number keeps its text.
+    let is_value = is_json(&text) && !text.trim_start().starts_with('[');
+    let value = if is_value { text } else { serde_json::Value::String(text).to_string() };
+    Ok(format!("{{{name}:{value}}}"))
 }
 
 /// Messages and the records that were read out of them.

@@ -15,6 +15,7 @@ use datafusion::logical_expr::{JoinType, lit};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::{Expr, SessionContext, col, ident};
 
+use crate::engine;
 use crate::error::{Error, Result, ResultExt};
 use crate::plan::{CheckTest, PlannedCheck};
 use crate::run::history::CheckOutcome;
@@ -208,7 +209,7 @@ pub(in crate::run) fn quarantine_rows(
 ) -> Result<RecordBatch> {
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
     for column in rows.columns() {
-        columns.push(arrow::compute::cast(column, &DataType::Utf8).external("can't write a refused row as text")?);
+        columns.push(Arc::new(engine::as_text(column)?));
     }
     for field in &schema.fields()[rows.num_columns()..] {
         let column: ArrayRef = match field.name().as_str() {

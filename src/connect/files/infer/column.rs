@@ -2,6 +2,7 @@
 
 use arrow::datatypes::DataType;
 
+use super::nested;
 use super::numbers::{self, Numbers};
 use super::times::{self, Order, Times};
 use super::yaml::shown;
@@ -44,7 +45,7 @@ pub(super) struct Guess {
 }
 
 impl Guess {
-    fn of(data_type: SqlType, note: Option<String>) -> Self {
+    pub(super) fn of(data_type: SqlType, note: Option<String>) -> Self {
         Self { data_type, timestamp_format: None, note, order: None, unclear: None }
     }
 
@@ -62,7 +63,7 @@ pub(super) fn guess(cells: &[Option<&str>], kind: Kind, separator: char) -> Resu
         return Ok(Guess::text("no value in the sample".to_string()));
     }
     match kind {
-        Kind::Nested => return Ok(Guess::text("objects and lists stay JSON text".to_string())),
+        Kind::Nested => return nested::guess_nested(cells),
         Kind::Mixed => return Ok(Guess::text("values of more than one JSON type".to_string())),
         Kind::Boolean => return Ok(Guess::of(SqlType::Boolean, None)),
         Kind::Unknown if are_booleans(cells) => return Ok(Guess::of(SqlType::Boolean, None)),
@@ -186,8 +187,8 @@ pub(super) fn first_fault(
     format: Option<&str>,
     separator: char,
 ) -> Result<Option<String>> {
-    let data_type: DataType = data_type.to_arrow("UTC");
-    let reader = ColumnReader::new(&data_type, format, "UTC", separator)?;
+    let arrow: DataType = data_type.to_arrow("UTC");
+    let reader = ColumnReader::new(&arrow, format, "UTC", separator)?.declared(data_type);
     let (_, faults) = parse_column(&reader, cells.iter().copied(), cells.len());
-    Ok(faults.into_iter().next().map(|(_, reason)| reason))
+    Ok(faults.into_iter().next().map(|misfit| misfit.reason()))
 }

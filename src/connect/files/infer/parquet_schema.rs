@@ -9,6 +9,7 @@ use parquet::file::metadata::ParquetMetaData;
 use super::column::is_identifier;
 use super::yaml::shown;
 use super::{Column, InferredSource, Shape, check_width, leave_out};
+use crate::connect::files::parquet_file::is_convertible;
 use crate::error::{Result, ResultExt};
 use crate::spec::sql_type::SqlType;
 
@@ -61,6 +62,22 @@ fn sql_type(data_type: &DataType) -> Option<SqlType> {
         DataType::Timestamp(_, None) => SqlType::Timestamp,
         DataType::Timestamp(_, Some(_)) => SqlType::TimestampTz,
         DataType::Dictionary(_, value) => sql_type(value)?,
+        DataType::List(_) | DataType::LargeList(_) | DataType::Struct(_) => {
+            // What is inside must be read as it is.
+            return nested(data_type).filter(|of| is_convertible(data_type, &of.to_arrow("UTC")));
+        }
+        _ => return None,
+    })
+}
+
+fn nested(data_type: &DataType) -> Option<SqlType> {
+    let inside = |field: &Field| sql_type(field.data_type()).filter(|of| *of != SqlType::Time);
+    Some(match data_type {
+        DataType::List(item) | DataType::LargeList(item) => SqlType::List(Box::new(inside(item)?)),
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(|field| Some((field.name().clone(), inside(field)?)));
+            SqlType::Struct(fields.collect::<Option<_>>()?)
+        }
         _ => return None,
     })
 }

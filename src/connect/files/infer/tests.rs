@@ -288,11 +288,30 @@ fn json_scalars_have_their_json_types() {
          at: timestamptz\n\
          code: text\n\
          ok: boolean\n\
-         tags: text  # objects and lists stay JSON text\n\
+         tags: text[]\n\
          x: text  # values of more than one JSON type\n\
          n: text  # no value in the sample\n\
          late: bigint\n"
     );
+}
+
+#[test]
+fn objects_and_lists_have_types_where_they_are_of_one_shape() {
+    let lines = r#"{"id": 1, "items": [{"sku": "a", "price": 1.50, "at": "2019-10-01T00:00:00Z", "none": null}, null], "by": {"x": {"y": [1]}, "a, b": "c"}, "mix": [1, "a"], "either": {"a": 1}, "none": [], "line_id": [1]}
+{"id": 2, "items": [], "by": {"x": null}, "mix": [[2]], "either": [1], "none": [], "line_id": [2, 3]}
+"#;
+    let folder = Folder::new();
+    assert_eq!(
+        folder.columns("events.ndjson", lines),
+        "id: { type: bigint, nullable: false }\n\
+         items: struct<sku text, price decimal(12, 2), at timestamptz, none json>[]\n\
+         by: \"struct<x struct<y bigint[]>, \\\"a, b\\\" text>\"\n\
+         mix: json[]\n\
+         either: json  # of no one shape: `->>` reaches into it\n\
+         none: json  # of no one shape: `->>` reaches into it\n\
+         line_id: { type: \"bigint[]\", nullable: false }\n"
+    );
+    assert_eq!(folder.propose("again.ndjson", lines).1, 0);
 }
 
 #[test]

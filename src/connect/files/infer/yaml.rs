@@ -90,9 +90,10 @@ impl Column {
         let own = self.timestamp_format.as_deref().filter(|format| common != Some(*format));
         let data_type = self.data_type.to_string();
         let declared = if self.nullable && own.is_none() {
-            data_type
+            // A field's name may hold what YAML reads.
+            if data_type.contains('"') { value_in_quotes(&data_type) } else { data_type }
         } else {
-            let data_type = if data_type.contains(',') { quote(&data_type) } else { data_type };
+            let data_type = if data_type.contains([',', '[', '"']) { value_in_quotes(&data_type) } else { data_type };
             let nullable = if self.nullable { "" } else { ", nullable: false" };
             let format = own.map(|format| format!(", timestamp_format: {}", quote(format))).unwrap_or_default();
             format!("{{ type: {data_type}{nullable}{format} }}")
@@ -121,6 +122,11 @@ fn value(text: &str) -> String {
     let is_plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '_' | '/'))
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '.' | '-'));
     if is_plain { text } else { quote(&text) }
+}
+
+/// A text that holds no variables, in quotes.
+fn value_in_quotes(text: &str) -> String {
+    quote(&text.replace('$', "$$"))
 }
 
 fn quote(text: &str) -> String {
