@@ -11,9 +11,10 @@ use crate::error::{Result, ResultExt};
 pub const META_COLUMNS: [&str; 9] =
     ["_rule", "_reason", "_source_file", "_source_row", "_topic", "_partition", "_offset", "_raw", "_run"];
 
-/// Schema of a quarantine table for rows with `columns`.
+/// Schema of a quarantine table for rows with `columns`. A row's own column of one of [`META_COLUMNS`]' names stands in that.
 pub fn quarantine_schema<'a>(columns: impl IntoIterator<Item = &'a str>) -> SchemaRef {
-    let row = columns.into_iter().map(|name| Field::new(name, DataType::Utf8, true));
+    let row = columns.into_iter().filter(|name| !META_COLUMNS.contains(name));
+    let row = row.map(|name| Field::new(name, DataType::Utf8, true));
     let meta = META_COLUMNS.into_iter().map(|name| {
         let data_type = match name {
             "_source_row" | "_offset" => DataType::Int64,

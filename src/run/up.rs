@@ -204,13 +204,14 @@ impl Work<'_> {
         // First everything, as a run does: definitions may have changed, and what failed is tried again.
         let all: BTreeSet<String> = self.open.plan.models.iter().map(|model| model.name.clone()).collect();
         let first: BTreeSet<String> = self.chosen(&all, |model| !matches!(model.refresh, Schedule::Manual));
-        self.step(first, true).await?;
+        let sources = self.open.plan.sources.iter().map(|source| source.spec.name.value.clone()).collect();
+        self.step(Due { models: first, sources, is_scheduled: true }).await?;
         self.publish().await?;
         loop {
             let begun = Instant::now();
             let due = self.due().await?;
-            if !due.models.is_empty() {
-                self.step(due.models, due.is_scheduled).await?;
+            if !due.is_empty() {
+                self.step(due).await?;
             }
             if self.published_at.elapsed() >= self.open.project.pace.publish_interval {
                 self.publish().await?;
@@ -229,11 +230,11 @@ impl Work<'_> {
         models.map(|model| model.name.clone()).collect()
     }
 
-    /// One refresh of `models`, told of in the history where a schedule asked for it.
-    async fn step(&mut self, models: BTreeSet<String>, is_scheduled: bool) -> Result<()> {
+    /// One refresh, told of in the history where a schedule asked for it.
+    async fn step(&mut self, Due { models, sources, is_scheduled }: Due) -> Result<()> {
         let options = RefreshOptions {
             models,
-            sources: BTreeSet::new(),
+            sources,
             due: false,
             full_refresh: false,
             now_us: schedule::wall_clock_us(),
@@ -308,7 +309,16 @@ impl Work<'_> {
             }
             self.looked.insert(name.clone(), Instant::now());
         }
-        let mut due = Due::default();
+        let is_read = |source: &String| {
+            self.open
+                .plan
+                .models
+                .iter()
+                .any(|model| model.inputs.contains(source) || model.check_inputs.contains(source))
+        };
+        // What no model reads is taken in for its own sake; the rest comes with its readers, when they are due.
+        let sources = changed.iter().filter(|source| !is_read(source)).cloned().collect();
+        let mut due = Due { sources, ..Due::default() };
         for model in &self.open.plan.models {
             let reads_changed = model.inputs.iter().any(|i| changed.contains(i) || due.models.contains(i));
             if is_continuous(model) {
@@ -362,12 +372,20 @@ fn is_news(told: &mut BTreeMap<String, String>, relation: &str, error: &Error) -
     told.insert(relation.to_string(), text.clone()) != Some(text)
 }
 
-/// Models to work on.
+/// What to work on.
 #[derive(Default)]
 struct Due {
     models: BTreeSet<String>,
+    /// Sources to take in whether a model reads them or not.
+    sources: BTreeSet<String>,
     /// Whether a schedule asked for some of them.
     is_scheduled: bool,
+}
+
+impl Due {
+    fn is_empty(&self) -> bool {
+        self.models.is_empty() && self.sources.is_empty()
+    }
 }
 
 /// Whether each change of what it reads is to reach a model at once.

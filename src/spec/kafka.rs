@@ -35,6 +35,7 @@ pub(super) fn read_kafka(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Lo
             MessageRelation::Append
         }
     };
+    let history = fields.get("history").and_then(|n| reader.word(n));
     let start = fields.get("start").and_then(|n| read_start(reader, n)).unwrap_or(Start::Earliest);
     let on_gap = fields.get("on_gap").and_then(|n| reader.one_of(n, &["fail", "accept"], &[]));
     let duration = |reader: &mut Reader<'_>, key| fields.get(key).and_then(|n| reader.duration(n));
@@ -66,6 +67,7 @@ pub(super) fn read_kafka(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Lo
     };
     let (brokers, topic, accepts_gaps) = (brokers?, topic?, on_gap == Some("accept"));
     Some(KafkaSpec {
+        history,
         brokers,
         topic,
         format,

@@ -174,6 +174,11 @@ pub(super) const SOURCE: KeyTable = KeyTable {
             "Kafka: each message is a row (default), or the last one of a key is",
         ),
         key("key", Names, "Kafka: columns that say which row a message of an upsert relation replaces"),
+        key(
+            "history",
+            Text,
+            "Kafka: Parquet files with what came before the first message; partitions go on after their offsets",
+        ),
         key("start", Text, "Kafka: earliest (default), latest or an instant, for the first run"),
         key(
             "on_gap",
@@ -203,7 +208,7 @@ pub(super) const SOURCE: KeyTable = KeyTable {
         key("timestamp_zone", Text, "Zone of zoneless text read as timestamptz; default the project's"),
     ],
     required: &["connector", "format"],
-    lacking: &["history", "on_drift"],
+    lacking: &["on_drift"],
 };
 
 pub(super) const AFTER: KeyTable = KeyTable {

@@ -41,8 +41,19 @@ pub(super) const LACKING_FORMATS: [&str; 4] = ["avro", "debezium-json", "debeziu
 const FILES_KEYS: [&str; 10] =
     ["path", "mode", "after", "settle", "allow_empty", "delimiter", "header", "quote", "escape", "encoding"];
 /// Keys that only topics have.
-const KAFKA_KEYS: [&str; 10] =
-    ["brokers", "topic", "relation", "key", "start", "on_gap", "watermark_delay", "idle_timeout", "on_late", "archive"];
+const KAFKA_KEYS: [&str; 11] = [
+    "brokers",
+    "topic",
+    "relation",
+    "key",
+    "history",
+    "start",
+    "on_gap",
+    "watermark_delay",
+    "idle_timeout",
+    "on_late",
+    "archive",
+];
 /// Keys that only text formats have.
 const TEXT_KEYS: [&str; 5] = ["timestamp_format", "timestamp_zone", "encoding", "null_values", "decimal_separator"];
 /// Keys that only CSV has.

@@ -178,6 +178,8 @@ pub struct KafkaSpec {
     pub format: MessageFormat,
     /// What the messages are.
     pub relation: MessageRelation,
+    /// Parquet files with what came before the first message: a path or URL with a glob.
+    pub history: Option<Located<String>>,
     /// Where the first run begins.
     pub start: Start,
     /// Whether messages that are gone before they were read fail the source.

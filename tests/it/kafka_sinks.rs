@@ -391,3 +391,87 @@ models:
     assert_eq!(send(&["01:11"]), [vec![3, 4], vec![3, 4], vec![3, -1]]);
     assert_eq!(send(&["02:11"]), [vec![3, 4, 3], vec![3, 4, 3], vec![3, -1, 7]]);
 }
+
+#[test]
+fn sinks_need_a_key_and_an_end() {
+    let sources = "sources:
+  lines: { connector: files, path: data/*.csv, format: csv, columns: { city: text, at: timestamptz } }
+";
+    let sink =
+        |emit: &str| format!("publish: [ {{ connector: kafka, brokers: \"localhost:1\", topic: t, emit: {emit} }} ]");
+    let shop = Scratch::new(&format!(
+        "{sources}models:
+  bag: {{ sql: select city from lines where city is not null union all select city from lines, {} }}
+  counted: {{ sql: 'select city, count(*) as n from lines group by city', key: [city], {} }}
+",
+        sink("changes"),
+        sink("final"),
+    ));
+    shop.write("data/a.csv", "city,at\n");
+    let seen = shop.exits(2, &["validate"]).err;
+    for part in [
+        "missing_key",
+        "`bag` has no key, and a topic holds one row a key",
+        "never_final",
+        "no column of `counted` says when a row is final",
+        "`counted` reads no topic that has an `event_time`",
+        "pipelines/sales.yaml:4:",
+        "pipelines/sales.yaml:5:",
+    ] {
+        assert!(seen.contains(part), "{part}: {seen}");
+    }
+}
+
+/// Kills `up` at random instants while rows come and its sink follows: everything counts once, in the tables and in the topic.
+/// KILLS sets how often.
+#[test]
+fn whatever_is_killed_tables_and_topics_hold_each_message_once() {
+    let kafka = Kafka::shared();
+    let (topic, topics) = (kafka.topic("killed"), kafka.topic("killed-sinks"));
+    kafka.create_topic(&topic, 3);
+    let brokers = kafka.brokers();
+    let shop = Scratch::new(&format!(
+        "pipeline: sales
+sources:
+  sales: {{ connector: kafka, brokers: \"{brokers}\", topic: {topic}, format: json, columns: {{ id: bigint, city: text, amount: bigint }} }}
+models:
+  per_city:
+    sql: select city, count(*) as n, sum(amount) as amount from sales group by city
+    key: [city]
+    publish: [ {{ connector: kafka, brokers: \"{brokers}\", topic: {topics}.city }} ]
+  large:
+    sql: select id, city, amount from sales where amount > 50
+    key: [id]
+    publish: [ {{ connector: kafka, brokers: \"{brokers}\", topic: {topics}.large, emit: debezium }} ]
+"
+    ));
+    let kills: u32 = std::env::var("KILLS").map_or(20, |kills| kills.parse().unwrap());
+    let mut random = ChaCha8Rng::seed_from_u64(17);
+    let mut sent = 0;
+    for _ in 0..kills {
+        let up = Up::start(&shop);
+        for _ in 0..random.random_range(1..4) {
+            let messages: Vec<_> = (0..random.random_range(1..40))
+                .map(|_| {
+                    sent += 1;
+                    let (city, amount) = (random.random_range(0..30), random.random_range(1..100));
+                    let value = json!({ "id": sent, "city": format!("c{city}"), "amount": amount });
+                    crate::kafka_server::Message::of(value.to_string())
+                })
+                .collect();
+            kafka.produce(&topic, &messages);
+            std::thread::sleep(Duration::from_millis(random.random_range(0..500)));
+        }
+        up.kill();
+    }
+    shop.exits(0, &["run"]);
+    shop.exits(0, &["verify"]);
+    assert_eq!(shop.rows("select sum(n) from per_city"), format!("{sent}\n"));
+    assert_eq!(compacted(&kafka.consume(&format!("{topics}.city"))), lines(&shop, "select * from per_city"));
+    let rows = lines(&shop, "select * from large");
+    let rows: BTreeSet<String> =
+        rows.iter().map(|row| serde_json::from_str::<Value>(row).unwrap().to_string()).collect();
+    let large = kafka.consume(&format!("{topics}.large"));
+    assert_eq!(applied(&large), rows);
+    assert_eq!(large.len(), rows.len(), "rows that only come are sent once");
+}

@@ -245,6 +245,14 @@ fn several_faults_over_two_files_come_in_order_and_as_json() {
 }
 
 #[test]
+fn sinks_say_what_they_lack() {
+    let sinks = "    publish:\n      - { connector: kafka, topic: a, format: avro }\n      - { connector: kafka, brokers: b, topic: a, \
+                 emit: all, decimal: text }\n      - { connector: kafka, brokers: b }\n      - { brokers: b, topic: a }\n      - { connector: redis }\n      \
+                 - { connector: kafka, brokers: b, topic: c }\n      - { connector: kafka, brokers: b, topic: c, emit: debezium }\n";
+    insta::assert_snapshot!(with_model(sinks));
+}
+
+#[test]
 fn a_folder_without_a_project() {
     insta::assert_snapshot!(faults(&[("pipelines/a.yaml", "models:\n  daily: { kee: x, sql: select 1 }\n")]));
 }

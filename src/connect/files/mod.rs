@@ -8,7 +8,7 @@ mod discover;
 pub mod infer;
 mod land;
 mod live;
-mod parquet_file;
+pub(in crate::connect) mod parquet_file;
 mod pinned;
 mod relation;
 mod store;
@@ -25,7 +25,7 @@ use crate::error::Result;
 use crate::spec::fault::Fault;
 use crate::spec::types::{FileFormat, FilesMode, FilesSpec, SourceSpec};
 use crate::table::Warehouse;
-use store::FileStore;
+pub(in crate::connect) use store::FileStore;
 
 /// A files source, ready to be looked at.
 pub struct FilesSource {

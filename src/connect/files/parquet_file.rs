@@ -8,7 +8,7 @@ use arrow::compute::{CastOptions, cast_with_options, kernels::cmp};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectMeta;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 use parquet::file::metadata::ParquetMetaData;
 
 use super::store::FileStore;
@@ -20,11 +20,14 @@ use crate::limits;
 
 type Builder = ParquetRecordBatchStreamBuilder<ParquetObjectReader>;
 
+/// A file's rows, batch by batch.
+pub(in crate::connect) type Batches = ParquetRecordBatchStream<ParquetObjectReader>;
+
 /// Opens a file for reading.
 ///
 /// # Errors
 /// External, naming a file that is truncated or no Parquet.
-pub(super) async fn open(store: &FileStore, file: &ObjectMeta) -> Result<Builder> {
+pub(in crate::connect) async fn open(store: &FileStore, file: &ObjectMeta) -> Result<Builder> {
     let reader = ParquetObjectReader::new(Arc::clone(&store.store), file.location.clone()).with_file_size(file.size);
     Builder::new_with_options(reader, ArrowReaderOptions::new())
         .await
@@ -115,7 +118,7 @@ pub(super) fn is_convertible(from: &DataType, to: &DataType) -> bool {
 }
 
 /// Converts a file's batches to the contract, refusing rows whose values don't fit exactly.
-pub(super) struct Converter {
+pub(in crate::connect) struct Converter {
     contract: SchemaRef,
     readers: Vec<ColumnReader>,
     zone: String,
@@ -123,7 +126,7 @@ pub(super) struct Converter {
 
 impl Converter {
     /// Zoneless instants are in `zone`.
-    pub(super) fn new(contract: SchemaRef, zone: &str) -> Result<Self> {
+    pub(in crate::connect) fn new(contract: SchemaRef, zone: &str) -> Result<Self> {
         let readers = contract
             .fields()
             .iter()
@@ -133,7 +136,7 @@ impl Converter {
     }
 
     /// Rows under the contract; the first one of the batch has the number `first` in the file, from 1.
-    pub(super) fn decode(&self, batch: RecordBatch, first: u64) -> Result<Decoded> {
+    pub(in crate::connect) fn decode(&self, batch: RecordBatch, first: u64) -> Result<Decoded> {
         let (columns, misfits) = self.convert(&batch)?;
         let rows = batch.num_rows();
         let origin = ParquetRows { contract: Arc::clone(&self.contract), batch, first };
@@ -239,6 +242,6 @@ impl Origin for ParquetRows {
 }
 
 /// Reads batches of the usual size.
-pub(super) fn with_batches(builder: Builder) -> Builder {
+pub(in crate::connect) fn with_batches(builder: Builder) -> Builder {
     builder.with_batch_size(limits::BATCH_ROWS)
 }

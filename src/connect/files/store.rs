@@ -1,5 +1,6 @@
 //! Where a source's files are: a folder on disk or an object store, and the glob that chooses among them.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Component, Path as FsPath, PathBuf};
 use std::sync::Arc;
@@ -20,11 +21,11 @@ const GLOB: [char; 4] = ['*', '?', '[', '{'];
 
 /// A store and the pattern of a source's files in it.
 #[derive(Debug, Clone)]
-pub(super) struct FileStore {
+pub(in crate::connect) struct FileStore {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) is_local: bool,
     /// What was configured, for messages.
-    pub(super) pattern: String,
+    pub(in crate::connect) pattern: String,
     /// `s3://bucket/` or empty: stands before a path that is shown.
     shown_prefix: String,
     /// The project's folder, which is left out of paths that are shown.
@@ -36,11 +37,19 @@ pub(super) struct FileStore {
 
 impl FileStore {
     pub(super) fn open(root: &FsPath, spec: &FilesSpec) -> Result<Self> {
-        let pattern = spec.path.value.clone();
+        Self::at(root, &spec.path.value, &spec.options)
+    }
+
+    /// The store of a path or URL with a glob.
+    ///
+    /// # Errors
+    /// Usage, for one that can't be read.
+    pub(in crate::connect) fn at(root: &FsPath, pattern: &str, options: &BTreeMap<String, String>) -> Result<Self> {
+        let pattern = pattern.to_string();
         let url = Url::parse(&pattern).ok().filter(|url| url.scheme().len() > 1);
         let (store, is_local, path, shown_prefix): (Arc<dyn ObjectStore>, bool, String, String) = match &url {
             Some(url) if url.scheme() != "file" => {
-                let (store, host) = remote(url, &pattern, spec)?;
+                let (store, host) = remote(url, &pattern, options)?;
                 let path = pattern[host.len()..].to_string();
                 (store, false, path, host)
             }
@@ -69,7 +78,7 @@ impl FileStore {
     }
 
     /// Files that match now, in order of paths.
-    pub(super) async fn list(&self) -> Result<Vec<ObjectMeta>> {
+    pub(in crate::connect) async fn list(&self) -> Result<Vec<ObjectMeta>> {
         let listed: Result<Vec<ObjectMeta>, _> = self.store.list(Some(&self.prefix)).try_collect().await;
         let mut files = match listed {
             Ok(files) => files,
@@ -84,7 +93,7 @@ impl FileStore {
     }
 
     /// A path as shown to users and stored as `_source_file`: relative to the project where it is below it.
-    pub(super) fn shown(&self, path: &Path) -> String {
+    pub(in crate::connect) fn shown(&self, path: &Path) -> String {
         if !self.is_local {
             return format!("{}{path}", self.shown_prefix);
         }
@@ -159,14 +168,14 @@ impl FileStore {
 
 /// The store of a URL, and the part of it before the path: `s3://bucket/`.
 #[cfg(feature = "cloud")]
-fn remote(url: &Url, pattern: &str, spec: &FilesSpec) -> Result<(Arc<dyn ObjectStore>, String)> {
+fn remote(url: &Url, pattern: &str, options: &BTreeMap<String, String>) -> Result<(Arc<dyn ObjectStore>, String)> {
     let base = &url[..url::Position::BeforePath];
     let host = format!("{base}/");
     let host = if pattern.starts_with(&host) { host } else { base.to_string() };
     let environment = std::env::vars().map(|(key, value)| (key.to_lowercase(), value));
     let environment = environment
         .filter(|(key, _)| key.starts_with("aws_") || key.starts_with("google_") || key.starts_with("azure_"));
-    let options = environment.chain(spec.options.iter().map(|(k, v)| (k.clone(), v.clone())));
+    let options = environment.chain(options.iter().map(|(k, v)| (k.clone(), v.clone())));
     let root = Url::parse(&host).external("the URL can't be read")?;
     let (store, _) = object_store::parse_url_opts(&root, options)
         .map_err(|e| Error::usage("the object store can't be opened").with("path", pattern).caused_by(e))?;
@@ -174,7 +183,7 @@ fn remote(url: &Url, pattern: &str, spec: &FilesSpec) -> Result<(Arc<dyn ObjectS
 }
 
 #[cfg(not(feature = "cloud"))]
-fn remote(url: &Url, pattern: &str, _: &FilesSpec) -> Result<(Arc<dyn ObjectStore>, String)> {
+fn remote(url: &Url, pattern: &str, _: &BTreeMap<String, String>) -> Result<(Arc<dyn ObjectStore>, String)> {
     Err(Error::usage(format!("{}:// isn't in this build of Tidemill", url.scheme())).with("path", pattern))
 }
 

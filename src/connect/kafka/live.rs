@@ -16,12 +16,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::client::Client;
+use super::history::PastFile;
 use super::late::{Judge, Lateness};
 use super::rows::{Decoder, landed_contract, landed_fields};
 use super::{KafkaSource, Topic, range};
 use crate::connect::RowRule;
+use crate::connect::files::FileStore;
 use crate::connect::relation::relation_schema;
-use crate::connect::rules;
+use crate::connect::rules::{self, Ruled};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 use crate::spec::types::{OnFail, OnInvalid};
@@ -41,6 +43,8 @@ pub(super) fn relation(
         decoder: Arc::new(source.decoder(&contract, now_us)?),
         lateness: source.lateness(&contract),
         now_us,
+        contract,
+        history: source.history.clone(),
         rules: rules.into_iter().filter(|rule| rule.on_fail == OnFail::Quarantine).collect(),
     };
     let table = StreamingTable::try_new(schema, vec![Arc::new(stream)]);
@@ -55,6 +59,8 @@ struct Messages {
     lateness: Option<Lateness>,
     now_us: i64,
     rules: Vec<RowRule>,
+    contract: SchemaRef,
+    history: Option<FileStore>,
 }
 
 impl std::fmt::Debug for Messages {
@@ -87,7 +93,8 @@ type Batches = mpsc::Sender<Result<RecordBatch, DataFusionError>>;
 impl Messages {
     fn read(&self, out: &Batches) -> Result<()> {
         let mut client = Client::connect(&self.topic)?;
-        let mut plan = range::plan(&mut client, &self.topic, None, false)?;
+        let next = self.read_past(out)?;
+        let mut plan = range::plan(&mut client, &self.topic, None, &next, false)?;
         plan.offsets.partitions.values_mut().for_each(|at| at.heard_us = Some(self.now_us));
         // As a first run would judge what it takes in.
         let judge = |lateness: &Lateness| lateness.judge(&plan.offsets, &plan.speaking(), self.now_us, BTreeMap::new());
@@ -103,6 +110,27 @@ impl Messages {
         self.send(pending, &mut judge, out)
     }
 
+    /// Hands on what files hold of the time before the first message; the offsets that partitions go on at.
+    fn read_past(&self, out: &Batches) -> Result<BTreeMap<i32, i64>> {
+        let mut next = BTreeMap::new();
+        let Some(files) = &self.history else { return Ok(next) };
+        // This thread is one for blocking work.
+        let waiting = tokio::runtime::Handle::current();
+        let (spec, zone) = (&self.topic.spec, &self.topic.zone);
+        for meta in waiting.block_on(files.list())? {
+            let file = PastFile::open(files, &meta, spec, &self.contract, zone, self.now_us);
+            let mut file = waiting.block_on(file)?;
+            while let Some(decoded) = waiting.block_on(file.next_batch())? {
+                self.hand_on(rules::apply(decoded, OnInvalid::Drop, &self.rules, &mut BTreeMap::new())?, out)?;
+            }
+            for (partition, at) in file.next {
+                let known = next.entry(partition).or_insert(at);
+                *known = at.max(*known);
+            }
+        }
+        Ok(next)
+    }
+
     fn send(&self, messages: Vec<OwnedMessage>, judge: &mut Option<Judge>, out: &Batches) -> Result<()> {
         let places: Vec<(i32, i64)> = messages.iter().map(|m| (m.partition(), m.offset())).collect();
         let decoded = self.decoder.decode(messages)?;
@@ -110,6 +138,10 @@ impl Messages {
         if let Some(judge) = judge {
             judge.judge(&mut ruled, &places)?;
         }
+        self.hand_on(ruled, out)
+    }
+
+    fn hand_on(&self, ruled: Ruled, out: &Batches) -> Result<()> {
         let landed = landed_fields(&self.topic.zone).into_iter().zip(ruled.origin.hidden(&ruled.rows));
         let landed: BTreeMap<String, ArrayRef> = landed.map(|(field, array)| (field.name().clone(), array)).collect();
         let mut columns = ruled.accepted.columns().to_vec();

@@ -5,6 +5,7 @@
 
 mod client;
 mod connect_json;
+mod history;
 mod late;
 mod late_offsets;
 mod live;
@@ -13,6 +14,7 @@ mod rows;
 mod sink;
 mod take;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use arrow::datatypes::SchemaRef;
@@ -20,9 +22,10 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 
 use super::{Landing, Look, Position, RowRule, Source, TakenIn, declared_columns};
+use crate::connect::files::FileStore;
 use crate::error::{Error, Result, ResultExt};
 use crate::spec::fault::Fault;
-use crate::spec::types::{KafkaSpec, OnInvalid, Project, SourceSpec};
+use crate::spec::types::{KafkaSpec, Located, OnInvalid, Project, SourceSpec};
 use crate::table::Warehouse;
 use client::Client;
 use late::Lateness;
@@ -35,6 +38,8 @@ pub struct KafkaSource {
     source: SourceSpec,
     /// Kept between calls: connecting costs more than reading a few messages.
     client: Arc<Mutex<Option<Client>>>,
+    /// Files that hold what came before the topic's first message.
+    history: Option<FileStore>,
 }
 
 /// How a topic is read.
@@ -61,7 +66,9 @@ impl KafkaSource {
         let (zone, step_rows) = (project.timezone.value.clone(), project.pace.step_rows);
         let topic = Topic { name, spec: spec.clone(), group, zone, step_rows };
         client::config(&topic)?;
-        Ok(Self { topic: Arc::new(topic), source: source.clone(), client: Arc::default() })
+        let files = |path: &Located<String>| FileStore::at(&project.root, &path.value, &BTreeMap::new());
+        let history = spec.history.as_ref().map(files).transpose()?;
+        Ok(Self { topic: Arc::new(topic), source: source.clone(), client: Arc::default(), history })
     }
 
     fn decoder(&self, contract: &SchemaRef, ingested_at_us: i64) -> Result<Decoder> {

@@ -66,11 +66,18 @@ impl Plan {
     }
 }
 
-/// What there is to read after `prior`, up to what readers may see now. With `again`, from the first offset that ever counted.
+/// What there is to read after `prior`, or after a `past` that was read elsewhere and goes to these offsets, up to what readers
+/// may see now. With `again`, from the first offset that ever counted.
 ///
 /// # Errors
 /// External: brokers don't answer, the topic isn't there, or messages are gone that weren't read.
-pub(super) fn plan(client: &mut Client, topic: &Topic, prior: Option<&Offsets>, again: bool) -> Result<Plan> {
+pub(super) fn plan(
+    client: &mut Client,
+    topic: &Topic,
+    prior: Option<&Offsets>,
+    past: &BTreeMap<i32, i64>,
+    again: bool,
+) -> Result<Plan> {
     if let Some(prior) = prior.filter(|prior| !again && prior.topic == topic.spec.topic.value)
         && client.follows(&prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect())
     {
@@ -89,19 +96,28 @@ pub(super) fn plan(client: &mut Client, topic: &Topic, prior: Option<&Offsets>, 
         (None, Start::Latest) => extents.iter().map(|(p, extent)| (*p, extent.end)).collect(),
         _ => BTreeMap::new(),
     };
-    let mut plan = decide(topic, prior, &extents, &starts, again)?;
+    let mut plan = decide(topic, prior, &extents, &Starts { starts, past: past.clone() }, again)?;
     if is_followed {
         plan.cut(topic.step_rows);
     }
     Ok(plan)
 }
 
-/// The decision of [`plan`]. `starts` are the first offsets of a topic that wasn't read before.
+/// The first offsets of a topic that wasn't read before.
+#[derive(Default)]
+struct Starts {
+    /// As the source says.
+    starts: BTreeMap<i32, i64>,
+    /// Where its past ends.
+    past: BTreeMap<i32, i64>,
+}
+
+/// The decision of [`plan`].
 fn decide(
     topic: &Topic,
     prior: Option<&Offsets>,
     extents: &BTreeMap<i32, Extent>,
-    starts: &BTreeMap<i32, i64>,
+    starts: &Starts,
     again: bool,
 ) -> Result<Plan> {
     let name = &topic.spec.topic.value;
@@ -133,7 +149,10 @@ fn decide(
         let mut at = match known {
             // A partition that was added is read from its first message.
             None => {
-                let first = starts.get(partition).copied().unwrap_or(extent.low);
+                let first = match starts.past.get(partition).filter(|_| prior.is_none()) {
+                    Some(next) => after_past(topic, &mut plan, *partition, *next, *extent)?,
+                    None => starts.starts.get(partition).copied().unwrap_or(extent.low),
+                };
                 PartitionOffset { first, next: first, ..PartitionOffset::default() }
             }
             // Under another contract: a unit holds the same offsets as other rows.
@@ -162,6 +181,27 @@ fn decide(
     Ok(plan)
 }
 
+/// Where a partition goes on whose past ends before `next`.
+fn after_past(topic: &Topic, plan: &mut Plan, partition: i32, next: i64, extent: Extent) -> Result<i64> {
+    if next < extent.low {
+        let text = format!(
+            "the history of partition {partition} ends at offset {}, and the topic begins at {}: what stood between is gone",
+            next - 1,
+            extent.low
+        );
+        gap(topic, plan, &text)?;
+    } else if next > extent.end {
+        let text = format!(
+            "the history of partition {partition} goes to offset {}, and the topic ends at {}: it isn't the history of this topic",
+            next - 1,
+            extent.end
+        );
+        gap(topic, plan, &text)?;
+        return Ok(extent.low);
+    }
+    Ok(next.max(extent.low))
+}
+
 /// Messages that can't be read any more: an error, or a warning where the source accepts them.
 fn gap(topic: &Topic, plan: &mut Plan, text: &str) -> Result<()> {
     if topic.spec.accepts_gaps {
@@ -179,7 +219,7 @@ fn gap(topic: &Topic, plan: &mut Plan, text: &str) -> Result<()> {
 /// # Errors
 /// As [`plan`].
 pub(super) fn look(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) -> Result<Look> {
-    let plan = plan(client, topic, prior, false)?;
+    let plan = plan(client, topic, prior, &BTreeMap::new(), false)?;
     let partitions = plan.ranges().values().filter(|(from, to)| from < to).count();
     let changes = match (plan.len(), partitions) {
         (0, _) => None,

@@ -11,6 +11,7 @@ use datafusion::prelude::SessionContext;
 use rdkafka::message::{Message, OwnedMessage};
 
 use super::client::{self, Client};
+use super::history::{self, Past};
 use super::late::Judge;
 use super::late_offsets;
 use super::range::{self, Plan};
@@ -22,6 +23,7 @@ use crate::connect::ranges::{self, Ranges};
 use crate::connect::relation::relation_schema;
 use crate::connect::{FileEntry, Landing, Position, TakenIn};
 use crate::error::Result;
+use crate::spec::types::KafkaSpec;
 use crate::table::{DataFile, TableFiles, Warehouse, parquet_table, write_files};
 use crate::{engine, failpoint, limits};
 
@@ -34,16 +36,57 @@ pub(super) async fn take_in(
 ) -> Result<TakenIn> {
     // What was landed under the same contract is the archive: it holds more than the topic may still have.
     let again = again && prior.contract != landing.fingerprint && prior.offsets.is_some();
-    let (topic, known) = (Arc::clone(&source.topic), prior.offsets.clone());
-    let mut plan = source.with_client(move |client| range::plan(client, &topic, known.as_ref(), again)).await?;
+    let topic_landing = landing_of_topic(landing, &source.topic.spec);
+    let past = match &source.history {
+        Some(files) if prior.offsets.is_none() || again => {
+            let (spec, zone) = (&source.topic.spec, &source.topic.zone);
+            let read = history::read(files, spec, zone, source.on_invalid(), &topic_landing).await;
+            read.map_err(|error| error.with("source", &source.topic.name))?
+        }
+        _ => Past::default(),
+    };
+    let taken = take_messages(source, prior, landing, again, &past).await;
+    if taken.is_err() {
+        topic_landing.discard(&past.units).await;
+    }
+    taken
+}
+
+/// What the landing of a source is for its messages.
+fn landing_of_topic<'a>(landing: &Landing<'a>, spec: &KafkaSpec) -> Landing<'a> {
+    Landing {
+        contract: landed_contract(&landing.contract, spec),
+        landed: landing.landed.clone(),
+        quarantine: landing.quarantine.clone(),
+        prefix: landing.prefix.clone(),
+        fingerprint: landing.fingerprint.clone(),
+        run: landing.run.clone(),
+        ..*landing
+    }
+}
+
+/// Takes in what came after `prior`, or after the `past`.
+async fn take_messages(
+    source: &KafkaSource,
+    prior: &Position,
+    landing: &Landing<'_>,
+    again: bool,
+    past: &Past,
+) -> Result<TakenIn> {
+    let (topic, known, next) = (Arc::clone(&source.topic), prior.offsets.clone(), past.next.clone());
+    let planned = source.with_client(move |client| range::plan(client, &topic, known.as_ref(), &next, again));
+    let mut plan = planned.await?;
     let judge = judge(source, prior, landing, &mut plan, again).await?;
     let mut position =
         Position { contract: landing.fingerprint.clone(), files: prior.files.clone(), offsets: prior.offsets.clone() };
     if again {
         position.files.clear();
     }
+    position.files.extend(past.units.iter().cloned());
+    let again = again || !past.units.is_empty();
     if plan.len() == 0 {
         position.offsets = Some(plan.offsets);
+        position.files.sort_by(|a, b| a.path.cmp(&b.path));
         return Ok(TakenIn { position, has_changes: again, warnings: plan.warnings });
     }
     let mut entry = FileEntry {
@@ -52,17 +95,8 @@ pub(super) async fn take_in(
         ingested_at_us: landing.ingested_at_us,
         ..FileEntry::default()
     };
-    let contract = landed_contract(&landing.contract, &source.topic.spec);
-    let decoder = source.decoder(&contract, landing.ingested_at_us)?;
-    let landing_of_topic = Landing {
-        contract,
-        landed: landing.landed.clone(),
-        quarantine: landing.quarantine.clone(),
-        prefix: landing.prefix.clone(),
-        fingerprint: landing.fingerprint.clone(),
-        run: landing.run.clone(),
-        ..*landing
-    };
+    let landing_of_topic = landing_of_topic(landing, &source.topic.spec);
+    let decoder = source.decoder(&landing_of_topic.contract, landing.ingested_at_us)?;
     let topic = Arc::clone(&source.topic);
     let decode = async |sink: Sink| {
         let (topic, slot) = (Arc::clone(&topic), Arc::clone(&source.client));

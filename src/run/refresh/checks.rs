@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray};
-use arrow::compute::{filter_record_batch, kernels::boolean};
+use arrow::compute::{cast, filter_record_batch, kernels::boolean};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::TableProvider;
@@ -200,7 +200,8 @@ fn describe_row(batch: &RecordBatch, row: usize) -> String {
 /// Columns of a failing row that a message shows: enough to know it by.
 const SAMPLE_COLUMNS: usize = 5;
 
-/// Refused rows as text with the rule and run that refused them; source positions are null for a model's row.
+/// Refused rows as text with the rule and run that refused them. A model's row stands nowhere in a source, unless its SELECT
+/// says where.
 pub(in crate::run) fn quarantine_rows(
     rows: &RecordBatch,
     rules: &[&str],
@@ -208,17 +209,19 @@ pub(in crate::run) fn quarantine_rows(
     schema: &SchemaRef,
 ) -> Result<RecordBatch> {
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
-    for column in rows.columns() {
-        columns.push(Arc::new(engine::as_text(column)?));
-    }
-    for field in &schema.fields()[rows.num_columns()..] {
+    for field in schema.fields() {
+        let own = rows.column_by_name(field.name());
         let column: ArrayRef = match field.name().as_str() {
             "_rule" => Arc::new(StringArray::from_iter_values(rules)),
             "_reason" => {
                 Arc::new(StringArray::from_iter_values(rules.iter().map(|rule| format!("the check `{rule}` failed"))))
             }
             "_run" => Arc::new(StringArray::from_iter_values(rules.iter().map(|_| run))),
-            _ => arrow::array::new_null_array(field.data_type(), rows.num_rows()),
+            _ => match own {
+                Some(own) if *field.data_type() == DataType::Utf8 => Arc::new(engine::as_text(own)?),
+                Some(own) => cast(own, field.data_type()).external("a row's place can't be kept")?,
+                None => arrow::array::new_null_array(field.data_type(), rows.num_rows()),
+            },
         };
         columns.push(column);
     }

@@ -433,7 +433,6 @@ fn parquet_goes_by_its_schema() {
     let (yaml, _) = folder.propose("orders.parquet", &bytes);
     insta::assert_snapshot!(yaml, @r#"
       orders:
-        # left out: no SQL type holds List(Int64) of list
         connector: files
         path: orders.parquet
         format: parquet
@@ -443,6 +442,7 @@ fn parquet_goes_by_its_schema() {
           total: decimal(20, 0)
           at: timestamptz  # rows finer than a microsecond are refused
           name: text
+          list: bigint[]
     "#);
     let truncated = folder.error("cut.parquet", &bytes[..bytes.len() / 2]);
     assert_eq!((truncated.kind(), truncated.to_string().contains("isn't whole Parquet")), (ErrorKind::External, true));
