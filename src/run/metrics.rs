@@ -16,6 +16,7 @@ use super::commit::{CommitChain, CommitRecord, StateFiles, TableEntry, TableKind
 use super::history::ModelOutcome;
 use super::reader::Reader;
 use super::refresh::Observer;
+use super::sinks;
 use crate::connect::{Look, Position};
 use crate::error::{Error, Result, ResultExt};
 use crate::table::{DataFile, Warehouse};
@@ -59,6 +60,9 @@ struct Held {
     commit_at: Instants,
     source_rows: Amounts,
     source_bytes: Amounts,
+    late_rows: Amounts,
+    watermark: Instants,
+    sink_commit: Amounts,
     quarantined: Amounts,
     table_rows: Amounts,
     table_bytes: Amounts,
@@ -131,6 +135,11 @@ impl Metrics {
             Unit::Bytes,
             held.source_bytes.clone(),
         );
+        to.register("source_late_rows", "Rows that came behind the watermark", held.late_rows.clone());
+        let help = "How far time is in a source, since 1970";
+        to.register_with_unit("source_watermark_timestamp", help, seconds(), held.watermark.clone());
+        let help = "The commit that changed what a sink was last known to hold";
+        to.register("sink_commit_number", help, held.sink_commit.clone());
         to.register("quarantine_rows", "Rows in quarantine tables", held.quarantined.clone());
         to.register("table_rows", "Rows of tables", held.table_rows.clone());
         to.register_with_unit("table", "Size of tables' files", Unit::Bytes, held.table_bytes.clone());
@@ -174,6 +183,17 @@ impl Metrics {
             let labels = of("source", source);
             held.source_rows.get_or_create(&labels).set(signed(position.files.iter().map(|file| file.rows).sum()));
             held.source_bytes.get_or_create(&labels).set(signed(position.files.iter().map(|file| file.size).sum()));
+            let Some(offsets) = position.offsets else { continue };
+            held.late_rows.get_or_create(&labels).set(signed(position.files.iter().map(|file| file.late).sum()));
+            if let Some(reached_us) = offsets.reached_us {
+                held.watermark.get_or_create(&labels).set(seconds(reached_us));
+            }
+        }
+        for note in sinks::notes(warehouse, &record.pipeline).await?.into_values() {
+            if let Some(cursor) = note.published {
+                let labels = vec![("model", note.model), ("sink", note.sink)];
+                held.sink_commit.get_or_create(&labels).set(signed(cursor.commit));
+            }
         }
         let chain = CommitChain::open(warehouse, &record.pipeline);
         for (name, entry) in &record.tables {

@@ -130,3 +130,32 @@ fn up_tells_its_numbers_to_prometheus() {
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert_eq!(up.process.wait().unwrap().code(), Some(0));
 }
+
+#[cfg(feature = "kafka")]
+#[test]
+fn topics_tell_how_far_time_is_and_sinks_what_they_hold() {
+    let kafka = crate::kafka_server::Kafka::shared();
+    let (topic, sink) = (kafka.topic("numbers"), kafka.topic("numbers-sink"));
+    kafka.create_topic(&topic, 1);
+    let event = |time: &str| crate::kafka_server::Message::of(format!("{{\"at\":\"2026-01-01T00:{time}Z\"}}"));
+    kafka.produce(&topic, &[event("01:00"), event("05:00"), event("02:00")]);
+    let brokers = kafka.brokers();
+    let shop = Scratch::new(&format!(
+        "pipeline: sales
+sources:
+  events: {{ connector: kafka, brokers: \"{brokers}\", topic: {topic}, format: json, columns: {{ at: timestamptz }}, event_time: at, watermark_delay: 1m }}
+models:
+  hours:
+    sql: select date_trunc('hour', at) as hour, count(*) as n from events group by 1
+    key: [hour]
+    publish: [ {{ connector: kafka, brokers: \"{brokers}\", topic: {sink} }} ]
+"
+    ));
+    shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}console: {{ listen: \"127.0.0.1:0\" }}\n"));
+    let up = Up::start(&shop);
+    let of_sink = format!("tidemill_sink_commit_number{{model=\"hours\",sink=\"kafka {sink}\"}}");
+    let seen = up.metrics(|numbers| numbers.get(&of_sink) == Some(&1.0));
+    let watermark = chrono::DateTime::parse_from_rfc3339("2026-01-01T00:04:00Z").unwrap().timestamp() as f64;
+    assert_eq!(seen["tidemill_source_watermark_timestamp_seconds{source=\"events\"}"], watermark);
+    assert_eq!(seen["tidemill_source_late_rows{source=\"events\"}"], 1.0);
+}
