@@ -1,6 +1,6 @@
 //! Reads typed values out of YAML nodes, noting a fault for each that doesn't fit and going on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::fault::{Fault, Place};
@@ -165,6 +165,17 @@ impl Reader<'_> {
     pub(super) fn texts(&mut self, node: &Node) -> Vec<Located<String>> {
         let items = self.items(node);
         items.iter().filter_map(|item| self.text(item)).collect()
+    }
+
+    /// Any names, each with a text; nothing where there is no node.
+    pub(super) fn text_map(&mut self, node: Option<&Node>, of: &str) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::new();
+        for (key, value) in node.map(|node| self.named(node, of)).unwrap_or_default() {
+            if let Some(text) = self.text(value) {
+                texts.insert(key.value.clone(), text.value);
+            }
+        }
+        texts
     }
 
     /// Names without repeats.

@@ -1,6 +1,5 @@
 //! Reads what a Kafka source says besides its columns.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::fault::Fault;
@@ -53,14 +52,7 @@ pub(super) fn read_kafka(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Lo
         let message = "without its archive a topic can't be maintained: this build always keeps the rows";
         reader.fault(Fault::error("not_in_this_build", node.place.clone(), message).hint("take `archive` away"));
     }
-    let mut options = BTreeMap::new();
-    if let Some(node) = fields.get("options") {
-        for (key, value) in reader.named(node, "options of the Kafka client") {
-            if let Some(text) = reader.text(value) {
-                options.insert(key.value.clone(), text.value);
-            }
-        }
-    }
+    let options = reader.text_map(fields.get("options"), "options of the Kafka client");
     let format = match format? {
         "connect-json" => MessageFormat::ConnectJson(text),
         _ => MessageFormat::Json(text),

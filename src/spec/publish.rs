@@ -1,7 +1,5 @@
 //! Reads where a model's changes are published to. Knows no Kafka.
 
-use std::collections::BTreeMap;
-
 use super::fault::Fault;
 use super::fields::{Fields, Reader};
 use super::keys;
@@ -45,14 +43,7 @@ fn read_kafka_sink(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Kafka
         Some(None) => return None,
     };
     let decimals = fields.get("decimals").and_then(|n| reader.one_of(n, &["number", "text"], &[]));
-    let mut options = BTreeMap::new();
-    if let Some(node) = fields.get("options") {
-        for (key, value) in reader.named(node, "options of the Kafka client") {
-            if let Some(text) = reader.text(value) {
-                options.insert(key.value.clone(), text.value);
-            }
-        }
-    }
+    let options = reader.text_map(fields.get("options"), "options of the Kafka client");
     Some(KafkaSinkSpec {
         brokers,
         has_unread_brokers: fields.is_meant("brokers") || fields.key_place("brokers").is_some(),

@@ -322,14 +322,7 @@ fn read_files(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Located<Strin
             .hint("write `mode: append` for a folder that files land in"),
         );
     }
-    let mut options = BTreeMap::new();
-    if let Some(node) = fields.get("options") {
-        for (key, value) in reader.named(node, "options of the object store") {
-            if let Some(text) = reader.text(value) {
-                options.insert(key.value.clone(), text.value);
-            }
-        }
-    }
+    let options = reader.text_map(fields.get("options"), "options of the object store");
     let settle = fields.get("settle").and_then(|n| reader.duration(n)).unwrap_or(Duration::from_secs(2));
     let allow_empty = fields.get("allow_empty").and_then(|n| reader.boolean(n)).unwrap_or(false);
     Some(FilesSpec { path: path?, format: format?, mode, after, settle, allow_empty, options })

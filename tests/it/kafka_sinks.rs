@@ -219,6 +219,11 @@ fn a_topic_of_another_warehouse_is_left_alone() {
     let seen = shop.exits(3, &["run"]);
     assert!(seen.err.contains("another warehouse") && seen.err.contains("delete this one"), "{}", seen.err);
     assert_eq!(kafka.consume(&format!("{topics}.changes")), sent);
+    // As the hint says.
+    kafka.delete_topic(&format!("{topics}.changes"));
+    kafka.delete_topic(&format!("{topics}.debezium"));
+    shop.exits(0, &["run"]);
+    holds_the_table(kafka, &topics, &shop);
 }
 
 #[test]
