@@ -158,7 +158,7 @@ pub struct ModelStatus {
     pub reason: String,
 }
 
-/// How one source stands by its last commit; nothing is asked of the source itself.
+/// How a topic stands by its last commit; nothing is asked of its brokers.
 #[derive(Debug, Clone, Default)]
 pub struct SourceStatus {
     /// Name.
@@ -175,7 +175,7 @@ pub struct SourceStatus {
     pub watermark_us: Option<i64>,
 }
 
-/// How every source stands at `now_us`, microseconds since 1970 UTC.
+/// How every source that is a topic stands at `now_us`, microseconds since 1970 UTC.
 ///
 /// # Errors
 /// External: the warehouse can't be read.
@@ -183,13 +183,11 @@ pub async fn source_status(open: &OpenProject, now_us: i64) -> Result<Vec<Source
     let records = records(open, &open.warehouse().await?).await?;
     let mut sources = Vec::new();
     for source in &open.plan.sources {
+        let ConnectorSpec::Kafka(kafka) = &source.spec.connector else { continue };
         let name = &source.spec.name.value;
         let committed = records.get(&source.pipeline).and_then(|record| record.sources.get(name));
         let position = Position::from_json(committed)?;
-        let topic = match &source.spec.connector {
-            ConnectorSpec::Kafka(kafka) if source.spec.event_time.is_some() => Some(kafka),
-            _ => None,
-        };
+        let topic = source.spec.event_time.as_ref().map(|_| kafka);
         let watermark_us = |kafka: &KafkaSpec| {
             let offsets = position.offsets.as_ref()?;
             offsets.watermark_us(now_us, kafka.watermark_delay, kafka.idle_timeout)
