@@ -389,7 +389,7 @@ impl Held {
     }
 
     /// Stops the whole process, its heartbeats too, as a machine that goes to sleep does.
-    fn stop(&self) {
+    pub fn stop(&self) {
         self.signal("-STOP");
     }
 
@@ -402,7 +402,7 @@ impl Held {
         seen
     }
 
-    fn go_on(mut self, shop: &Scratch) -> crate::scratch::Seen {
+    pub fn go_on(mut self, shop: &Scratch) -> crate::scratch::Seen {
         self.signal("-CONT");
         drop(self.pipe.take());
         shop.seen(self.run.wait_with_output().unwrap())

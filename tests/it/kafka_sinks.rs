@@ -8,9 +8,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
+use crate::chaos::Held;
 use crate::kafka::Up;
 use crate::kafka_server::{Kafka, Received};
-use crate::scratch::Scratch;
+use crate::scratch::{Scratch, TIDEMILL_YAML};
 
 /// Sales per city, published in three ways, over files that come and go.
 fn project(kafka: &Kafka, topics: &str, more: &str) -> Scratch {
@@ -479,4 +480,24 @@ models:
     let large = kafka.consume(&format!("{topics}.large"));
     assert_eq!(applied(&large), rows);
     assert_eq!(large.len(), rows.len(), "rows that only come are sent once");
+}
+
+/// A run that stands still before its transaction's end meets another that publishes the same commit.
+#[test]
+fn who_was_paused_while_another_published_is_fenced() {
+    let kafka = Kafka::shared();
+    let topics = kafka.topic("paused");
+    let shop = project(kafka, &topics, "");
+    shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}lease_ttl: 1s\n"));
+    shop.write("data/1.csv", "city,amount,at\nNatal,1.00,2026-01-01T00:00:00Z\n");
+    shop.exits(0, &["run"]);
+    shop.write("data/2.csv", "city,amount,at\nRecife,1.00,2026-01-01T00:00:00Z\n");
+    let paused = Held::of(&shop, &["run"], "before_sink");
+    paused.stop();
+    shop.exits(0, &["run", "--wait"]);
+    holds_the_table(kafka, &topics, &shop);
+    let seen = paused.go_on(&shop);
+    assert_eq!(seen.code, 75, "{}{}", seen.out, seen.err);
+    assert!(seen.err.contains("another process publishes to this topic now"), "{}", seen.err);
+    holds_the_table(kafka, &topics, &shop);
 }
