@@ -8,7 +8,7 @@ use arrow::compute::{CastOptions, cast_with_options, kernels::cmp};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectMeta;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
+use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
 use parquet::file::metadata::ParquetMetaData;
 
 use super::store::FileStore;
@@ -21,7 +21,8 @@ use crate::limits;
 type Builder = ParquetRecordBatchStreamBuilder<ParquetObjectReader>;
 
 /// A file's rows, batch by batch.
-pub(in crate::connect) type Batches = ParquetRecordBatchStream<ParquetObjectReader>;
+#[cfg(feature = "kafka")]
+pub(in crate::connect) type Batches = parquet::arrow::async_reader::ParquetRecordBatchStream<ParquetObjectReader>;
 
 /// Opens a file for reading.
 ///
