@@ -290,6 +290,18 @@ impl CommitChain {
         })
     }
 
+    /// The run that changed a table last, as of a record that has `entry`, and when that was put, microseconds since 1970 UTC.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub async fn last_change(&self, record: &CommitRecord, entry: &TableEntry) -> Result<(String, i64)> {
+        if entry.changed_in == record.n {
+            return Ok((record.run.clone(), record.committed_at_us));
+        }
+        let holding = self.load(entry.changed_in).await?;
+        Ok((holding.run, holding.committed_at_us))
+    }
+
     /// All files of a table as of a record that has `entry`.
     ///
     /// # Errors

@@ -60,13 +60,7 @@ async fn follow(
     {
         return Ok(version);
     }
-    let (run, committed_at_us) = match entry.changed_in == record.n {
-        true => (record.run.clone(), record.committed_at_us),
-        false => {
-            let holding = chain.load(entry.changed_in).await?;
-            (holding.run, holding.committed_at_us)
-        }
-    };
+    let (run, committed_at_us) = chain.last_change(record, entry).await?;
     let files = chain.table_files(table, entry).await?;
     let info = json!({ "run": run });
     let target = delta::Target { project, n: entry.changed_in, committed_at_us, files: &files, info: &info };

@@ -118,13 +118,7 @@ pub(in crate::run) async fn follow(
             None => Note::default(),
         };
         (note.model, note.sink) = (sink.model.clone(), sink.name.clone());
-        let (run, committed_at_us) = match entry.changed_in == record.n {
-            true => (record.run.clone(), record.committed_at_us),
-            false => {
-                let holding = chain.load(entry.changed_in).await?;
-                (holding.run, holding.committed_at_us)
-            }
-        };
+        let (run, committed_at_us) = chain.last_change(record, entry).await?;
         let closed_us = match sink.is_final {
             true => match watermark(open, warehouse, record, sink).await? {
                 // Nothing says yet how far time is: no window is closed.

@@ -45,7 +45,7 @@ pub(super) async fn take_in(
         }
         _ => Past::default(),
     };
-    let taken = take_messages(source, prior, landing, again, &past).await;
+    let taken = take_messages(source, prior, &topic_landing, again, &past).await;
     if taken.is_err() {
         topic_landing.discard(&past.units).await;
     }
@@ -65,7 +65,7 @@ fn landing_of_topic<'a>(landing: &Landing<'a>, spec: &KafkaSpec) -> Landing<'a> 
     }
 }
 
-/// Takes in what came after `prior`, or after the `past`.
+/// Takes in what came after `prior`, or after the `past`; `landing` is that of messages.
 async fn take_messages(
     source: &KafkaSource,
     prior: &Position,
@@ -83,11 +83,11 @@ async fn take_messages(
         position.files.clear();
     }
     position.files.extend(past.units.iter().cloned());
-    let again = again || !past.units.is_empty();
+    let is_changed = again || !past.units.is_empty();
     if plan.len() == 0 {
         position.offsets = Some(plan.offsets);
         position.files.sort_by(|a, b| a.path.cmp(&b.path));
-        return Ok(TakenIn { position, has_changes: again, warnings: plan.warnings });
+        return Ok(TakenIn { position, has_changes: is_changed, warnings: plan.warnings });
     }
     let mut entry = FileEntry {
         path: landing.prefix.clone(),
@@ -95,8 +95,7 @@ async fn take_messages(
         ingested_at_us: landing.ingested_at_us,
         ..FileEntry::default()
     };
-    let landing_of_topic = landing_of_topic(landing, &source.topic.spec);
-    let decoder = source.decoder(&landing_of_topic.contract, landing.ingested_at_us)?;
+    let decoder = source.decoder(&landing.contract, landing.ingested_at_us)?;
     let topic = Arc::clone(&source.topic);
     let decode = async |sink: Sink| {
         let (topic, slot) = (Arc::clone(&topic), Arc::clone(&source.client));
@@ -106,17 +105,17 @@ async fn take_messages(
     };
     let hidden = landed_fields(&source.topic.zone);
     let place = source.topic.spec.topic.value.clone();
-    let written = landing_of_topic.write(source.on_invalid(), hidden, &place, &mut entry, decode).await;
+    let written = landing.write(source.on_invalid(), hidden, &place, &mut entry, decode).await;
     let done = written.map_err(|error| error.with("source", &source.topic.name))?;
     (entry.size, entry.ranges, entry.late) = (done.bytes, done.ranges, done.late);
     if again {
         // What was judged before isn't judged again.
         entry.late += prior.files.iter().map(|file| file.late).sum::<u64>();
     }
-    entry.late_offsets = match late_offsets::write(&landing_of_topic, &done.offsets, &done.refused).await {
+    entry.late_offsets = match late_offsets::write(landing, &done.offsets, &done.refused).await {
         Ok(files) => files,
         Err(error) => {
-            landing_of_topic.discard(std::slice::from_ref(&entry)).await;
+            landing.discard(std::slice::from_ref(&entry)).await;
             return Err(error.with("source", &source.topic.name));
         }
     };
@@ -124,10 +123,10 @@ async fn take_messages(
     let has_rows = entry.rows + entry.refused > 0;
     if has_rows {
         position.files.push(entry);
-        compact(&mut position.files, &landing_of_topic, &source.topic).await?;
+        compact(&mut position.files, landing, &source.topic).await?;
         position.files.sort_by(|a, b| a.path.cmp(&b.path));
     }
-    Ok(TakenIn { position, has_changes: has_rows || again, warnings: done.warnings })
+    Ok(TakenIn { position, has_changes: has_rows || is_changed, warnings: done.warnings })
 }
 
 /// The judge of the plan's rows; none where rows have no event time. Partitions that are new count from now on.
