@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -13,7 +13,7 @@ use rdkafka::client::DefaultClientContext;
 use serde_json::{Value, json};
 
 use crate::kafka_server::{Kafka, Message};
-use crate::scratch::Scratch;
+use crate::scratch::{Process, Scratch};
 
 const MODELS: &str = "
 models:
@@ -304,14 +304,14 @@ fn a_broker_may_ask_for_a_password_over_tls() {
 
 /// `tidemill up`, killed when the value goes.
 pub struct Up {
-    process: Child,
+    process: Process,
     address: String,
 }
 
 impl Up {
     pub fn start(shop: &Scratch) -> Self {
         let mut command = shop.command(&["up", "--listen", "127.0.0.1:0", "--quiet"]);
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut process = Process(command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap());
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().rsplit(' ').next().unwrap().to_string();
@@ -344,13 +344,6 @@ impl Up {
         let id = self.process.id().to_string();
         assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         assert_eq!(self.process.wait().unwrap().code(), Some(0));
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

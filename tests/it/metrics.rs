@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::scratch::{Scratch, TIDEMILL_YAML};
+use crate::scratch::{Process, Scratch, TIDEMILL_YAML};
 
 const PIPELINE: &str = "
 pipeline: sales
@@ -24,14 +24,14 @@ models:
 
 /// `tidemill up`, killed when the value goes.
 struct Up {
-    process: Child,
+    process: Process,
     address: String,
 }
 
 impl Up {
     fn start(shop: &Scratch) -> Self {
         let mut command = shop.command(&["up", "--listen", "127.0.0.1:0", "--quiet"]);
-        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut process = Process(command.stdout(Stdio::piped()).spawn().unwrap());
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let told = lines.map(|line| line.unwrap()).find(|line| line.contains("/metrics")).unwrap();
         let address = told.trim_start_matches("serving metrics at http://").trim_end_matches("/metrics").to_string();
@@ -64,13 +64,6 @@ impl Up {
             }
             assert!(begun.elapsed() < Duration::from_secs(60), "{body}");
         }
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

@@ -1,14 +1,14 @@
 //! Reading what runs made: formats, earlier versions, history, health, and a server that follows other processes.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use arrow::ipc::reader::{FileReader, StreamReader};
 
-use crate::scratch::{Scratch, filtered};
+use crate::scratch::{Process, Scratch, filtered};
 
 const PIPELINE: &str = "
 pipeline: sales
@@ -167,25 +167,19 @@ fn the_schema_of_the_yaml_is_json() {
 
 /// A server that ends with the test.
 struct Server {
-    child: Child,
+    _process: Process,
     url: String,
 }
 
 impl Server {
     fn start(shop: &Scratch) -> Self {
-        let mut child = shop.command(&["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            Process(shop.command(&["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap());
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let url = line.trim().rsplit(' ').next().unwrap().to_string();
         assert!(url.starts_with("grpc://127.0.0.1:"), "{line}");
-        Self { child, url }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        Self { _process: child, url }
     }
 }
 
@@ -213,14 +207,14 @@ fn a_server_sees_commits_of_other_processes_within_a_second() {
 
 /// `query --watch` at work.
 struct Watch {
-    child: Child,
+    child: Process,
     lines: Receiver<String>,
 }
 
 impl Watch {
     fn start(shop: &Scratch, args: &[&str]) -> Self {
         let args = [&["query"], args].concat();
-        let mut child = shop.command(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Process(shop.command(&args).stdout(Stdio::piped()).spawn().unwrap());
         let (sender, lines) = channel();
         let out = BufReader::new(child.stdout.take().unwrap());
         thread::spawn(move || out.lines().for_each(|line| drop(sender.send(line.unwrap()))));
@@ -242,13 +236,6 @@ impl Watch {
         assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
         assert_eq!(self.child.wait().unwrap().code(), Some(code));
         assert_eq!(self.lines.iter().collect::<Vec<_>>(), [""; 0]);
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -124,3 +124,28 @@ pub fn filtered(check: impl FnOnce()) {
     settings.add_filter(r"c\d{8}-[0-9a-zA-Z-]+\.parquet", "[data file]");
     settings.bind(check);
 }
+
+/// A process that is killed when the value goes.
+pub struct Process(pub std::process::Child);
+
+impl std::ops::Deref for Process {
+    type Target = std::process::Child;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
