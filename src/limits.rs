@@ -44,6 +44,9 @@ pub const OPEN_FILES: usize = 256;
 /// Bytes of rows that one stream holds back before it opens a file: what ends sooner goes into one file with the others.
 pub const SMALL_STREAM_BYTES: usize = 8 << 20;
 
+/// Batches of messages that are decoded at the same time: as many as cores are likely to be free, each holds its bytes and rows.
+pub const DECODING_BATCHES: usize = 4;
+
 /// Batches between a file's decoder and its writer: both stay busy, memory stays small.
 pub const LANDING_BATCHES: usize = 4;
 
@@ -218,6 +221,9 @@ pub const VERIFY_SAMPLE_ROWS: usize = 20;
 
 /// Kilobytes of messages that a Kafka client fetches ahead of their decoding, for all partitions of a topic.
 pub const KAFKA_QUEUE_KILOBYTES: u32 = 64 * 1024;
+
+/// Milliseconds that a Kafka client rests when its queue is full: a client's own second would leave a fast reader idle.
+pub const KAFKA_QUEUE_BACKOFF_MS: u32 = 5;
 
 /// Milliseconds that a broker may hold a fetch back where there is nothing to send: the price of an idle topic is a request
 /// each time.

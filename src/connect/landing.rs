@@ -70,8 +70,7 @@ impl Landing<'_> {
         let (accepted_tx, accepted) = mpsc::channel(limits::LANDING_BATCHES);
         let (refused_tx, refused) = mpsc::channel(limits::LANDING_BATCHES);
         let sink = Sink {
-            on_invalid,
-            rules: self.rules.to_vec(),
+            rulebook: Arc::new(Rulebook { on_invalid, rules: self.rules.to_vec() }),
             landed_schema: Arc::clone(&landed_schema),
             quarantine_schema: Arc::clone(&quarantine_schema),
             place: place.to_string(),
@@ -121,10 +120,22 @@ impl Landing<'_> {
     }
 }
 
-/// Takes rows as they are decoded and hands them to the writers.
-pub(super) struct Sink {
+/// What becomes of rows that break the contract or a rule.
+pub(super) struct Rulebook {
     on_invalid: OnInvalid,
     rules: Vec<RowRule>,
+}
+
+impl Rulebook {
+    /// Applies contract and rules to a batch.
+    pub(super) fn rule(&self, decoded: Decoded) -> Result<Ruled> {
+        rules::apply(decoded, self.on_invalid, &self.rules)
+    }
+}
+
+/// Takes rows as they are decoded and hands them to the writers.
+pub(super) struct Sink {
+    rulebook: Arc<Rulebook>,
     landed_schema: SchemaRef,
     quarantine_schema: SchemaRef,
     place: String,
@@ -154,13 +165,14 @@ fn writer_gone() -> Error {
 impl Sink {
     /// Rules a batch and gives what is to be written of it.
     pub(super) fn batches(&mut self, decoded: Decoded) -> Result<Vec<Outgoing>> {
-        let ruled = self.rule(decoded)?;
+        let ruled = self.rulebook.rule(decoded)?;
         self.outgoing(&ruled)
     }
 
-    /// Applies contract and rules to a batch.
-    pub(super) fn rule(&mut self, decoded: Decoded) -> Result<Ruled> {
-        rules::apply(decoded, self.on_invalid, &self.rules, &mut self.counts.warned)
+    /// The rules, for batches that are ruled elsewhere.
+    #[cfg(feature = "kafka")]
+    pub(super) fn rulebook(&self) -> Arc<Rulebook> {
+        Arc::clone(&self.rulebook)
     }
 
     /// What is to be written of a batch that was ruled.
@@ -168,6 +180,9 @@ impl Sink {
         let mut out = Vec::new();
         self.counts.rows += ruled.accepted.num_rows() as u64;
         self.counts.refused += ruled.refused.len() as u64 + ruled.dropped;
+        for (rule, rows) in &ruled.warned {
+            *self.counts.warned.entry(rule.clone()).or_default() += rows;
+        }
         if ruled.accepted.num_rows() > 0 {
             let mut columns = ruled.accepted.columns().to_vec();
             columns.extend(ruled.origin.hidden(&ruled.rows));

@@ -30,6 +30,8 @@ pub(super) struct Ruled {
     pub(super) refused: Vec<Refused>,
     /// Refused rows that are kept nowhere.
     pub(super) dropped: u64,
+    /// Rows that fail a rule that only warns, by rule.
+    pub(super) warned: BTreeMap<String, u64>,
     pub(super) origin: Box<dyn Origin + Send>,
 }
 
@@ -55,18 +57,13 @@ impl Ruled {
     }
 }
 
-/// Applies contract and rules to decoded rows; counts warnings by rule.
+/// Applies contract and rules to decoded rows.
 ///
 /// # Errors
 /// Kind `Check`, when a row breaks the contract under `on_invalid: fail` or a rule with `on_fail: fail`.
-pub(super) fn apply(
-    decoded: Decoded,
-    on_invalid: OnInvalid,
-    rules: &[RowRule],
-    warned: &mut BTreeMap<String, u64>,
-) -> Result<Ruled> {
+pub(super) fn apply(decoded: Decoded, on_invalid: OnInvalid, rules: &[RowRule]) -> Result<Ruled> {
     let Decoded { fitting, kept, misfits, origin } = decoded;
-    let mut refused = Vec::new();
+    let (mut refused, mut warned) = (Vec::new(), BTreeMap::new());
     for (row, reason) in misfits {
         match on_invalid {
             OnInvalid::Fail => return Err(failure(&origin.refused(row, CONTRACT_RULE, reason)?)),
@@ -97,7 +94,7 @@ pub(super) fn apply(
         false => arrow::compute::filter_record_batch(&fitting, &BooleanArray::from(keep))
             .external("can't leave refused rows out")?,
     };
-    Ok(Ruled { accepted, rows, refused, dropped: 0, origin })
+    Ok(Ruled { accepted, rows, refused, dropped: 0, warned, origin })
 }
 
 fn failure(row: &Refused) -> Error {

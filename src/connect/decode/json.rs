@@ -6,7 +6,7 @@ use super::Contract;
 use super::rows::RawRows;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
-use crate::plan::json_text::Members;
+use crate::plan::json_text::Lookup;
 
 /// Records of one file of JSON lines.
 pub(super) struct JsonRecords<'a> {
@@ -52,11 +52,13 @@ impl<'a> JsonRecords<'a> {
 /// JSON objects to records: the contract's columns by name.
 pub(in crate::connect) struct JsonObjects<'a> {
     contract: &'a Contract,
+    lookup: Lookup,
 }
 
 impl<'a> JsonObjects<'a> {
     pub(in crate::connect) fn new(contract: &'a Contract) -> Self {
-        Self { contract }
+        let names = contract.schema.fields().iter().map(|field| field.name().clone());
+        Self { contract, lookup: Lookup::new(names.collect()) }
     }
 
     /// Records to fill.
@@ -71,17 +73,17 @@ impl<'a> JsonObjects<'a> {
     }
 
     /// Adds the record of one object. Text that is none is a broken record.
-    pub(in crate::connect) fn push(&self, rows: &mut RawRows, number: u64, line: &[u8]) {
-        let members = std::str::from_utf8(line)
+    pub(in crate::connect) fn push(&mut self, rows: &mut RawRows, number: u64, line: &[u8]) {
+        let values = std::str::from_utf8(line)
             .map_err(|_| "the bytes aren't UTF-8".to_string())
-            .and_then(|text| Members::parse(text).map_err(|e| format!("not a JSON object: {e}")));
-        let members = match members {
-            Ok(members) => members,
+            .and_then(|text| self.lookup.values(text).map_err(|e| format!("not a JSON object: {e}")));
+        let values = match values {
+            Ok(values) => values,
             Err(reason) => return rows.end_record(number, line, Some(reason)),
         };
         let mut broken = None;
-        for (field, reader) in self.contract.schema.fields().iter().zip(&self.contract.readers) {
-            match members.get(field.name()).map_or(Ok(None), |value| reader.cell(0, value)) {
+        for ((field, reader), value) in self.contract.schema.fields().iter().zip(&self.contract.readers).zip(values) {
+            match value.map_or(Ok(None), |value| reader.cell(0, value)) {
                 Ok(cell) => rows.push_cell(cell.as_deref().map(str::as_bytes)),
                 Err(misfit) => {
                     broken.get_or_insert_with(|| misfit.of_column(field.name()));

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 #[cfg(feature = "kafka")]
@@ -135,7 +135,7 @@ impl Contract {
             for misfit in faults {
                 misfits.entry(misfit.row).or_insert_with(|| misfit.of_column(field.name()));
             }
-            if !self.nullable[index] {
+            if !self.nullable[index] && array.null_count() > 0 {
                 for (row, _) in records.column(index).enumerate().filter(|(_, cell)| cell.is_none()) {
                     misfits.entry(row).or_insert_with(|| null_reason(field));
                 }

@@ -1,5 +1,6 @@
 //! A batch of records before their cells have types: one buffer for all cells, one for the raw lines.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
@@ -12,21 +13,36 @@ use crate::error::Result;
 #[derive(Default)]
 pub(in crate::connect) struct RawRows {
     width: usize,
+    /// Cells, one after the other; empty once they are in `text`.
     cells: Vec<u8>,
+    /// All cells, where they are UTF-8 and were finished.
+    text: String,
     /// End of each cell in `cells`.
     ends: Vec<usize>,
     nulls: Vec<bool>,
     raw: Vec<u8>,
     raw_ends: Vec<usize>,
+    lacks_raw: bool,
     numbers: Vec<u64>,
     broken: Vec<Option<String>>,
-    /// Whether all cells are UTF-8, known after [`RawRows::finish`].
-    is_text: bool,
 }
 
 impl RawRows {
     pub(in crate::connect) fn new(width: usize) -> Self {
         Self { width, ..Self::default() }
+    }
+
+    /// The same for about this many records, whose raw text of about these bytes stands elsewhere.
+    #[cfg(feature = "kafka")]
+    pub(in crate::connect) fn without_raw(self, records: usize, bytes: usize) -> Self {
+        let cells = records * self.width;
+        Self {
+            cells: Vec::with_capacity(bytes),
+            ends: Vec::with_capacity(cells),
+            nulls: Vec::with_capacity(cells),
+            lacks_raw: true,
+            ..self
+        }
     }
 
     pub(in crate::connect) fn len(&self) -> usize {
@@ -49,7 +65,9 @@ impl RawRows {
         self.nulls.truncate(complete);
         self.ends.resize(complete, self.ends.last().copied().unwrap_or(0));
         self.nulls.resize(complete, true);
-        self.raw.extend_from_slice(raw);
+        if !self.lacks_raw {
+            self.raw.extend_from_slice(raw);
+        }
         self.raw_ends.push(self.raw.len());
         self.numbers.push(number);
         self.broken.push(broken);
@@ -57,14 +75,21 @@ impl RawRows {
 
     /// Finds cells that aren't UTF-8; their records are broken.
     pub(super) fn finish(mut self, names: &[&str]) -> Self {
-        self.is_text = std::str::from_utf8(&self.cells).is_ok() && self.ends.iter().all(|end| self.is_boundary(*end));
-        if !self.is_text {
-            for row in 0..self.len() {
-                let bad = (0..self.width).find(|column| std::str::from_utf8(self.bytes(row, *column)).is_err());
-                if let Some(column) = bad {
-                    let name = names.get(column).copied().unwrap_or_default();
-                    self.broken[row].get_or_insert_with(|| format!("{name}: the bytes aren't UTF-8"));
-                }
+        // A cell may end in the middle of a character that the next one ends.
+        let is_cut = self.ends.iter().any(|end| !self.is_boundary(*end));
+        match String::from_utf8(std::mem::take(&mut self.cells)) {
+            Ok(text) if !is_cut => {
+                self.text = text;
+                return self;
+            }
+            Ok(text) => self.cells = text.into_bytes(),
+            Err(error) => self.cells = error.into_bytes(),
+        }
+        for row in 0..self.len() {
+            let bad = (0..self.width).find(|column| std::str::from_utf8(self.bytes(row, *column)).is_err());
+            if let Some(column) = bad {
+                let name = names.get(column).copied().unwrap_or_default();
+                self.broken[row].get_or_insert_with(|| format!("{name}: the bytes aren't UTF-8"));
             }
         }
         self
@@ -74,10 +99,16 @@ impl RawRows {
         self.cells.get(end).is_none_or(|byte| byte & 0xC0 != 0x80)
     }
 
-    fn bytes(&self, row: usize, column: usize) -> &[u8] {
+    /// Where a cell begins and ends.
+    fn bounds(&self, row: usize, column: usize) -> Range<usize> {
         let cell = row * self.width + column;
         let start = if cell == 0 { 0 } else { self.ends[cell - 1] };
-        &self.cells[start..self.ends[cell]]
+        start..self.ends[cell]
+    }
+
+    fn bytes(&self, row: usize, column: usize) -> &[u8] {
+        let bytes = if self.cells.is_empty() { self.text.as_bytes() } else { &self.cells };
+        &bytes[self.bounds(row, column)]
     }
 
     /// Cells of a column; those that aren't UTF-8 count as null, their records are broken.
@@ -90,7 +121,10 @@ impl RawRows {
         if self.nulls[row * self.width + column] || self.broken[row].is_some() {
             return None;
         }
-        std::str::from_utf8(self.bytes(row, column)).ok()
+        match self.cells.is_empty() {
+            true => self.text.get(self.bounds(row, column)),
+            false => std::str::from_utf8(self.bytes(row, column)).ok(),
+        }
     }
 
     /// Why records are refused whatever their types, one entry a record.

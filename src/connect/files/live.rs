@@ -1,6 +1,5 @@
 //! The files that are there now as a relation, decoded as it is read: for looking, not for keeping.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -153,7 +152,7 @@ impl Reading {
 
     /// Accepted rows with their hidden columns.
     fn accepted(&self, decoded: Decoded, entry: &FileEntry) -> Result<RecordBatch> {
-        let ruled = rules::apply(decoded, OnInvalid::Drop, &self.rules, &mut BTreeMap::new())?;
+        let ruled = rules::apply(decoded, OnInvalid::Drop, &self.rules)?;
         let mut columns = ruled.accepted.columns().to_vec();
         let numbers = ruled.origin.hidden(&ruled.rows);
         columns.extend(hidden(&self.schema, columns.len(), entry, &numbers)?);

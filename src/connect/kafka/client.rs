@@ -1,6 +1,6 @@
 //! One connection to a topic: offsets that are there, messages of a range, offsets of the group. Blocking; knows no rows.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Topic;
+use super::records::{Record, Records};
 use crate::connect::position::Offsets;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
@@ -35,6 +35,7 @@ pub(super) fn config(topic: &Topic) -> Result<ClientConfig> {
     config.set("client.id", "tidemill");
     config.set("queued.max.messages.kbytes", limits::KAFKA_QUEUE_KILOBYTES.to_string());
     config.set("fetch.wait.max.ms", limits::KAFKA_FETCH_WAIT_MS.to_string());
+    config.set("fetch.queue.backoff.ms", limits::KAFKA_QUEUE_BACKOFF_MS.to_string());
     for (key, value) in &topic.spec.options {
         if OWN_OPTIONS.contains(&key.as_str()) {
             return Err(
@@ -96,7 +97,7 @@ pub(super) struct Client {
     /// Where each assigned partition is read on, messages in `ahead` included.
     at: BTreeMap<i32, i64>,
     /// Messages that were fetched beyond the range that was asked for.
-    ahead: VecDeque<OwnedMessage>,
+    ahead: Records,
     /// What the group was told last.
     committed: BTreeMap<i32, i64>,
     /// When brokers were asked what there is.
@@ -134,7 +135,7 @@ impl Client {
             topic: topic.spec.topic.value.clone(),
             brokers: topic.spec.brokers.value.clone(),
             at: BTreeMap::new(),
-            ahead: VecDeque::new(),
+            ahead: Records::default(),
             committed: BTreeMap::new(),
             asked: None,
             step_rows: topic.step_rows,
@@ -201,7 +202,7 @@ impl Client {
     pub(super) fn read(
         &mut self,
         ranges: &BTreeMap<i32, (i64, i64)>,
-        mut each: impl FnMut(OwnedMessage) -> Result<()>,
+        mut each: impl FnMut(&Record<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut open: BTreeMap<i32, i64> =
             ranges.iter().filter(|(_, (from, to))| from < to).map(|(p, (_, to))| (*p, *to)).collect();
@@ -209,27 +210,32 @@ impl Client {
             return Ok(());
         }
         self.go_to(ranges)?;
-        for message in std::mem::take(&mut self.ahead) {
-            self.sort_in(message, ranges, &mut open, &mut each)?;
+        for record in std::mem::take(&mut self.ahead).iter() {
+            sort_in(&mut self.at, &mut self.ahead, &record, ranges, &mut open, &mut each)?;
         }
         let mut silence = Silence { heard: Instant::now(), sought: BTreeSet::new(), ended: BTreeSet::new() };
-        let mut last_error = None;
+        let (mut last_error, mut spoke) = (None, false);
         while !open.is_empty() {
             let wait = if silence.ended.is_empty() { limits::KAFKA_POLL } else { limits::KAFKA_SETTLE };
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
-                    let message = message.detach();
-                    silence.heard = Instant::now();
-                    silence.ended.remove(&message.partition());
-                    self.sort_in(message, ranges, &mut open, &mut each)?;
+                    let record = Record::of(&message);
+                    silence.ended.remove(&record.partition);
+                    sort_in(&mut self.at, &mut self.ahead, &record, ranges, &mut open, &mut each)?;
+                    spoke = true;
+                    continue;
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    silence.heard = Instant::now();
+                    spoke = true;
                     self.ended(partition, &mut open, &mut silence);
                 }
                 Some(Err(error)) if is_final(&error) => return Err(self.failed("messages can't be read", error)),
                 Some(Err(error)) => last_error = Some(error),
                 None => self.seek_ended(&open, &mut silence)?,
+            }
+            // Clocks aren't read for each message.
+            if std::mem::take(&mut spoke) {
+                silence.heard = Instant::now();
             }
             if silence.heard.elapsed() > limits::KAFKA_SILENCE {
                 let error = last_error.unwrap_or(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut));
@@ -269,17 +275,13 @@ impl Client {
     /// # Errors
     /// External, when offsets are gone or the topic is.
     pub(super) fn gather(&mut self) -> Result<()> {
-        let size =
-            |message: &OwnedMessage| message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
-        let mut bytes: usize = self.ahead.iter().map(size).sum();
-        while self.ahead.len() < self.step_rows && bytes < limits::KAFKA_STEP_BYTES {
+        while self.ahead.len() < self.step_rows && self.ahead.size() < limits::KAFKA_STEP_BYTES {
             match self.consumer.poll(Duration::ZERO) {
                 None => break,
                 Some(Ok(message)) => {
-                    let message = message.detach();
-                    self.at.insert(message.partition(), message.offset() + 1);
-                    bytes += size(&message);
-                    self.ahead.push_back(message);
+                    let record = Record::of(&message);
+                    self.at.insert(record.partition, record.offset + 1);
+                    self.ahead.push(&record);
                 }
                 Some(Err(error)) if is_final(&error) => return Err(self.failed("messages can't be read", error)),
                 Some(Err(_)) => {}
@@ -305,31 +307,6 @@ impl Client {
         self.at.clone()
     }
 
-    /// Hands a message on, or keeps it for the next range.
-    fn sort_in(
-        &mut self,
-        message: OwnedMessage,
-        ranges: &BTreeMap<i32, (i64, i64)>,
-        open: &mut BTreeMap<i32, i64>,
-        each: &mut impl FnMut(OwnedMessage) -> Result<()>,
-    ) -> Result<()> {
-        let (partition, offset) = (message.partition(), message.offset());
-        let at = self.at.entry(partition).or_insert(offset);
-        *at = (*at).max(offset + 1);
-        let Some((_, to)) = ranges.get(&partition) else {
-            self.ahead.push_back(message);
-            return Ok(());
-        };
-        if offset + 1 >= *to {
-            open.remove(&partition);
-        }
-        if offset < *to {
-            return each(message);
-        }
-        self.ahead.push_back(message);
-        Ok(())
-    }
-
     /// Whether the last reading ended where one from `from` begins: nothing can have changed in between.
     pub(super) fn goes_on_at(&self, partition: i32, from: i64) -> bool {
         self.next(partition) == Some(from)
@@ -337,7 +314,7 @@ impl Client {
 
     /// The next offset that is handed on without another assignment.
     fn next(&self, partition: i32) -> Option<i64> {
-        let ahead = self.ahead.iter().filter(|m| m.partition() == partition).map(Message::offset).min();
+        let ahead = self.ahead.places().filter(|(of, _)| *of == partition).map(|(_, offset)| offset).min();
         ahead.or_else(|| self.at.get(&partition).copied())
     }
 
@@ -346,7 +323,7 @@ impl Client {
         if self.at.len() == ranges.len() && ranges.iter().all(|(p, (from, _))| self.next(*p) == Some(*from)) {
             return Ok(());
         }
-        self.ahead.clear();
+        self.ahead = Records::default();
         self.at = ranges.iter().map(|(partition, (from, _))| (*partition, *from)).collect();
         let mut list = TopicPartitionList::new();
         for (partition, (from, _)) in ranges {
@@ -368,12 +345,37 @@ impl Client {
             list.add_partition_offset(&offsets.topic, *partition, Offset::Offset(*next))
                 .map_err(|error| self.failed("an offset can't be committed", error))?;
         }
+        // Who follows a topic doesn't wait for the answer at each step; a run, which ends here, does.
+        let mode = if self.committed.is_empty() { CommitMode::Sync } else { CommitMode::Async };
         self.consumer
-            .commit(&list, CommitMode::Sync)
+            .commit(&list, mode)
             .map_err(|error| self.failed("offsets can't be committed to the group", error))?;
         self.committed = next;
         Ok(())
     }
+}
+
+/// Hands a message on, or keeps it for the next range.
+fn sort_in(
+    at: &mut BTreeMap<i32, i64>,
+    ahead: &mut Records,
+    record: &Record<'_>,
+    ranges: &BTreeMap<i32, (i64, i64)>,
+    open: &mut BTreeMap<i32, i64>,
+    each: &mut impl FnMut(&Record<'_>) -> Result<()>,
+) -> Result<()> {
+    let at = at.entry(record.partition).or_insert(record.offset);
+    *at = (*at).max(record.offset + 1);
+    if let Some((_, to)) = ranges.get(&record.partition) {
+        if record.offset + 1 >= *to {
+            open.remove(&record.partition);
+        }
+        if record.offset < *to {
+            return each(record);
+        }
+    }
+    ahead.push(record);
+    Ok(())
 }
 
 /// Whether waiting doesn't help.

@@ -11,13 +11,13 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
-use rdkafka::message::{Message, OwnedMessage};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::client::Client;
 use super::history::PastFile;
 use super::late::{Judge, Lateness};
+use super::records::Records;
 use super::rows::{Decoder, landed_contract, landed_fields};
 use super::{KafkaSource, Topic, range};
 use crate::connect::RowRule;
@@ -99,9 +99,9 @@ impl Messages {
         // As a first run would judge what it takes in.
         let judge = |lateness: &Lateness| lateness.judge(&plan.offsets, &plan.speaking(), self.now_us, BTreeMap::new());
         let mut judge = self.lateness.as_ref().map(judge);
-        let mut pending: Vec<OwnedMessage> = Vec::new();
-        client.read(&plan.ranges(), |message| {
-            pending.push(message);
+        let mut pending = Records::default();
+        client.read(&plan.ranges(), |record| {
+            pending.push(record);
             match pending.len() < limits::BATCH_ROWS {
                 true => Ok(()),
                 false => self.send(std::mem::take(&mut pending), &mut judge, out),
@@ -121,7 +121,7 @@ impl Messages {
             let file = PastFile::open(files, &meta, spec, &self.contract, zone, self.now_us);
             let mut file = waiting.block_on(file)?;
             while let Some(decoded) = waiting.block_on(file.next_batch())? {
-                self.hand_on(rules::apply(decoded, OnInvalid::Drop, &self.rules, &mut BTreeMap::new())?, out)?;
+                self.hand_on(rules::apply(decoded, OnInvalid::Drop, &self.rules)?, out)?;
             }
             for (partition, at) in file.next {
                 let known = next.entry(partition).or_insert(at);
@@ -131,10 +131,10 @@ impl Messages {
         Ok(next)
     }
 
-    fn send(&self, messages: Vec<OwnedMessage>, judge: &mut Option<Judge>, out: &Batches) -> Result<()> {
-        let places: Vec<(i32, i64)> = messages.iter().map(|m| (m.partition(), m.offset())).collect();
+    fn send(&self, messages: Records, judge: &mut Option<Judge>, out: &Batches) -> Result<()> {
+        let places: Vec<(i32, i64)> = messages.places().collect();
         let decoded = self.decoder.decode(messages)?;
-        let mut ruled = rules::apply(decoded, OnInvalid::Drop, &self.rules, &mut BTreeMap::new())?;
+        let mut ruled = rules::apply(decoded, OnInvalid::Drop, &self.rules)?;
         if let Some(judge) = judge {
             judge.judge(&mut ruled, &places)?;
         }

@@ -10,6 +10,7 @@ mod late;
 mod late_offsets;
 mod live;
 mod range;
+mod records;
 mod rows;
 mod sink;
 mod take;

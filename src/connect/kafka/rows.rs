@@ -1,13 +1,12 @@
 //! Messages to rows: the value under the contract, and what stands beside it in hidden columns.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, SchemaRef};
-use rdkafka::message::{Headers, Message, OwnedMessage};
 
 use super::connect_json;
+use super::records::{Record, Records, text_of};
 use crate::connect::decode::{Contract, Decoded, JsonObjects, Origin, RawRows};
 use crate::connect::quarantine::{Refused, RefusedAt};
 use crate::error::Result;
@@ -69,19 +68,19 @@ impl Decoder {
     }
 
     /// Rows of messages in their order.
-    pub(super) fn decode(&self, messages: Vec<OwnedMessage>) -> Result<Decoded> {
-        let objects = JsonObjects::new(&self.contract);
-        let mut rows = objects.no_rows();
-        for message in &messages {
-            let number = u64::try_from(message.offset()).unwrap_or_default();
-            match (message.payload().filter(|_| !is_tombstone(message)), &self.format) {
+    pub(super) fn decode(&self, messages: Records) -> Result<Decoded> {
+        let mut objects = JsonObjects::new(&self.contract);
+        let mut rows = objects.no_rows().without_raw(messages.len(), messages.size());
+        for message in messages.iter() {
+            let number = u64::try_from(message.offset).unwrap_or_default();
+            match (message.value.filter(|_| !message.is_tombstone()), &self.format) {
                 (Some(value), MessageFormat::Json(_)) => objects.push(&mut rows, number, value),
                 (Some(value), MessageFormat::ConnectJson(_)) => match connect_json::payload(value) {
                     Ok(Some(payload)) => objects.push(&mut rows, number, payload.as_bytes()),
-                    Ok(None) => self.push_tombstone(&mut rows, number, message),
+                    Ok(None) => self.push_tombstone(&mut rows, number, &message),
                     Err(reason) => rows.end_record(number, value, Some(reason)),
                 },
-                (None, _) => self.push_tombstone(&mut rows, number, message),
+                (None, _) => self.push_tombstone(&mut rows, number, &message),
             }
         }
         let rows = objects.finish(rows);
@@ -90,13 +89,13 @@ impl Decoder {
     }
 
     /// A message without a value: of an upsert relation a row with its key alone.
-    fn push_tombstone(&self, rows: &mut RawRows, number: u64, message: &OwnedMessage) {
+    fn push_tombstone(&self, rows: &mut RawRows, number: u64, message: &Record<'_>) {
         if self.key.is_empty() {
             return rows.end_record(number, b"", None);
         }
-        match key_object(message.key(), &self.key, &self.format) {
+        match key_object(message.key, &self.key, &self.format) {
             Ok(object) => JsonObjects::new(&self.contract).push(rows, number, object.as_bytes()),
-            Err(reason) => rows.end_record(number, message.key().unwrap_or_default(), Some(reason)),
+            Err(reason) => rows.end_record(number, message.key.unwrap_or_default(), Some(reason)),
         }
     }
 }
@@ -138,52 +137,32 @@ fn key_object(key: Option<&[u8]>, names: &[String], format: &MessageFormat) -> R
 /// Messages and the records that were read out of them.
 struct MessageRows {
     raw: RawRows,
-    messages: Vec<OwnedMessage>,
+    messages: Records,
     zone: Arc<str>,
     ingested_at_us: i64,
 }
 
 impl Origin for MessageRows {
     fn hidden(&self, rows: &[usize]) -> Vec<ArrayRef> {
-        let of = || rows.iter().map(|row| &self.messages[*row]);
-        let times = of().map(|message| message.timestamp().to_millis().map(|ms| ms * 1000));
+        let of = || rows.iter().map(|row| self.messages.get(*row));
+        let times = of().map(|message| message.timestamp_ms.map(|ms| ms * 1000));
         let instants = |array: TimestampMicrosecondArray| Arc::new(array.with_timezone(Arc::clone(&self.zone)));
         vec![
-            Arc::new(Int32Array::from_iter_values(of().map(Message::partition))),
-            Arc::new(Int64Array::from_iter_values(of().map(Message::offset))),
+            Arc::new(Int32Array::from_iter_values(of().map(|message| message.partition))),
+            Arc::new(Int64Array::from_iter_values(of().map(|message| message.offset))),
             instants(TimestampMicrosecondArray::from_value(self.ingested_at_us, rows.len())),
-            Arc::new(of().map(|message| message.key().map(text_of)).collect::<StringArray>()),
+            Arc::new(of().map(|message| message.key.map(text_of)).collect::<StringArray>()),
             instants(times.collect()),
-            Arc::new(of().map(headers_of).collect::<StringArray>()),
-            Arc::new(of().map(|message| Some(is_tombstone(message))).collect::<BooleanArray>()),
+            Arc::new(of().map(|message| message.headers).collect::<StringArray>()),
+            Arc::new(of().map(|message| Some(message.is_tombstone())).collect::<BooleanArray>()),
         ]
     }
 
     fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {
-        let message = &self.messages[index];
+        let message = self.messages.get(index);
         let refused = self.raw.refused(index, rule, reason)?;
-        let at = RefusedAt::Message { partition: message.partition(), offset: message.offset() };
-        let raw = message.payload().map(text_of).unwrap_or_default();
+        let at = RefusedAt::Message { partition: message.partition, offset: message.offset };
+        let raw = message.value.map(text_of).unwrap_or_default().into_owned();
         Ok(Refused { at, raw, ..refused })
     }
-}
-
-fn is_tombstone(message: &OwnedMessage) -> bool {
-    message.payload().is_none_or(|value| value.trim_ascii() == b"null")
-}
-
-/// Bytes as text; those that are none in hexadecimal.
-fn text_of(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text.to_string(),
-        Err(_) => bytes.iter().fold(String::from("\\x"), |text, byte| text + &format!("{byte:02x}")),
-    }
-}
-
-/// Headers as a JSON object; of one that stands twice the last counts.
-fn headers_of(message: &OwnedMessage) -> Option<String> {
-    let headers = message.headers()?;
-    let values: BTreeMap<&str, Option<String>> =
-        headers.iter().map(|header| (header.key, header.value.map(text_of))).collect();
-    serde_json::to_string(&values).ok()
 }

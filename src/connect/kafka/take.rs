@@ -1,6 +1,6 @@
 //! Takes a range of messages in: one unit of the position, its rows landed, the offsets behind it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -8,21 +8,24 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::prelude::SessionContext;
-use rdkafka::message::{Message, OwnedMessage};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use super::client::{self, Client};
 use super::history::{self, Past};
 use super::late::Judge;
 use super::late_offsets;
 use super::range::{self, Plan};
+use super::records::{Record, Records};
 use super::rows::{Decoder, landed_contract, landed_fields};
 use super::{KafkaSource, Topic};
-use crate::connect::landing::{Counts, Sink};
+use crate::connect::landing::{Counts, Rulebook, Sink};
 use crate::connect::position::{LastMessage, Offsets};
 use crate::connect::ranges::{self, Ranges};
 use crate::connect::relation::relation_schema;
+use crate::connect::rules::Ruled;
 use crate::connect::{FileEntry, Landing, Position, TakenIn};
-use crate::error::Result;
+use crate::error::{Result, ResultExt};
 use crate::spec::types::KafkaSpec;
 use crate::table::{DataFile, TableFiles, Warehouse, parquet_table, write_files};
 use crate::{engine, failpoint, limits};
@@ -95,12 +98,12 @@ async fn take_messages(
         ingested_at_us: landing.ingested_at_us,
         ..FileEntry::default()
     };
-    let decoder = source.decoder(&landing.contract, landing.ingested_at_us)?;
+    let decoder = Arc::new(source.decoder(&landing.contract, landing.ingested_at_us)?);
     let topic = Arc::clone(&source.topic);
     let decode = async |sink: Sink| {
         let (topic, slot) = (Arc::clone(&topic), Arc::clone(&source.client));
         Ok(tokio::task::spawn_blocking(move || {
-            client::with(&slot, &topic, |client| read(client, &topic, plan, &decoder, judge, sink))
+            client::with(&slot, &topic, |client| read(client, &topic, plan, decoder, judge, sink))
         }))
     };
     let hidden = landed_fields(&source.topic.zone);
@@ -222,16 +225,26 @@ fn read(
     client: &mut Client,
     topic: &Topic,
     mut plan: Plan,
-    decoder: &Decoder,
+    decoder: Arc<Decoder>,
     judge: Option<Judge>,
-    mut sink: Sink,
+    sink: Sink,
 ) -> Result<(Counts, Read)> {
     prove(client, topic, &mut plan)?;
     let ranges = plan.ranges();
-    let mut reading = Reading { offsets: plan.offsets, judge, bytes: 0, pending: Vec::new(), pending_bytes: 0 };
-    client.read(&ranges, |message| reading.take(message, decoder, &mut sink))?;
-    reading.flush(decoder, &mut sink)?;
-    let mut offsets = reading.offsets;
+    let mut reading = Reading {
+        offsets: plan.offsets,
+        judge,
+        bytes: 0,
+        pending: Records::default(),
+        decoding: VecDeque::new(),
+        decoder,
+        rulebook: sink.rulebook(),
+        sink,
+    };
+    client.read(&ranges, |record| reading.take(record))?;
+    reading.flush()?;
+    while reading.hand_on_first()? {}
+    let (mut offsets, sink) = (reading.offsets, reading.sink);
     let (late, refused) = reading.judge.map_or_else(Default::default, |judge| judge.settle(&mut offsets));
     let mut held = Ranges::new();
     for (partition, (from, to)) in ranges {
@@ -258,74 +271,87 @@ fn prove(client: &mut Client, topic: &Topic, plan: &mut Plan) -> Result<()> {
     let ranges = last.iter().map(|(partition, known)| (*partition, (known.offset, known.offset + 1))).collect();
     let mut others = Vec::new();
     // One that isn't there any more was taken away by age, or by a later message of its key: that proves nothing.
-    client.read(&ranges, |message| {
-        let partition = message.partition();
-        if last.get(&partition).is_some_and(|known| known.hash != hash_of(&message)) {
-            others.push(partition);
+    client.read(&ranges, |record| {
+        if last.get(&record.partition).is_some_and(|known| known.hash != record.hash()) {
+            others.push(record.partition);
         }
         Ok(())
     })?;
     others.into_iter().try_for_each(|partition| plan.is_other_topic(topic, partition))
 }
 
+/// Messages on their way into the sink: they are decoded in batches, several at a time, and handed on in their order.
 struct Reading {
     offsets: Offsets,
     judge: Option<Judge>,
     bytes: u64,
-    pending: Vec<OwnedMessage>,
-    pending_bytes: usize,
+    pending: Records,
+    decoding: VecDeque<JoinHandle<Result<Batch>>>,
+    decoder: Arc<Decoder>,
+    rulebook: Arc<Rulebook>,
+    sink: Sink,
+}
+
+/// A batch of messages that was decoded.
+struct Batch {
+    ruled: Ruled,
+    /// Partition and offset of each message.
+    places: Vec<(i32, i64)>,
 }
 
 impl Reading {
-    fn take(&mut self, message: OwnedMessage, decoder: &Decoder, sink: &mut Sink) -> Result<()> {
-        let size = message.payload().map_or(0, <[u8]>::len) + message.key().map_or(0, <[u8]>::len);
-        self.bytes += size as u64;
-        self.pending_bytes += size;
-        self.pending.push(message);
-        if self.pending.len() >= limits::BATCH_ROWS || self.pending_bytes >= limits::RECORD_BYTES {
-            self.flush(decoder, sink)?;
+    fn take(&mut self, record: &Record<'_>) -> Result<()> {
+        self.bytes += record.size() as u64;
+        self.pending.push(record);
+        if self.pending.len() >= limits::BATCH_ROWS || self.pending.size() >= limits::RECORD_BYTES {
+            self.flush()?;
         }
         Ok(())
     }
 
-    /// Decodes what is pending and hands it to the writers.
-    fn flush(&mut self, decoder: &Decoder, sink: &mut Sink) -> Result<()> {
-        self.pending_bytes = 0;
-        let messages = std::mem::take(&mut self.pending);
-        let mut last: BTreeMap<i32, &OwnedMessage> = BTreeMap::new();
-        for message in &messages {
-            last.insert(message.partition(), message);
+    /// Has what is pending decoded, and hands on what was decoded before.
+    fn flush(&mut self) -> Result<()> {
+        let next = Records::like(&self.pending);
+        let records = std::mem::replace(&mut self.pending, next);
+        let mut last: BTreeMap<i32, usize> = BTreeMap::new();
+        for (at, (partition, _)) in records.places().enumerate() {
+            last.insert(partition, at);
         }
-        for (partition, message) in last {
+        for (partition, at) in last {
+            let record = records.get(at);
             if let Some(at) = self.offsets.partitions.get_mut(&partition) {
-                at.last = Some(LastMessage { offset: message.offset(), hash: hash_of(message) });
-                at.next = message.offset() + 1;
+                at.last = Some(LastMessage { offset: record.offset, hash: record.hash() });
+                at.next = record.offset + 1;
             }
         }
-        if messages.is_empty() {
+        if records.len() == 0 {
             return Ok(());
         }
         failpoint::hit("mid_file");
-        let places: Vec<(i32, i64)> = messages.iter().map(|m| (m.partition(), m.offset())).collect();
-        let mut ruled = sink.rule(decoder.decode(messages)?)?;
-        if let Some(judge) = &mut self.judge {
-            judge.judge(&mut ruled, &places)?;
-        }
-        for batch in sink.outgoing(&ruled)? {
-            batch.blocking_send()?;
+        let (decoder, rulebook) = (Arc::clone(&self.decoder), Arc::clone(&self.rulebook));
+        self.decoding.push_back(tokio::task::spawn_blocking(move || {
+            let places = records.places().collect();
+            Ok(Batch { ruled: rulebook.rule(decoder.decode(records)?)?, places })
+        }));
+        while self.decoding.len() > limits::DECODING_BATCHES {
+            self.hand_on_first()?;
         }
         Ok(())
     }
-}
 
-fn hash_of(message: &OwnedMessage) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for part in [message.key(), message.payload()] {
-        let part = part.unwrap_or_default();
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    /// Waits for the first batch that is being decoded and hands it to the writers; whether there was one.
+    fn hand_on_first(&mut self) -> Result<bool> {
+        let Some(first) = self.decoding.pop_front() else { return Ok(false) };
+        // This thread is one for blocking work.
+        let mut batch = Handle::current().block_on(first).external("decoding ended early")??;
+        if let Some(judge) = &mut self.judge {
+            judge.judge(&mut batch.ruled, &batch.places)?;
+        }
+        for batch in self.sink.outgoing(&batch.ruled)? {
+            batch.blocking_send()?;
+        }
+        Ok(true)
     }
-    hasher.update(&message.timestamp().to_millis().unwrap_or(-1).to_le_bytes());
-    hasher.finalize().to_hex()[..16].to_string()
 }
 
 /// The rows of a position.
