@@ -126,6 +126,8 @@ pub struct PlannedModel {
     pub closing: Option<Closing>,
     /// Hash of the canonical plan, types, parameters, zone, key, partitioning, checks and function versions.
     pub fingerprint: String,
+    /// Hash of what its states hang on besides its inputs' rows; none where it is kept by none.
+    pub states_fingerprint: Option<String>,
     /// How it is maintained and why, for `plan`.
     pub strategy: Strategy,
     /// The plan to maintain it by; none where it can only be computed anew.

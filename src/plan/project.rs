@@ -12,7 +12,7 @@ use super::catalog::{Catalog, Relation, SourceShape};
 use super::checks::{CheckPlanner, Checked};
 use super::closing::closing;
 use super::inspect::{Inspection, inspect_model, table_reference};
-use super::maintain::maintenance;
+use super::maintain::{Maintenance, Stage, maintenance};
 use super::model::{BoundModel, ModelPlanner};
 use super::nearest::with_nearest;
 use super::order::Graph;
@@ -422,6 +422,10 @@ impl<'a> Work<'a> {
             }
         };
         let fingerprint = self.fingerprint(spec, &model, &checks, sql)?;
+        let states_fingerprint = match &maintenance {
+            Ok(maintenance) => self.states_fingerprint(&model, maintenance)?,
+            Err(_) => None,
+        };
         let closing = closing(&model.plan, &model.schema);
         Some(PlannedModel {
             name: spec.name.value.clone(),
@@ -442,6 +446,7 @@ impl<'a> Work<'a> {
             publish: spec.publish.clone(),
             closing,
             fingerprint,
+            states_fingerprint,
         })
     }
 
@@ -459,20 +464,40 @@ impl<'a> Work<'a> {
         blake3::hash(text.as_bytes()).to_hex()[..32].to_string()
     }
 
-    /// Hash of everything that the stored rows, and what is kept of them, hang on besides the inputs' rows.
-    fn fingerprint(&self, spec: &ModelSpec, model: &BoundModel, checks: &[PlannedCheck], sql: &str) -> Option<String> {
+    /// Hash of everything that a model's states hang on besides the inputs' rows; none where it has none.
+    fn states_fingerprint(&self, model: &BoundModel, maintenance: &Maintenance) -> Option<Option<String>> {
+        if maintenance.stages.is_empty() {
+            return Some(None);
+        }
+        let mut text = self.surroundings(model)?;
+        for Stage { name, input, group, parts, schema } in &maintenance.stages {
+            writeln!(text, "{name} {group:?} {parts:?} {schema:?}\n{}\n{input:?}", input.display_indent_schema())
+                .ok()?;
+        }
+        Some(Some(blake3::hash(text.as_bytes()).to_hex().to_string()))
+    }
+
+    /// What a model's values hang on besides its SQL and its inputs.
+    fn surroundings(&self, model: &BoundModel) -> Option<String> {
         let mut text = String::new();
         let called = keys::functions_called(&model.plan).ok()?;
-        let values = self.project.params.iter().filter(|p| called.contains(&params::function_name(&p.name.value)));
+        writeln!(text, "functions {FUNCTION_VERSION}\nzone {}", self.zone).ok()?;
+        for param in &self.project.params {
+            if called.contains(&params::function_name(&param.name.value)) {
+                let value = param.value.as_ref().map(|value| &value.value);
+                writeln!(text, "param {} {:?} {value:?}", param.name.value, param.data_type).ok()?;
+            }
+        }
+        Some(text)
+    }
+
+    /// Hash of everything that the stored rows, and what is kept of them, hang on besides the inputs' rows.
+    fn fingerprint(&self, spec: &ModelSpec, model: &BoundModel, checks: &[PlannedCheck], sql: &str) -> Option<String> {
+        let mut text = self.surroundings(model)?;
         let names =
             |names: &[Located<String>]| -> Vec<String> { names.iter().map(|name| name.value.clone()).collect() };
-        writeln!(text, "functions {FUNCTION_VERSION}\nzone {}", self.zone).ok()?;
         // The plan shortens long lists of values, the syntax tree doesn't.
         writeln!(text, "sql {sql}\nplan {}", model.plan.display_indent_schema()).ok()?;
-        for param in values {
-            let value = param.value.as_ref().map(|value| &value.value);
-            writeln!(text, "param {} {:?} {value:?}", param.name.value, param.data_type).ok()?;
-        }
         for field in model.schema.fields() {
             writeln!(text, "column {:?} {:?} {}", field.name(), field.data_type(), field.is_nullable()).ok()?;
         }

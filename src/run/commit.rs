@@ -72,6 +72,9 @@ pub struct TableEntry {
     /// States that it is maintained by, in the order of stages; empty where it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<StateFiles>,
+    /// Of the plans that these states were computed by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub states_fingerprint: Option<String>,
     /// When it was last found or made up to date, microseconds since 1970 UTC.
     pub refreshed_at_us: i64,
     /// The `now()` that it was computed at, if its plan reads the clock.

@@ -8,6 +8,7 @@ use crate::plan::PlannedModel;
 use crate::run::commit::{CommitChain, CommitRecord};
 use crate::run::history;
 use crate::run::project::OpenProject;
+use crate::run::refresh::model::states_stay;
 use crate::spec::types::{ConnectorSpec, KafkaSpec};
 use crate::table::{Warehouse, delta};
 
@@ -96,6 +97,9 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
             one.rebuild = match (&model.maintenance, one.change) {
                 (None, _) => Some(format!("the whole table: {}", model.strategy.reason)),
                 (Some(_), "new") => Some("the whole table: it is its first build".into()),
+                (Some(_), "changed") if !full_refresh && entry.is_some_and(|entry| states_stay(model, entry)) => {
+                    Some("the table, of its states: they stay".into())
+                }
                 (Some(_), "changed") => Some("the whole table: its definition changed".into()),
                 (Some(_), _) => full_refresh.then(|| "the whole table: full refresh".into()),
             };

@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::engine::maintain::{self, Net, Relation, RootChange, Rows};
+use crate::engine::maintain::{self, GoesOn, Net, Relation, RootChange, Rows};
 use crate::engine::{self, failure};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
@@ -167,7 +167,8 @@ impl Run<'_> {
         for (stage, state) in self.maintenance.stages.iter().zip(&self.states) {
             relations.insert(stage.name.clone(), Relation::unchanged(state.clone()));
         }
-        let advance = maintain::advance(self.session, self.maintenance, relations, limits::CHANGE_BYTES).await?;
+        let advance =
+            maintain::advance(self.session, self.maintenance, relations, limits::CHANGE_BYTES, GoesOn::Result).await?;
         let advance = advance.ok_or_else(|| Error::external("a test's change is too large to be held in memory"))?;
         for (state, net) in self.states.iter_mut().zip(&advance.stages) {
             let weighted = net.weighted()?;

@@ -72,6 +72,13 @@ pub(super) fn rows_of(scan: &TableScan, rows: &Rows, keys: Option<&Restriction>)
     named_as(plan, &scan.projected_schema, false)
 }
 
+/// The changes of a relation netted, with their weights in a last column.
+pub(super) fn changes_of(scan: &TableScan, rows: &Rows) -> Result<LogicalPlan> {
+    let changes =
+        rows.changes.iter().map(|table| bind_weighted_scan(scan, table, WEIGHT)).collect::<Result<Vec<_>>>()?;
+    all_of(changes)?.map_or_else(|| Ok(empty(scan)), consolidated)
+}
+
 /// No rows, with the scan's columns.
 fn empty(scan: &TableScan) -> LogicalPlan {
     LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: scan.projected_schema.clone() })

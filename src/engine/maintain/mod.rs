@@ -85,6 +85,15 @@ pub enum RootChange {
     Whole(Box<LogicalPlan>),
 }
 
+/// What of the last result still counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GoesOn {
+    /// All of it: it changes with its inputs.
+    Result,
+    /// Only the states that it was made of: it is made anew of them.
+    States,
+}
+
 /// Finds how a model changes. `relations` has each source and model that the plan reads, and each stage's state as `old`, by
 /// the stage's name.
 ///
@@ -98,9 +107,10 @@ pub async fn advance(
     maintenance: &Maintenance,
     relations: HashMap<String, Relation>,
     delta_bytes_max: usize,
+    goes_on: GoesOn,
 ) -> Result<Option<Advance>> {
     let mut engine = Engine { ctx, relations, delta_bytes_max };
-    match engine.advance(maintenance).await {
+    match engine.advance(maintenance, goes_on).await {
         Ok(advance) => Ok(Some(advance)),
         Err(error) if delta::is_too_large(&error) => Ok(None),
         Err(error) => Err(error),
@@ -138,6 +148,15 @@ pub fn state_rows(stage: &Stage, rows: &Rows) -> Result<LogicalPlan> {
     at::rows_of(&scan, rows, None).map_err(failure)
 }
 
+/// The plan of a stage's changes, netted, with their weights in a last column.
+///
+/// # Errors
+/// A bug: a state has its stage's columns.
+pub fn state_changes(stage: &Stage, rows: &Rows) -> Result<LogicalPlan> {
+    let scan = stage::state_scan(stage).map_err(failure)?;
+    at::changes_of(&scan, rows).map_err(failure)
+}
+
 struct Engine<'a> {
     ctx: &'a SessionContext,
     relations: HashMap<String, Relation>,
@@ -145,7 +164,7 @@ struct Engine<'a> {
 }
 
 impl Engine<'_> {
-    async fn advance(&mut self, maintenance: &Maintenance) -> Result<Advance> {
+    async fn advance(&mut self, maintenance: &Maintenance, goes_on: GoesOn) -> Result<Advance> {
         let mut stages = Vec::with_capacity(maintenance.stages.len());
         for stage in &maintenance.stages {
             let net = self.advance_stage(stage).await?;
@@ -156,8 +175,10 @@ impl Engine<'_> {
             *relation = net.applied_to(&relation.old)?;
             stages.push(net);
         }
-        let root = match derive::whole_top(&maintenance.root) {
-            true if !self.is_touched(&maintenance.root).map_err(failure)? => RootChange::Net(Net::default()),
+        let root = match goes_on == GoesOn::States || derive::whole_top(&maintenance.root) {
+            true if goes_on == GoesOn::Result && !self.is_touched(&maintenance.root).map_err(failure)? => {
+                RootChange::Net(Net::default())
+            }
             true => RootChange::Whole(Box::new(self.at(&maintenance.root, Version::New, None).map_err(failure)?)),
             false => {
                 let delta = self.delta(&maintenance.root).await?;

@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 
 use super::model::Work;
 use super::{Refresh, TableNet};
-use crate::engine::maintain::{self, Net, Relation, RootChange, Rows, WEIGHT};
+use crate::engine::maintain::{self, GoesOn, Net, Relation, RootChange, Rows, WEIGHT};
 use crate::engine::{self};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -39,7 +39,7 @@ impl Refresh<'_> {
         &self,
         work: &Work<'_>,
         maintenance: &Maintenance,
-        entry: &TableEntry,
+        (entry, goes_on): (&TableEntry, GoesOn),
         prefix: &str,
     ) -> Result<Attempt> {
         if entry.states.len() != maintenance.stages.len() {
@@ -50,6 +50,12 @@ impl Refresh<'_> {
         for name in &work.model.inputs {
             let Some((read, _)) = work.inputs.reads.get(name) else { continue };
             let Some(provider) = work.inputs.relations.get(name) else { continue };
+            if goes_on == GoesOn::States && !entry.inputs_at.contains_key(name) {
+                // No state reads it: the old definition did not.
+                let rows = Rows { plain: vec![Arc::clone(provider)], changes: vec![] };
+                relations.insert(name.clone(), Relation::unchanged(rows));
+                continue;
+            }
             let before = match entry.inputs_at.get(name) {
                 Some(n) => self.versions().read_at(name, *n).await?,
                 None => None,
@@ -85,7 +91,8 @@ impl Refresh<'_> {
             relations.insert(stage.name.clone(), Relation::unchanged(state));
         }
         let session = &work.session;
-        let Some(advance) = maintain::advance(session, maintenance, relations, limits::CHANGE_BYTES).await? else {
+        let advance = maintain::advance(session, maintenance, relations, limits::CHANGE_BYTES, goes_on);
+        let Some(advance) = advance.await? else {
             return Ok(Attempt::Anew("the change is too large to be held in memory".into()));
         };
         let mut states = Vec::with_capacity(entry.states.len());
@@ -209,7 +216,8 @@ impl Refresh<'_> {
         })
     }
 
-    /// The state with its change; written anew as one where many changes have come together.
+    /// The state with its change. Changes are put together as they come to many files, each time with those before them that
+    /// aren't much larger, so that a row is written anew as often as the state doubles; the whole state once half of it changed.
     async fn next_state(
         &self,
         work: &Work<'_>,
@@ -229,17 +237,26 @@ impl Refresh<'_> {
         let mut next = state.clone();
         next.changes.extend(files);
         let rows = |files: &[DataFile]| files.iter().map(|file| file.rows).sum::<u64>();
-        let is_crowded = next.changes.len() >= limits::STATE_CHANGE_FILES;
-        if !is_crowded && rows(&next.changes) * 2 <= rows(&next.base) {
+        let (is_half, is_crowded) =
+            (rows(&next.changes) * 2 > rows(&next.base), next.changes.len() >= limits::STATE_CHANGE_FILES);
+        let together = if is_half {
+            let plan = maintain::state_rows(stage, &self.state_rows(work, stage, &next)?)?;
+            StateFiles { base: self.write_state(work, &stage.schema, plan, prefix).await?, changes: vec![] }
+        } else if is_crowded {
+            let kept = next.changes.len() - newest_tier(&next.changes);
+            let newest = StateFiles { base: vec![], changes: next.changes[kept..].to_vec() };
+            let plan = maintain::state_changes(stage, &self.state_rows(work, stage, &newest)?)?;
+            let mut changes = next.changes[..kept].to_vec();
+            changes.extend(self.write_state(work, &schema, plan, prefix).await?);
+            StateFiles { base: next.base.clone(), changes }
+        } else {
             return Ok(next);
-        }
-        let plan = maintain::state_rows(stage, &self.state_rows(work, stage, &next)?)?;
-        let base = self.write_state(work, &stage.schema, plan, prefix).await?;
+        };
         failpoint::hit("mid_compact");
         // The change's own file is never named by a record.
-        let unnamed = StateFiles { base: vec![], changes: next.changes };
-        self.discard_states(work, &[unnamed], prefix).await;
-        Ok(StateFiles { base, changes: vec![] })
+        let unnamed = next.changes.into_iter().filter(|file| !together.changes.contains(file)).collect();
+        self.discard_states(work, &[StateFiles { base: vec![], changes: unnamed }], prefix).await;
+        Ok(together)
     }
 
     async fn write_state(
@@ -254,6 +271,18 @@ impl Refresh<'_> {
         let streams = streams.into_iter().map(|stream| engine::conforming(stream, schema)).collect();
         write_files(&self.warehouse, &folder, schema, &[], prefix, streams).await
     }
+}
+
+/// How many of the newest changes are put together: each one that isn't much larger than all after it.
+fn newest_tier(changes: &[DataFile]) -> usize {
+    let (mut count, mut rows) = (0, 0);
+    for file in changes.iter().rev() {
+        if count >= 2 && file.rows > rows * 2 {
+            break;
+        }
+        (count, rows) = (count + 1, rows + file.rows);
+    }
+    count
 }
 
 /// A state's columns and the weight.

@@ -6,7 +6,7 @@
 pub(in crate::run) mod checks;
 mod draft;
 mod maintain;
-mod model;
+pub(in crate::run) mod model;
 mod net;
 pub(in crate::run) mod pipeline;
 mod source;

@@ -15,6 +15,7 @@ use super::net::NetChange;
 use super::source::table_digest;
 use super::stage::{self, Staged, Target};
 use super::{Refresh, Relation};
+use crate::engine::maintain::GoesOn;
 use crate::engine::{self, Changes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::maintain::Maintenance;
@@ -128,10 +129,9 @@ impl Refresh<'_> {
                 let plan = plan::bind(&model.plan, &work.inputs.relations)?;
                 self.enter_whole(work, (plan, vec![]), &rules, old.as_ref(), draft, outcome).await
             }
-            (Some(maintenance), Some(entry)) if self.may_advance(work, entry) => {
-                outcome.strategy = "incremental".into();
+            (Some(maintenance), Some(entry)) if let Some(goes_on) = self.may_advance(work, entry) => {
                 let (before, checks) = (draft.of_model(&model.name), self.checks.len());
-                let failed = match self.go_on(work, maintenance, &rules, entry, draft, outcome).await {
+                let failed = match self.go_on(work, maintenance, &rules, (entry, goes_on), draft, outcome).await {
                     Err(error) => error,
                     done => return done,
                 };
@@ -152,21 +152,26 @@ impl Refresh<'_> {
         work: &Work<'_>,
         maintenance: &Maintenance,
         rules: &Arc<RowChecks>,
-        entry: &TableEntry,
+        (entry, goes_on): (&TableEntry, GoesOn),
         draft: &mut Draft,
         outcome: &mut ModelOutcome,
     ) -> Result<()> {
-        match self.advance(work, maintenance, entry, &draft.prefix()).await? {
+        outcome.strategy = match goes_on {
+            GoesOn::Result => "incremental".into(),
+            GoesOn::States => "rebuilt".into(),
+        };
+        match self.advance(work, maintenance, (entry, goes_on), &draft.prefix()).await? {
             Attempt::Net { net, states } => {
                 let change = NetChange { net, states, rules };
                 if let Some(change) = self.refusing(work, change).await? {
-                    outcome.strategy = "incremental".into();
                     return self.enter_net(work, change, entry, draft, outcome).await;
                 }
                 outcome.reason = "rows that a rule had refused changed".into();
             }
             Attempt::Whole { plan, states } => {
-                outcome.strategy = "incremental".into();
+                if goes_on == GoesOn::States {
+                    outcome.reason.push_str(STATES_STAY);
+                }
                 return self.enter_whole(work, (plan, states), rules, Some(entry), draft, outcome).await;
             }
             Attempt::Anew(reason) => outcome.reason = reason,
@@ -205,11 +210,16 @@ impl Refresh<'_> {
         entered
     }
 
-    /// Whether the last commit is one to go on from.
-    fn may_advance(&self, work: &Work<'_>, entry: &TableEntry) -> bool {
-        entry.fingerprint == work.model.fingerprint
-            && !self.options.full_refresh
-            && !work.model.checks.iter().any(PlannedCheck::moves_unrelated_rows)
+    /// What of the last commit is to go on from, if anything.
+    fn may_advance(&self, work: &Work<'_>, entry: &TableEntry) -> Option<GoesOn> {
+        if self.options.full_refresh {
+            return None;
+        }
+        let moves_rows = work.model.checks.iter().any(PlannedCheck::moves_unrelated_rows);
+        if entry.fingerprint == work.model.fingerprint && !moves_rows {
+            return Some(GoesOn::Result);
+        }
+        states_stay(work.model, entry).then_some(GoesOn::States)
     }
 
     /// Runs `plan` and enters its rows as the model's next version.
@@ -358,6 +368,7 @@ impl Refresh<'_> {
             fingerprint: &model.fingerprint,
             inputs: work.inputs.digests.clone(),
             inputs_at: inputs_at(work, draft),
+            states_fingerprint: model.states_fingerprint.clone().filter(|_| !states.is_empty()),
             states,
             key: if kind == TableKind::Model { &model.key } else { &[] },
             serve: model.serve,
@@ -518,6 +529,14 @@ impl Refresh<'_> {
 }
 
 /// The commit of each input's pipeline that holds what this run read of it.
+/// What is told of a model that is rebuilt of its states.
+const STATES_STAY: &str = "; its states stay";
+
+/// Whether the states of a model's last version are those of its present definition.
+pub(in crate::run) fn states_stay(model: &PlannedModel, entry: &TableEntry) -> bool {
+    entry.states_fingerprint.is_some() && entry.states_fingerprint == model.states_fingerprint
+}
+
 fn inputs_at(work: &Work<'_>, draft: &Draft) -> BTreeMap<String, u64> {
     let at = |name: &String| {
         let (_, at) = work.inputs.reads.get(name)?;

@@ -169,6 +169,7 @@ impl<'a> Refresh<'a> {
             inputs: BTreeMap::new(),
             inputs_at: BTreeMap::new(),
             states: Vec::new(),
+            states_fingerprint: None,
             key: &[],
             serve: true,
             clock_us: None,

@@ -1,0 +1,99 @@
+//! Models whose definition changes: what of their states is still valid stays, and tables are right.
+
+use serde_json::Value;
+
+use crate::scratch::Scratch;
+
+fn pipeline(cities: &str) -> String {
+    format!(
+        "pipeline: sales\nsources:\n  orders:\n    connector: files\n    path: data/*.csv\n    format: csv\n    settle: 0s
+    columns: {{ id: bigint, city: text, amount: bigint }}
+  names:\n    connector: files\n    path: names.csv\n    format: csv\n    settle: 0s\n    columns: {{ city: text, name: text }}
+models:\n  cities:\n    sql: {cities}\n"
+    )
+}
+
+const FIRST: &str = "select city, count(*) as orders, sum(amount) as revenue from orders group by city";
+
+fn shop() -> Scratch {
+    let shop = Scratch::new(&pipeline(FIRST));
+    shop.write("data/1.csv", "id,city,amount\n1,Rome,5\n2,Rome,6\n3,Oslo,7\n");
+    shop.write("names.csv", "city,name\nRome,Roma\n");
+    shop.exits(0, &["run"]);
+    shop
+}
+
+/// Runs, and checks the table against a batch run; strategy and reason.
+#[track_caller]
+fn run(shop: &Scratch) -> (String, String) {
+    let outcome: Value = shop.exits(0, &["run", "--format", "json"]).json().remove(0);
+    assert_eq!(outcome["status"], "ok", "{outcome}");
+    let verified = shop.exits(0, &["verify"]).out;
+    assert!(!verified.contains("skipped"), "{verified}");
+    (outcome["strategy"].as_str().unwrap().into(), outcome["reason"].as_str().unwrap().into())
+}
+
+#[test]
+fn states_stay_where_only_what_is_made_of_them_changes() {
+    let shop = shop();
+    let states = || {
+        let folder = std::fs::read_dir(shop.path("warehouse/_tidemill/sales/state/cities")).unwrap();
+        let mut files: Vec<_> = folder.map(|file| file.unwrap().file_name()).collect();
+        files.sort();
+        files
+    };
+    let before = states();
+    shop.write(
+        "pipelines/sales.yaml",
+        pipeline("select upper(city) as city, sum(amount) / count(*) as mean, sum(amount) as revenue from orders group by city having count(*) > 1"),
+    );
+    let plan = shop.exits(0, &["plan"]).out;
+    assert!(plan.contains("the table, of its states: they stay"), "{plan}");
+    // New rows at the same time.
+    shop.write("data/2.csv", "id,city,amount\n4,Oslo,1\n");
+    let (strategy, reason) = run(&shop);
+    assert_eq!(strategy, "rebuilt");
+    assert_eq!(reason, "its SQL, parameters, key or checks changed; its states stay");
+    assert_eq!(shop.rows("select * from cities order by city"), "OSLO,4,8\nROME,5,11\n");
+    let after = states();
+    assert!(before.iter().all(|file| after.contains(file)), "{before:?} {after:?}: the state was written anew");
+    // And goes on from there.
+    shop.write("data/3.csv", "id,city,amount\n5,Bonn,1\n6,Bonn,3\n");
+    assert_eq!(run(&shop).0, "incremental");
+    assert_eq!(shop.rows("select count(*) from cities"), "3\n");
+
+    // A relation that no state reads, and a check.
+    shop.write(
+        "pipelines/sales.yaml",
+        pipeline("select name, revenue from (select city, sum(amount) as revenue, count(*) as n from orders group by city) t join names using (city)")
+            + "    checks: [ revenue > 0 ]\n",
+    );
+    assert!(run(&shop).1.ends_with("; its states stay"));
+    assert_eq!(shop.rows("select * from cities"), "Roma,11\n");
+    shop.write("names.csv", "city,name\nRome,Roma\nOslo,Kristiania\n");
+    assert_eq!(run(&shop).0, "incremental");
+    assert_eq!(shop.rows("select * from cities order by name"), "Kristiania,8\nRoma,11\n");
+}
+
+#[test]
+fn states_of_another_aggregate_are_built_anew() {
+    let others = [
+        "select city, count(*) as orders, sum(amount) as revenue from orders where amount > 5 group by city",
+        "select city, count(*) as orders, sum(amount * 2) as revenue from orders group by city",
+        "select city, count(*) as orders, max(amount) as revenue from orders group by city",
+        "select id % 2 as city, count(*) as orders, sum(amount) as revenue from orders group by 1",
+        "select city, count(*) filter (where id in (1, 3)) as orders, sum(amount) as revenue from orders group by city",
+    ];
+    for other in others {
+        let shop = shop();
+        shop.write("pipelines/sales.yaml", pipeline(other));
+        let plan = shop.exits(0, &["plan"]).out;
+        assert!(plan.contains("the whole table: its definition changed"), "{other}: {plan}");
+        let (strategy, reason) = run(&shop);
+        assert_eq!(
+            (strategy.as_str(), reason.as_str()),
+            ("rebuilt", "its SQL, parameters, key or checks changed"),
+            "{other}"
+        );
+    }
+}
