@@ -444,7 +444,7 @@ sources:
   numbers: {{ connector: files, path: data/*.csv, format: csv, settle: 0s, columns: {{ n: bigint }} }}
 models:
   long:
-    sql: select n, repeat(cast(n as text), 40) as text from numbers
+    sql: select n, repeat(cast(n as text), 40) as long_text from numbers
     key: [n]
     publish: [ {{ connector: files, path: \"{}\", format: json, options: {{ {} }} }} ]
   read:
@@ -463,7 +463,7 @@ models:
     shop.write("data/2.csv", "n\n7\n");
     shop.exits(0, &["run"]);
     // Our own source reads what our sink writes.
-    let columns = "{ n: bigint, text: text, _op: text, _commit: bigint }";
+    let columns = "{ n: bigint, long_text: text, _op: text, _commit: bigint }";
     let reader = Scratch::new(&format!(
         "sources:
   changes:
@@ -474,7 +474,7 @@ models:
     columns: {columns}
 models:
   sums:
-    sql: select _op, _commit, count(*) as rows, count(distinct n) as keys, max(length(text)) as longest from changes group by 1, 2
+    sql: select _op, _commit, count(*) as told, count(distinct n) as numbers, max(length(long_text)) as longest from changes group by 1, 2
 ",
         server.url("out/long/*.json"),
         options.join(", "),
