@@ -259,7 +259,7 @@ fn folders_as_sinks_say_what_they_lack() {
                  - { connector: files, path: ./twice/, format: json }\n      - { connector: files, path: ./twice }\n      - { connector: files, path: warehouse/daily }\n      \
                  - { connector: files, path: d/../data, format: csv }\n      - { connector: files, path: s3://bucket/x, brokers: b, decimals: text }\n";
     let text = format!(
-        "sources:\n  sales: {{ connector: files, path: data/*.csv, format: csv }}\nmodels:\n  daily:\n    sql: select 1 as day\n{other}  \
+        "sources:\n  sales: {{ connector: files, path: data/*.parquet, format: parquet }}\nmodels:\n  daily:\n    sql: select 1 as day\n{other}  \
          weekly: {{ sql: select 1 as day, publish: [ {{ connector: files, path: x/../twice }}, {{ connector: files, path: \"s3://bucket/x/\" }} ] }}\n"
     );
     insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/sales.yaml", &text)]));
