@@ -271,5 +271,8 @@ pub const KAFKA_TRANSACTION: Duration = Duration::from_secs(300);
 /// Batches of a change that wait for a sink.
 pub const SINK_BATCHES: usize = 4;
 
+/// How long rows that a sink has staged stay if nobody decides on them: longer than any change takes to be written.
+pub const SINK_STAGED: Duration = Duration::from_secs(24 * 3600);
+
 /// Offsets from a partition's end in which a sink's last message is looked for first; ten times as many each time it isn't there.
 pub const SINK_LOOK_BACK: i64 = 100;

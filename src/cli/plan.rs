@@ -6,7 +6,7 @@ use super::args::{Global, ListFormat, PlanArgs};
 use super::open::{self, Opened};
 use super::{Exit, selection};
 use crate::error::Result;
-use crate::run::outlook::{self, ModelOutlook};
+use crate::run::outlook::{self, ModelOutlook, SinkOutlook};
 use crate::run::project::OpenProject;
 
 pub(super) async fn execute(global: &Global, args: &PlanArgs) -> Result<Exit> {
@@ -44,7 +44,12 @@ fn model_json(open: &OpenProject, outlook: &ModelOutlook) -> serde_json::Value {
         "operators": strategy.map(|s| &s.operators),
         "reason": outlook.reason,
         "rebuild": outlook.rebuild,
+        "publishes": outlook.publishes.iter().map(sink_json).collect::<Vec<_>>(),
     })
+}
+
+fn sink_json(sink: &SinkOutlook) -> serde_json::Value {
+    json!({ "to": sink.to, "emit": sink.emit, "next": sink.next })
 }
 
 fn print_model(open: &OpenProject, outlook: &ModelOutlook) {
@@ -52,4 +57,7 @@ fn print_model(open: &OpenProject, outlook: &ModelOutlook) {
     let action = if outlook.computes { model.strategy.name } else { "nothing to do" };
     say!("model {}: {}, {action}: {}", outlook.model, outlook.change, outlook.reason);
     say!("  strategy: {}; {}", model.strategy.name, model.strategy.reason);
+    for sink in &outlook.publishes {
+        say!("  publishes to {} ({}): {}", sink.to, sink.emit, sink.next);
+    }
 }

@@ -38,14 +38,20 @@ pub struct SinkChange {
 /// racing is harmless.
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// Where the sink is; none: nothing was ever published to it. Whoever asks takes the sink over: another process that still
-    /// publishes to it fails from then on.
+    /// Where the sink is; none: it holds nothing. Whoever asks takes the sink over: another process that still publishes to it
+    /// fails from then on, or, where the place knows no askers, from the first change that this one publishes.
+    ///
+    /// A sink that was asked before may answer by what it published since.
     ///
     /// # Errors
     /// External, when the place can't be asked.
     async fn cursor(&self) -> Result<Option<SinkCursor>>;
 
-    /// Publishes a change whole, with its cursor, and gives the number of messages or rows. On an error, or when the future is
+    /// Whether asking for the cursor costs so little that each run may do it, to notice a place that somebody emptied.
+    fn is_quickly_asked(&self) -> bool;
+
+    /// Publishes a change whole, with its cursor, and gives the number of messages or rows. A change without rows may leave the
+    /// cursor where it is: the place holds the same before and after. On an error, or when the future is
     /// dropped, readers see nothing of it, unless it took effect as a whole: [`Sink::cursor`] tells which. Not to be called
     /// before `cursor` was, and again after each error.
     ///
@@ -63,9 +69,7 @@ pub fn open_sink(project: &Project, model: &str, key: &[String], spec: &SinkSpec
         #[cfg(feature = "kafka")]
         SinkTarget::Kafka(spec) => Ok(Arc::new(super::kafka::KafkaSink::open(&project.name.value, model, key, spec)?)),
         #[cfg(not(feature = "kafka"))]
-        SinkTarget::Kafka(_) => {
-            let _ = (project, model, key);
-            Err(super::without_kafka())
-        }
+        SinkTarget::Kafka(_) => Err(super::without_kafka()),
+        SinkTarget::Files(spec) => Ok(Arc::new(super::files::FilesSink::open(project, model, key, spec)?)),
     }
 }

@@ -22,8 +22,11 @@ use super::sql_text::parse_model;
 use super::windows::rewrite_windows;
 use super::{CheckTest, Clock, Plan, PlannedCheck, PlannedModel, PlannedSource, SchemaSource, Strategy};
 use super::{keys, names::Names, params, session};
+use crate::spec::SINK_COLUMNS;
 use crate::spec::fault::{Fault, Place, Severity};
-use crate::spec::types::{CheckKind, CheckSpec, Located, ModelSpec, OnFail, Project, Refresh, SourceSpec};
+use crate::spec::types::{
+    CheckKind, CheckSpec, Emit, Located, ModelSpec, OnFail, Project, Refresh, SinkSpec, SinkTarget, SourceSpec,
+};
 
 /// Raised whenever a function of ours gives other values than before: all models that are planned anew are rebuilt.
 const FUNCTION_VERSION: u32 = 1;
@@ -343,6 +346,7 @@ impl<'a> Work<'a> {
             if whole && let Some(planned) = self.planned(spec, pipeline, model, &found, checks, &sql) {
                 self.tell_not_continuous(spec, &planned);
                 self.tell_unkeyed_sinks(spec);
+                self.tell_taken_names(spec, &planned);
                 self.tell_endless_sinks(spec, &planned, &models);
                 models.push(planned);
             }
@@ -364,9 +368,25 @@ impl<'a> Work<'a> {
             return;
         }
         for sink in &spec.publish {
-            let message = format!("`{}` has no key, and a topic holds one row a key", spec.name.value);
+            let why = match sink.target {
+                SinkTarget::Kafka(_) => "a topic holds one row a key",
+                SinkTarget::Files(_) => "changes in files are told by key",
+            };
+            let message = format!("`{}` has no key, and {why}", spec.name.value);
             let fault = Fault::error("missing_key", sink.place.clone(), message);
             self.faults.push(fault.hint("add `key: [columns that are unique]` to the model"));
+        }
+    }
+
+    /// Files of a sink have columns besides the table's, except in envelopes.
+    fn tell_taken_names(&mut self, spec: &ModelSpec, planned: &PlannedModel) {
+        let taken = planned.schema.fields().iter().find(|field| SINK_COLUMNS.contains(&field.name().as_str()));
+        let Some(taken) = taken else { return };
+        let is_file = |sink: &&SinkSpec| matches!(sink.target, SinkTarget::Files(_)) && sink.emit() != Emit::Debezium;
+        for sink in spec.publish.iter().filter(is_file) {
+            let message = format!("`{}` is a column that files of a sink have by themselves", taken.name());
+            let fault = Fault::error("reserved_name", sink.place.clone(), message);
+            self.faults.push(fault.hint("give the model's column another name"));
         }
     }
 

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::connect::Position;
 use crate::error::Result;
 use crate::plan::PlannedModel;
-use crate::run::commit::{CommitChain, CommitRecord};
+use crate::run::commit::{CommitChain, CommitRecord, TableEntry};
 use crate::run::history;
 use crate::run::project::OpenProject;
 use crate::run::refresh::model::states_stay;
+use crate::run::sinks;
 use crate::spec::types::{ConnectorSpec, KafkaSpec};
 use crate::table::{Warehouse, delta};
 
@@ -25,6 +26,19 @@ pub struct ModelOutlook {
     pub reason: String,
     /// What is built from the whole input again, if anything.
     pub rebuild: Option<String>,
+    /// Where it is published to.
+    pub publishes: Vec<SinkOutlook>,
+}
+
+/// What a run would publish to one sink, as far as that is known without asking it.
+#[derive(Debug, Clone)]
+pub struct SinkOutlook {
+    /// `files ./out/sales`, `kafka shop.sales`.
+    pub to: String,
+    /// `changes`, `final` or `debezium`.
+    pub emit: &'static str,
+    /// `what changed since commit 4`.
+    pub next: String,
 }
 
 /// What a run would find in one source.
@@ -104,6 +118,7 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
                 (Some(_), _) => full_refresh.then(|| "the whole table: full refresh".into()),
             };
         }
+        one.publishes = sink_outlooks(open, &warehouse, model, entry, one.computes).await?;
         outlook.models.push(one);
     }
     Ok(outlook)
@@ -123,7 +138,26 @@ fn definition(model: &PlannedModel, published: Option<&str>) -> ModelOutlook {
         computes: change != "unchanged",
         reason: reason.into(),
         rebuild: None,
+        publishes: Vec::new(),
     }
+}
+
+async fn sink_outlooks(
+    open: &OpenProject,
+    warehouse: &Warehouse,
+    model: &PlannedModel,
+    entry: Option<&TableEntry>,
+    computes: bool,
+) -> Result<Vec<SinkOutlook>> {
+    let mut outlooks = Vec::new();
+    for spec in &model.publish {
+        let to = spec.name();
+        let Some(sink) = open.sinks.iter().find(|sink| sink.model == model.name && sink.name == to) else { continue };
+        let note = sinks::note_of(warehouse, &model.pipeline, sink).await?;
+        let next = sinks::outlook(note.as_ref(), entry, computes);
+        outlooks.push(SinkOutlook { to, emit: spec.emit().word(), next });
+    }
+    Ok(outlooks)
 }
 
 async fn source_outlook(open: &OpenProject, name: &str, position: Option<&serde_json::Value>) -> Result<SourceOutlook> {

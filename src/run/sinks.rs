@@ -32,6 +32,18 @@ pub(in crate::run) struct Note {
     pub(in crate::run) published: Option<SinkCursor>,
     /// What it was being brought to.
     pub(in crate::run) publishing: Option<SinkCursor>,
+    /// What it said of itself last: behind `published` where nothing had to be told since.
+    #[serde(default)]
+    pub(in crate::run) held: Option<SinkCursor>,
+}
+
+/// Whether a sink is asked where it is although a note says that it is up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::run) enum Asking {
+    /// Where that is quick, to notice that somebody emptied it.
+    IfQuick,
+    /// Never.
+    IfBehind,
 }
 
 /// Notes of a pipeline's sinks by file name, those of sinks that are no longer in the project too.
@@ -55,7 +67,8 @@ pub(in crate::run) async fn notes(warehouse: &Warehouse, pipeline: &str) -> Resu
 /// Commits whose tables sinks still need.
 pub(in crate::run) fn needed(notes: &BTreeMap<String, Note>) -> BTreeSet<(String, u64)> {
     let cursors = notes.values().flat_map(|note| {
-        note.published.iter().chain(&note.publishing).map(|cursor| (note.model.clone(), cursor.commit))
+        let cursors = note.published.iter().chain(&note.publishing).chain(&note.held);
+        cursors.map(|cursor| (note.model.clone(), cursor.commit))
     });
     cursors.collect()
 }
@@ -88,6 +101,15 @@ fn note_path(pipeline: &str, sink: &OpenSink) -> String {
     format!("{}/{}-{}.json", folder(pipeline), sink.model, &hash[..16])
 }
 
+/// The note on a sink; one that can't be read counts as none.
+///
+/// # Errors
+/// External: the store.
+pub(in crate::run) async fn note_of(warehouse: &Warehouse, pipeline: &str, sink: &OpenSink) -> Result<Option<Note>> {
+    let bytes = warehouse.get(&note_path(pipeline, sink)).await?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
 /// Deletes notes of sinks that the project no longer has: what they needed isn't kept any longer.
 ///
 /// # Errors
@@ -96,6 +118,23 @@ pub(in crate::run) async fn forget_others(open: &OpenProject, warehouse: &Wareho
     let known: BTreeSet<String> = open.sinks_of(pipeline).map(|sink| note_path(pipeline, sink)).collect();
     let others = notes(warehouse, pipeline).await?.into_keys().filter(|path| !known.contains(path));
     warehouse.delete(others.map(|path| warehouse.path(&path)).collect()).await
+}
+
+/// What the next run is going to publish to a sink that a model's `entry` is published to, as far as its note tells; nothing is
+/// asked of the sink. `computes`: the run is going to look for changes of the table first.
+pub(in crate::run) fn outlook(note: Option<&Note>, entry: Option<&TableEntry>, computes: bool) -> String {
+    let at = note.and_then(|note| note.published.as_ref().filter(|_| note.publishing.is_none()));
+    match (note, at, entry) {
+        (None | Some(Note { published: None, publishing: None, .. }), _, _) => {
+            "the whole table: nothing is published yet".into()
+        }
+        (_, Some(at), Some(entry)) if at.commit != entry.changed_in => {
+            format!("what changed since commit {}", at.commit)
+        }
+        (_, Some(_), _) if computes => "what this run changes".into(),
+        (_, Some(_), _) => "nothing: it is up to date".into(),
+        (_, None, _) => "what an earlier run left".into(),
+    }
 }
 
 /// Brings a sink up to `record`, and gives how many messages or rows that took; none where it was there already.
@@ -109,14 +148,12 @@ pub(in crate::run) async fn follow(
     chain: &CommitChain,
     record: &CommitRecord,
     sink: &OpenSink,
+    asking: Asking,
 ) -> Result<Option<u64>> {
     let Some(entry) = record.tables.get(&sink.model) else { return Ok(None) };
     let followed = async {
         let path = note_path(chain.pipeline(), sink);
-        let mut note: Note = match warehouse.get(&path).await? {
-            Some(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
-            None => Note::default(),
-        };
+        let mut note = note_of(warehouse, chain.pipeline(), sink).await?.unwrap_or_default();
         (note.model, note.sink) = (sink.model.clone(), sink.name.clone());
         let (run, committed_at_us) = chain.last_change(record, entry).await?;
         let closed_us = match sink.is_final {
@@ -129,7 +166,10 @@ pub(in crate::run) async fn follow(
         };
         let cursor = SinkCursor { commit: entry.changed_in, run, closed_us };
         if note.published.as_ref() == Some(&cursor) && note.publishing.is_none() {
-            return Ok(None);
+            let is_asked = asking == Asking::IfQuick && sink.sink.is_quickly_asked();
+            if !is_asked || sink.sink.cursor().await? == note.held {
+                return Ok(None);
+            }
         }
         note.publishing = Some(cursor.clone());
         save(warehouse, &path, &note).await?;
@@ -143,7 +183,8 @@ pub(in crate::run) async fn follow(
             let change = SinkChange { cursor: cursor.clone(), committed_at_us, rows };
             sent = Some(sink.sink.publish(change).await?);
         }
-        (note.published, note.publishing) = (Some(cursor), None);
+        // Asked again: a change without rows may leave the sink where it was.
+        (note.published, note.publishing, note.held) = (Some(cursor), None, sink.sink.cursor().await?);
         save(warehouse, &path, &note).await?;
         Ok(sent)
     };
@@ -158,7 +199,7 @@ async fn save(warehouse: &Warehouse, path: &str, note: &Note) -> Result<()> {
 /// What the sink holds can't be told apart from what the table holds.
 fn lost(why: &str) -> Error {
     Error::external(why)
-        .with("hint", "publish to another topic, or delete this one: then the whole table is published anew")
+        .with("hint", "publish to another topic or folder, or delete this one: then the whole table is published anew")
 }
 
 /// The files of the table as the sink has it.
@@ -269,7 +310,8 @@ fn closed(open: &OpenProject, sink: &OpenSink, closed_us: Option<i64>) -> Result
     }
 }
 
-/// Brings all sinks of a pipeline up to `record`, at the same time; those that failed with why.
+/// Brings all sinks of a pipeline up to `record`, at the same time, and notices those that were emptied as far as that is quick;
+/// those that failed with why.
 pub(in crate::run) async fn follow_all<'a>(
     open: &'a OpenProject,
     warehouse: &Warehouse,
@@ -277,7 +319,7 @@ pub(in crate::run) async fn follow_all<'a>(
     record: &CommitRecord,
 ) -> Vec<(&'a Arc<OpenSink>, Error)> {
     let work = open.sinks_of(chain.pipeline()).map(|sink| async move {
-        let followed = follow(open, warehouse, chain, record, sink).await;
+        let followed = follow(open, warehouse, chain, record, sink, Asking::IfQuick).await;
         followed.err().map(|error| (sink, error))
     });
     futures::future::join_all(work).await.into_iter().flatten().collect()

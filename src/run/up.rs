@@ -14,7 +14,7 @@ use super::project::{OpenProject, OpenSink};
 use super::refresh::pipeline::publish_tables;
 use super::refresh::{self, Observer, Publishing, RefreshOptions, Report};
 use super::schedule;
-use super::sinks;
+use super::sinks::{self, Asking};
 use tokio::sync::{Notify, watch};
 
 use crate::connect::Position;
@@ -108,7 +108,7 @@ async fn publish_to(
         commits.mark_unchanged();
         let published = async {
             match chain.latest().await? {
-                Some(record) => sinks::follow(open, warehouse, &chain, &record, sink).await.map(drop),
+                Some(record) => sinks::follow(open, warehouse, &chain, &record, sink, Asking::IfBehind).await.map(drop),
                 None => Ok(()),
             }
         };

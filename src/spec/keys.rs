@@ -271,10 +271,15 @@ pub(super) const MODEL: KeyTable = KeyTable {
 pub(super) const SINK: KeyTable = KeyTable {
     of: "a sink",
     keys: &[
-        key("connector", OneOf(&["kafka"]), "Where changes go"),
+        key("connector", OneOf(&["kafka", "files"]), "Where changes go"),
+        key("path", Text, "Files: the folder, or a URL of an object store; each change is a file"),
         key("brokers", Text, "Kafka: HOST:PORT, several with commas; default the project's"),
         key("topic", Text, "Kafka: the topic; made, compacted, where it isn't there"),
-        key("format", OneOf(&["json"]), "How values are written"),
+        key(
+            "format",
+            OneOf(&["json", "parquet", "csv"]),
+            "How values are written; Kafka: json, files: parquet (default), json or csv",
+        ),
         key(
             "emit",
             OneOf(&["changes", "final", "debezium"]),
@@ -283,9 +288,9 @@ pub(super) const SINK: KeyTable = KeyTable {
         key(
             "decimals",
             OneOf(&["number", "text"]),
-            "Decimals as JSON numbers with full scale (default), or as strings",
+            "Kafka: decimals as JSON numbers with full scale (default), or as strings",
         ),
-        key("options", TextMap, "Options of the Kafka client"),
+        key("options", TextMap, "Options of the Kafka client, or of the object store"),
     ],
     required: &["connector"],
     lacking: &[],

@@ -102,7 +102,7 @@ fn load_project(options: &LoadOptions, reader: &mut Reader<'_>, files: &mut File
     }
     if let Some(project) = &mut project {
         project.pipelines = read;
-        publish::settle_brokers(reader, project);
+        publish::settle(reader, project);
         project.tests = tests;
         names::leave_out_unsound(project, &reader.unsound);
     }

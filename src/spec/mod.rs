@@ -33,7 +33,7 @@ pub use fault::sort as sort_faults;
 pub use files::{Disk, ProjectFiles, find_project_root};
 pub use load::{LoadOptions, load, load_from, load_with};
 pub use schema::json_schema;
-pub use source::HIDDEN_COLUMNS;
+pub use source::{HIDDEN_COLUMNS, SINK_COLUMNS};
 
 use fault::Fault;
 use fields::Reader;

@@ -33,6 +33,8 @@ pub const HIDDEN_COLUMNS: [&str; 10] = [
     "_headers",
     "_tombstone",
 ];
+/// Columns that the files of a sink have besides the table's.
+pub const SINK_COLUMNS: [&str; 2] = ["_op", "_commit"];
 /// Columns that quarantine tables have besides.
 const QUARANTINE_COLUMNS: [&str; 4] = ["_rule", "_reason", "_raw", "_run"];
 /// Formats of the contract that need a feature this build lacks.

@@ -378,6 +378,32 @@ pub struct SinkSpec {
 pub enum SinkTarget {
     /// `connector: kafka`
     Kafka(KafkaSinkSpec),
+    /// `connector: files`
+    Files(FilesSinkSpec),
+}
+
+/// `connector: files` of a sink.
+#[derive(Debug, Clone)]
+pub struct FilesSinkSpec {
+    /// A folder: relative to the project, or a URL of an object store.
+    pub path: Located<String>,
+    /// How rows are written.
+    pub format: SinkFormat,
+    /// Which changes are told, and how.
+    pub emit: Emit,
+    /// Options of the object store (`options:`).
+    pub options: BTreeMap<String, String>,
+}
+
+/// `format` of a sink of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SinkFormat {
+    /// Parquet (default).
+    Parquet,
+    /// One object a line.
+    Json,
+    /// CSV with a header.
+    Csv,
 }
 
 /// `connector: kafka` of a sink.
@@ -408,18 +434,37 @@ pub enum Emit {
     Debezium,
 }
 
+impl Emit {
+    /// As it is written: `changes`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Changes => "changes",
+            Self::Final => "final",
+            Self::Debezium => "debezium",
+        }
+    }
+}
+
 impl SinkSpec {
     /// What the sink is called in messages and in bookkeeping: `kafka shop.sales`.
     pub fn name(&self) -> String {
         match &self.target {
             SinkTarget::Kafka(spec) => format!("kafka {}", spec.topic.value),
+            SinkTarget::Files(spec) => format!("files {}", spec.path.value.trim_end_matches('/')),
+        }
+    }
+
+    /// Which changes are told, and how.
+    pub fn emit(&self) -> Emit {
+        match &self.target {
+            SinkTarget::Kafka(spec) => spec.emit,
+            SinkTarget::Files(spec) => spec.emit,
         }
     }
 
     /// Whether it only gets rows of closed windows.
     pub fn is_final(&self) -> bool {
-        let SinkTarget::Kafka(spec) = &self.target;
-        spec.emit == Emit::Final
+        self.emit() == Emit::Final
     }
 }
 

@@ -12,9 +12,11 @@ pub mod types;
 mod writer;
 
 pub use change::{TableChange, TableTarget, change_table};
+pub(crate) use local::LocalStore;
 pub use scan::parquet_table;
 pub use store::{BOOKKEEPING, Put};
 pub(crate) use store::{write_error, write_error_after};
+pub(crate) use writer::parquet_properties;
 pub use writer::write_files;
 
 use std::sync::Arc;

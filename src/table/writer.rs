@@ -149,7 +149,7 @@ impl Target {
             warehouse: warehouse.clone(),
             folder: folder.to_owned(),
             prefix: prefix.to_owned(),
-            properties: properties(&file)?,
+            properties: parquet_properties(&file)?,
             table,
             file,
             partitions,
@@ -175,7 +175,11 @@ impl Target {
     }
 }
 
-fn properties(file: &SchemaRef) -> Result<WriterProperties> {
+/// How Parquet files with these columns are written.
+///
+/// # Errors
+/// External, for columns that Parquet can't hold.
+pub(crate) fn parquet_properties(file: &SchemaRef) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(1).external("the compression level is out of range")?;
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))

@@ -253,6 +253,19 @@ fn sinks_say_what_they_lack() {
 }
 
 #[test]
+fn folders_as_sinks_say_what_they_lack() {
+    let other = "    publish:\n      - { connector: files }\n      - { connector: files, path: out/*.csv, format: csv }\n      - { connector: files, path: a, format: xml, \
+                 topic: t }\n      - { connector: files, path: b, emit: debezium }\n      - { connector: kafka, brokers: b, topic: t, path: c }\n      \
+                 - { connector: files, path: ./twice/, format: json }\n      - { connector: files, path: ./twice }\n      - { connector: files, path: warehouse/daily }\n      \
+                 - { connector: files, path: d/../data, format: csv }\n      - { connector: files, path: s3://bucket/x, brokers: b, decimals: text }\n";
+    let text = format!(
+        "sources:\n  sales: {{ connector: files, path: data/*.parquet, format: parquet }}\nmodels:\n  daily:\n    sql: select 1 as day\n{other}  \
+         weekly: {{ sql: select 1 as day, publish: [ {{ connector: files, path: x/../twice }}, {{ connector: files, path: \"s3://bucket/x/\" }} ] }}\n"
+    );
+    insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/sales.yaml", &text)]));
+}
+
+#[test]
 fn a_folder_without_a_project() {
     insta::assert_snapshot!(faults(&[("pipelines/a.yaml", "models:\n  daily: { kee: x, sql: select 1 }\n")]));
 }

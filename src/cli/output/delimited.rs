@@ -1,4 +1,4 @@
-//! CSV after RFC 4180 with a header and LF. Null is an empty field and an empty text `""`, so that both can be read back.
+//! CSV, see [`csv`].
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -6,7 +6,7 @@ use arrow::datatypes::SchemaRef;
 use crate::error::Result;
 
 use super::{Out, RowWriter, unwritable};
-use crate::connect::encode::value::{Cells, Style};
+use crate::connect::encode::csv;
 
 /// Writes CSV.
 pub(super) struct CsvWriter {
@@ -16,15 +16,7 @@ pub(super) struct CsvWriter {
 
 impl CsvWriter {
     pub(super) fn new(out: Out, schema: &SchemaRef) -> Self {
-        let mut header = Vec::new();
-        for (at, field) in schema.fields().iter().enumerate() {
-            if at > 0 {
-                header.push(b',');
-            }
-            push_field(field.name().as_bytes(), &mut header);
-        }
-        header.push(b'\n');
-        Self { out, header: Some(header) }
+        Self { out, header: Some(csv::header(schema)) }
     }
 
     fn header(&mut self) -> Result<()> {
@@ -38,21 +30,8 @@ impl CsvWriter {
 impl RowWriter for CsvWriter {
     fn rows(&mut self, batch: &RecordBatch) -> Result<()> {
         self.header()?;
-        let columns = batch.columns().iter().map(|c| Cells::new(c, Style::Text)).collect::<Result<Vec<_>>>()?;
-        let (mut lines, mut value) = (Vec::new(), Vec::new());
-        for row in 0..batch.num_rows() {
-            for (at, cells) in columns.iter().enumerate() {
-                if at > 0 {
-                    lines.push(b',');
-                }
-                if !cells.is_null(row) {
-                    value.clear();
-                    cells.write(row, &mut value)?;
-                    push_field(&value, &mut lines);
-                }
-            }
-            lines.push(b'\n');
-        }
+        let mut lines = Vec::new();
+        csv::write_lines(batch, &mut lines)?;
         unwritable(self.out.write_all(&lines).and_then(|()| self.out.flush()))
     }
 
@@ -60,20 +39,4 @@ impl RowWriter for CsvWriter {
         self.header()?;
         unwritable(self.out.flush())
     }
-}
-
-fn push_field(value: &[u8], out: &mut Vec<u8>) {
-    let needs_quotes = value.is_empty() || value.iter().any(|b| matches!(b, b',' | b'"' | b'\n' | b'\r'));
-    if !needs_quotes {
-        out.extend_from_slice(value);
-        return;
-    }
-    out.push(b'"');
-    for &byte in value {
-        if byte == b'"' {
-            out.push(b'"');
-        }
-        out.push(byte);
-    }
-    out.push(b'"');
 }

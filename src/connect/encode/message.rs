@@ -5,15 +5,12 @@
 //! | `changes`, `final` | `{"id":7}` | the new row; none (a tombstone) where it went |
 //! | `debezium` | the same | `{"before":…,"after":…,"source":…,"op":"c"\|"u"\|"d","ts_ms":…}`, a tombstone after each `d` |
 
-use std::sync::Arc;
+use arrow::array::RecordBatch;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Fields};
-
-use super::value::{Cells, Style, write_json_text};
-use crate::engine::{KeyedChange, failure};
-use crate::error::{Error, Result};
+use super::envelope::{Changed, Commit, Origin, Rows};
+use super::value::{Cells, Style};
+use crate::engine::KeyedChange;
+use crate::error::Result;
 use crate::spec::HIDDEN_COLUMNS;
 use crate::spec::types::Emit;
 
@@ -34,17 +31,8 @@ pub(in crate::connect) struct MessageEncoder {
     pub(in crate::connect) emit: Emit,
     /// Whether decimals are strings.
     pub(in crate::connect) decimals_as_text: bool,
-    /// The project and the model, for Debezium's `source`.
-    pub(in crate::connect) project: String,
-    pub(in crate::connect) model: String,
-}
-
-/// The commit that messages tell of.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::connect) struct Commit {
-    pub(in crate::connect) n: u64,
-    /// Microseconds since 1970 UTC.
-    pub(in crate::connect) at_us: i64,
+    /// For Debezium's `source`.
+    pub(in crate::connect) origin: Origin,
 }
 
 impl MessageEncoder {
@@ -57,22 +45,21 @@ impl MessageEncoder {
         let after = Rows::new(&change.after, self.decimals_as_text)?;
         let key = self.key.iter().map(|name| before.position(name)).collect::<Result<Vec<_>>>()?;
         // A key of hidden columns is the row's place: it is told beside the row.
-        let places: Vec<usize> = key.iter().copied().filter(|at| before.is_hidden(*at)).collect();
-        let columns: Vec<usize> = (0..before.cells.len()).filter(|at| !places.contains(at)).collect();
+        let (places_before, places_after) = (Places::new(&change.before)?, Places::new(&change.after)?);
+        let places: Vec<usize> = key.iter().copied().filter(|at| places_before.is_hidden(*at)).collect();
+        let columns: Vec<usize> = (0..before.width()).filter(|at| !places.contains(at)).collect();
         let mut messages = Vec::with_capacity(change.after.num_rows());
         for row in 0..change.after.num_rows() {
-            // Key columns have no nulls, so that one says whether there is a row.
-            let is_there = |rows: &Rows| key.first().is_some_and(|at| !rows.cells[*at].is_null(row));
-            let (was, is) = (is_there(&before), is_there(&after));
-            let of_key = if is { &after } else { &before };
+            let (was, is) = (before.has(row, &key), after.has(row, &key));
+            let (of_key, of_place) = if is { (&after, &places_after) } else { (&before, &places_before) };
             let mut key_text = Vec::new();
             of_key.write(row, key.iter().copied(), &mut key_text)?;
-            let headers = || places.iter().map(|at| of_key.bare(row, *at)).collect::<Result<Vec<_>>>();
+            let headers = || places.iter().map(|at| of_place.bare(row, *at)).collect::<Result<Vec<_>>>();
             let outgoing = |key: &Vec<u8>, value| Ok(Outgoing { key: key.clone(), headers: headers()?, value });
             if self.emit == Emit::Debezium {
                 let mut value = Vec::new();
                 let row = Changed { before: &before, after: &after, row, columns: &columns, was, is };
-                self.envelope(&row, commit, &mut value)?;
+                row.write(&self.origin, commit, &mut value)?;
                 messages.push(outgoing(&key_text, Some(value))?);
             } else if is {
                 let mut value = Vec::new();
@@ -85,127 +72,30 @@ impl MessageEncoder {
         }
         Ok(messages)
     }
-
-    /// Debezium's envelope. Its `source` names what is published as a database and a table.
-    fn envelope(&self, changed: &Changed<'_>, commit: Commit, out: &mut Vec<u8>) -> Result<()> {
-        let side = |rows: &Rows, is_there: bool, out: &mut Vec<u8>| match is_there {
-            true => rows.write(changed.row, changed.columns.iter().copied(), out),
-            false => {
-                out.extend_from_slice(b"null");
-                Ok(())
-            }
-        };
-        out.extend_from_slice(b"{\"before\":");
-        side(changed.before, changed.was, out)?;
-        out.extend_from_slice(b",\"after\":");
-        side(changed.after, changed.is, out)?;
-        out.extend_from_slice(b",\"source\":{\"connector\":\"tidemill\",\"db\":");
-        write_json_text(&self.project, out)?;
-        out.extend_from_slice(b",\"table\":");
-        write_json_text(&self.model, out)?;
-        let op = match (changed.was, changed.is) {
-            (false, _) => "c",
-            (true, true) => "u",
-            (true, false) => "d",
-        };
-        let ts_ms = commit.at_us.div_euclid(1000);
-        out.extend_from_slice(format!(",\"commit\":{}}},\"op\":\"{op}\",\"ts_ms\":{ts_ms}}}", commit.n).as_bytes());
-        Ok(())
-    }
 }
 
-/// A row that changed, in batches of both sides.
-struct Changed<'a> {
-    before: &'a Rows,
-    after: &'a Rows,
-    row: usize,
-    /// Columns that are told.
-    columns: &'a [usize],
-    was: bool,
-    is: bool,
-}
+/// Where rows stood in their source: values of the hidden columns, by column.
+struct Places(Vec<Option<(String, Cells)>>);
 
-/// The rows of one side, ready to be written.
-struct Rows {
-    /// `"name":`, by column.
-    names: Vec<(String, Vec<u8>)>,
-    cells: Vec<Cells>,
-    /// Of the hidden columns, for headers.
-    texts: Vec<Option<Cells>>,
-}
-
-impl Rows {
-    fn new(batch: &RecordBatch, decimals_as_text: bool) -> Result<Self> {
-        let mut rows = Self { names: Vec::new(), cells: Vec::new(), texts: Vec::new() };
-        for (field, array) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-            let mut name = Vec::new();
-            write_json_text(field.name(), &mut name)?;
-            name.push(b':');
-            rows.names.push((field.name().clone(), name));
-            let array = if decimals_as_text { with_text_decimals(array)? } else { Arc::clone(array) };
-            rows.cells.push(Cells::new(&array, Style::Json)?);
+impl Places {
+    fn new(batch: &RecordBatch) -> Result<Self> {
+        let columns = batch.schema_ref().fields().iter().zip(batch.columns()).map(|(field, array)| {
             let is_hidden = HIDDEN_COLUMNS.contains(&field.name().as_str());
-            rows.texts.push(is_hidden.then(|| Cells::new(&array, Style::Text)).transpose()?);
-        }
-        Ok(rows)
-    }
-
-    fn position(&self, name: &str) -> Result<usize> {
-        let at = self.names.iter().position(|(known, _)| known == name);
-        at.ok_or_else(|| Error::internal("a key column isn't among the columns").with("column", name))
+            is_hidden.then(|| Ok((field.name().clone(), Cells::new(array, Style::Text)?))).transpose()
+        });
+        Ok(Self(columns.collect::<Result<_>>()?))
     }
 
     fn is_hidden(&self, at: usize) -> bool {
-        self.texts.get(at).is_some_and(Option::is_some)
+        self.0.get(at).is_some_and(Option::is_some)
     }
 
     /// A hidden column's name and bare value.
     fn bare(&self, row: usize, at: usize) -> Result<(String, Vec<u8>)> {
+        let Some(Some((name, cells))) = self.0.get(at) else { return Ok((String::new(), Vec::new())) };
         let mut value = Vec::new();
-        if let Some(Some(cells)) = self.texts.get(at) {
-            cells.write(row, &mut value)?;
-        }
-        Ok((self.names[at].0.clone(), value))
-    }
-
-    /// An object of some columns.
-    fn write(&self, row: usize, columns: impl Iterator<Item = usize>, out: &mut Vec<u8>) -> Result<()> {
-        for (at, column) in columns.enumerate() {
-            out.push(if at == 0 { b'{' } else { b',' });
-            out.extend_from_slice(&self.names[column].1);
-            self.cells[column].write(row, out)?;
-        }
-        out.push(b'}');
-        Ok(())
-    }
-}
-
-/// The same values with decimals as texts of their full scale, nested ones too.
-fn with_text_decimals(array: &ArrayRef) -> Result<ArrayRef> {
-    match text_decimals(array.data_type()) {
-        Some(texts) => cast(array, &texts).map_err(|error| failure(error.into())),
-        None => Ok(Arc::clone(array)),
-    }
-}
-
-/// The type with texts for decimals; none if it has no decimals.
-fn text_decimals(data_type: &DataType) -> Option<DataType> {
-    let inner = |field: &Arc<Field>| {
-        let data_type = text_decimals(field.data_type())?;
-        Some(Arc::new(field.as_ref().clone().with_data_type(data_type)))
-    };
-    match data_type {
-        other if other.is_decimal() => Some(DataType::Utf8),
-        DataType::List(field) => inner(field).map(DataType::List),
-        DataType::LargeList(field) => inner(field).map(DataType::LargeList),
-        DataType::Struct(fields) => {
-            let changed: Vec<Option<Arc<Field>>> = fields.iter().map(inner).collect();
-            changed.iter().any(Option::is_some).then(|| {
-                let fields = fields.iter().zip(changed).map(|(old, new)| new.unwrap_or_else(|| Arc::clone(old)));
-                DataType::Struct(Fields::from_iter(fields))
-            })
-        }
-        _ => None,
+        cells.write(row, &mut value)?;
+        Ok((name.clone(), value))
     }
 }
 
@@ -215,7 +105,8 @@ mod tests {
 
     use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray};
 
-    use super::{Commit, MessageEncoder};
+    use super::MessageEncoder;
+    use crate::connect::encode::envelope::{Commit, Origin};
     use crate::engine::KeyedChange;
     use crate::spec::types::Emit;
 
@@ -239,8 +130,7 @@ mod tests {
             key: vec!["id".into()],
             emit,
             decimals_as_text,
-            project: "shop".into(),
-            model: "sales".into(),
+            origin: Origin { project: "shop".into(), model: "sales".into() },
         };
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let messages = encoder.encode(&change, Commit { n: 7, at_us: 1_500_999 }).unwrap();

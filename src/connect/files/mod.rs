@@ -11,7 +11,11 @@ mod live;
 pub(in crate::connect) mod parquet_file;
 mod pinned;
 mod relation;
+mod sink;
+mod sink_rows;
 mod store;
+
+pub use sink::FilesSink;
 
 use std::path::Path;
 use std::sync::Arc;

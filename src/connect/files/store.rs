@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use globset::{GlobBuilder, GlobMatcher};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -15,6 +14,7 @@ use url::Url;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::spec::types::{AfterTaken, FilesSpec};
+use crate::table::{LocalStore, Warehouse};
 
 /// Characters that make a path a glob.
 const GLOB: [char; 4] = ['*', '?', '[', '{'];
@@ -56,7 +56,7 @@ impl FileStore {
             _ => {
                 let path = pattern.strip_prefix("file://").unwrap_or(&pattern);
                 let path = normal(&root.join(path)).to_string_lossy().into_owned();
-                (Arc::new(LocalFileSystem::new()), true, path, String::new())
+                (Arc::new(LocalStore::default()), true, path, String::new())
             }
         };
         let is_folder = is_local && !path.contains(GLOB) && FsPath::new(&path).is_dir();
@@ -75,6 +75,15 @@ impl FileStore {
             prefix: Path::from(prefix),
             matcher: glob.compile_matcher(),
         })
+    }
+
+    /// A folder as a place to write to; looks at nothing.
+    ///
+    /// # Errors
+    /// Usage, for a path or URL that can't be read.
+    pub(super) fn folder(root: &FsPath, path: &str, options: &BTreeMap<String, String>) -> Result<Warehouse> {
+        let all = Self::at(root, &format!("{}/*", path.trim_end_matches('/')), options)?;
+        Ok(Warehouse { store: all.store, root: all.prefix, url: path.to_string(), is_local: all.is_local })
     }
 
     /// Files that match now, in order of paths.

@@ -19,7 +19,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use crate::connect::encode::message::{Commit, MessageEncoder, Outgoing};
+use crate::connect::encode::envelope::{Commit, Origin};
+use crate::connect::encode::message::{MessageEncoder, Outgoing};
 use crate::connect::sink::{Sink, SinkChange, SinkCursor};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::spec::types::KafkaSinkSpec;
@@ -88,8 +89,7 @@ impl KafkaSink {
             key: key.to_vec(),
             emit: spec.emit,
             decimals_as_text: spec.decimals_as_text,
-            project: project.to_string(),
-            model: model.to_string(),
+            origin: Origin { project: project.to_string(), model: model.to_string() },
         };
         Ok(Self { place: Arc::new(place), encoder: Arc::new(encoder), producing: Arc::default() })
     }
@@ -107,6 +107,11 @@ impl Sink for KafkaSink {
             Ok(slot.as_ref().and_then(|producing| producing.cursor.clone()))
         });
         asked.await.external("the Kafka client ended early")?
+    }
+
+    fn is_quickly_asked(&self) -> bool {
+        // Connecting and beginning an epoch.
+        false
     }
 
     async fn publish(&self, change: SinkChange) -> Result<u64> {
