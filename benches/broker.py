@@ -1,22 +1,23 @@
-"""A Kafka broker of its own on the loopback, over a folder that goes with it, and what it holds. Knows no engine."""
+"""A Kafka broker of its own on the loopback, over a folder that goes with it, and its topics. Knows no engine."""
 
+import json
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 import measure
 
-JARS = Path(__file__).parent.parent / "target/drivers/kafka-4.3.1"
+HERE = Path(__file__).parent
+JARS = HERE.parent / "target/drivers/kafka-4.3.1"
 VERSION = JARS.name
 PARTITIONS = 4
 # A broker's start takes seconds; where the machine is busy, many.
 START_SECONDS = 120
-SILENCE_SECONDS = 30
 CLUSTER = "dGlkZW1pbGwtYmVuY2gtMQ"
 
 PROPERTIES = """
@@ -104,30 +105,6 @@ class Broker:
     def drop(self, topic):
         self.admin.delete_topics([topic])[topic].result()
 
-    def committed(self, topic):
-        """Key and value of each message, those of transactions that weren't committed left out; of a key in their order."""
-        settings = {
-            "bootstrap.servers": self.address,
-            "group.id": "bench",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
-        }
-        consumer = Consumer(settings)
-        consumer.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
-        at_end = 0
-        try:
-            while at_end < PARTITIONS:
-                messages = consumer.consume(10_000, timeout=SILENCE_SECONDS)
-                if not messages:
-                    raise measure.Failed(f"the broker hands on nothing of {topic}")
-                for message in messages:
-                    if message.error() is None:
-                        yield message.key(), message.value()
-                    elif message.error().name() == "_PARTITION_EOF":
-                        at_end += 1
-                    else:
-                        raise measure.Failed(f"{topic} can't be read: {message.error()}")
-        finally:
-            consumer.close()
+    def read(self, topic, *options):
+        """What topic.py says of a topic."""
+        return json.loads(measure.run([sys.executable, HERE / "topic.py", self.address, topic, *options])[2])

@@ -21,13 +21,15 @@ EVERY_SECONDS = 0.02
 # Before it is: until the first commits' work is done.
 SETTLED_SECONDS = 10
 WAIT_SECONDS = 300
+# Days of the shop's that a day of sending takes in.
+SHOP_DAYS = 100
 # Pause between two tries of something that isn't there yet.
 RETRY_SECONDS = 0.01
 
 NOTES = """
 Age: a second process's clock less the time of the newest purchase that the table shows it over Flight SQL (ADBC), as the answer
-arrives; events get their time as they are sent. It asks each {every:.0f} ms, and an answer that takes longer counts for each question
-that it held up. From kill to fresh: SIGKILL, the same command at once, until a purchase is visible that happened after the kill.
+arrives; events get their time as they are sent, and a purchase is among them each {gap:.1f} ms. It asks each {every:.0f} ms, and an answer that
+takes longer counts for each question that it held up. From kill to fresh: SIGKILL, the same command at once, until a purchase is visible that happened after the kill.
 At the end the tables held each of the {purchases:,} purchases of the topic once, and `verify` found them to be those of one batch run.
 """
 
@@ -58,7 +60,7 @@ class Up:
 
     def ask(self, sql):
         """The one row of an answer, by a connection of its own. Fails where nobody answers yet."""
-        with flight.connect(f"grpc://{self.address}") as connection, connection.cursor() as cursor:
+        with connect(self.address) as connection, connection.cursor() as cursor:
             cursor.execute(sql)
             return cursor.fetchone()
 
@@ -95,7 +97,7 @@ class Live:
         up.start()
         generator = None
         try:
-            generator = self.generate()
+            generator, began = self.generate(), time.monotonic()
             up.wait_until(NEWEST["tumble"], lambda newest: newest is not None)
             time.sleep(SETTLED_SECONDS)
             self.load.look()
@@ -105,7 +107,9 @@ class Live:
             kills = [self.kill(up, turn) for turn in range(args.runs)]
             self.load.look()
             end(generator)
-            purchases = self.check(up)
+            seconds = time.monotonic() - began
+            sent = self.broker.read(TOPIC)
+            check(up, sent["purchases"])
             up.stop()
             self.tidemill.verify(*NEWEST)
         finally:
@@ -114,12 +118,12 @@ class Live:
                     process.kill()
                     process.wait()
         self.broker.drop(TOPIC)
-        self.show(ages, memory_kb, kills, purchases)
+        self.show(ages, memory_kb, kills, sent, seconds)
 
     def generate(self):
         args = self.args
-        # More than can be sent meanwhile: it is ended.
-        arguments = ["--topic", TOPIC, "--rate", args.rate, "--events", args.rate * 86_400, "--seed", 2]
+        # More than can be sent meanwhile: it is ended. So many visits a day that purchases come from the first seconds on.
+        arguments = ["--topic", TOPIC, "--rate", args.rate, "--events", args.rate * 86_400, "--days", SHOP_DAYS, "--seed", 2]
         command = [args.binary, "generate", "--kafka", self.broker.address, *map(str, arguments)]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
@@ -135,20 +139,10 @@ class Live:
         print(f"  from kill to fresh {turn + 1}: {seconds:.2f} s", file=sys.stderr)
         return seconds
 
-    def check(self, up):
-        """That each purchase of the topic is visible once; how many there are."""
-        sent = sum(b'"event_type":"purchase"' in value for _, value in self.broker.committed(TOPIC))
-        if sent == 0:
-            raise measure.Failed("no purchase was sent")
-        counted = up.wait_until(COUNTED, lambda rows, units: min(rows, units) >= sent)
-        if counted != (sent, sent):
-            raise measure.Failed(f"{sent} purchases were sent, tables hold {counted}")
-        return sent
-
-    def show(self, ages, memory_kb, kills, purchases):
+    def show(self, ages, memory_kb, kills, sent, seconds):
         args = self.args
         program = measure.run([args.binary, "--version"])[2].strip()
-        print(f"## Freshness at {args.rate:,} events a second\n")
+        print(f"## Freshness at {sent['messages'] / seconds:,.0f} events a second\n")
         peak = f"peak memory of `up` {memory_kb // 1024} MB"
         print(f"{program}, {VERSION}; {measure.machine()}; load {self.load}; {args.seconds} s; {peak}.\n")
         header = ["age of the newest purchase, s", "answers", "p50", "p99", "p99.9", "max"]
@@ -156,13 +150,23 @@ class Live:
         print()
         best_to_worst = " ".join(f"{seconds:.2f}" for seconds in sorted(kills))
         print(measure.table(["", "s, best to worst"], [["from kill to fresh", best_to_worst]]))
-        print(NOTES.format(every=EVERY_SECONDS * 1000, purchases=purchases))
+        purchases = sent["purchases"]
+        print(NOTES.format(every=EVERY_SECONDS * 1000, purchases=purchases, gap=seconds / purchases * 1000))
+
+
+def check(up, purchases):
+    """That each purchase that was sent is visible once."""
+    if purchases == 0:
+        raise measure.Failed("no purchase was sent")
+    counted = up.wait_until(COUNTED, lambda rows, units: min(rows, units) >= purchases)
+    if counted != (purchases, purchases):
+        raise measure.Failed(f"{purchases} purchases were sent, tables hold {counted}")
 
 
 def watch(up, seconds):
     """Ages that were seen, by table."""
     ages = {name: [] for name in NEWEST}
-    with flight.connect(f"grpc://{up.address}") as connection, connection.cursor() as cursor:
+    with connect(up.address) as connection, connection.cursor() as cursor:
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             for name, newest in NEWEST.items():
@@ -173,6 +177,10 @@ def watch(up, seconds):
                 ages[name] += [age] * max(due - len(ages[name]), 1)
             time.sleep(max(began + len(ages["filter"]) * EVERY_SECONDS - time.monotonic(), 0))
     return ages
+
+
+def connect(address):
+    return flight.connect(f"grpc://{address}", autocommit=True)
 
 
 def quantiles(ages):
@@ -186,5 +194,7 @@ def now():
 
 
 def end(process):
+    if process.poll() is not None:
+        raise measure.Failed("the sending of events ended early")
     process.terminate()
     process.wait(timeout=WAIT_SECONDS)

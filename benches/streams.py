@@ -111,14 +111,10 @@ class Flink:
         return measured["seconds"], measured["memory_kb"]
 
     def rows(self, name, out):
-        """The rows of the topic, in a folder of Parquet; of those with a key, each one's last."""
+        """The rows of the topic, in a folder; of those with a key, each one's last."""
         rows = self.folder / "rows"
         rows.mkdir()
-        made = self.broker.committed(out)
-        if name == "top":
-            made = [(key, value) for key, value in dict(made).items() if value is not None]
-        with (rows / "rows.json").open("wb") as file:
-            file.writelines(value + b"\n" for _, value in made)
+        self.broker.read(out, rows / "rows.json", *(["keyed"] if name == "top" else []))
         return rows
 
 
@@ -213,7 +209,7 @@ def backlog(args, broker, load):
     # In the past, over days: events that happen when they are sent would all be in one minute and one session.
     sent += ["--start", "2018-01-01", "--days", args.days]
     measure.run([args.binary, "generate", *map(str, sent)])
-    size = sum(len(value) for _, value in broker.committed(TOPIC)) / args.events
+    size = broker.read(TOPIC)["bytes"] / args.events
     tidemill = Tidemill(args.binary, args.work / "tidemill", env)
     flink = None if args.skip_flink else Flink(args.work / "flink", env, broker)
     rows = [compare(name, args, tidemill, flink, load) for name in args.only if name in QUERIES]
