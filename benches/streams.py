@@ -50,7 +50,7 @@ NOTES = """
 Tidemill's time is that of the whole process: it starts from nothing, checks each message against the contract, keeps all rows as Parquet,
 syncs them to disk, and writes a Delta table and one commit record. Flink's time starts when its JVM is up and ends with its job, the
 start of the job's cluster included; it reads the columns that the query names, keeps no rows, and writes JSON to a topic, exactly once,
-with checkpoints each 5 s to disk. Its state is on the heap; `top` runs with mini-batches, which it gains by. The limit is librdkafka and
+with checkpoints each 5 s to disk. Its state is on the heap; `top` runs with mini-batches. The limit is librdkafka and
 arrow's JSON decoder in one thread over all columns, rows thrown away. All three and the broker share the machine's cores.
 
 Where the two mean different things, this topic has nothing to tell them apart: Flink drops events that are behind the watermark, Tidemill
