@@ -214,7 +214,8 @@ def backlog(args, broker, load):
     flink = None if args.skip_flink else Flink(args.work / "flink", env, broker)
     rows = [compare(name, args, tidemill, flink, load) for name in args.only if name in QUERIES]
     broker.drop(TOPIC)
-    print(f"## Working off {args.events:,} events of {size:.0f} bytes, {args.days} day{'s'[: args.days - 1]}, {PARTITIONS} partitions\n")
+    spread = "one day" if args.days == 1 else f"{args.days} days"
+    print(f"## Working off {args.events:,} events of {size:.0f} bytes, of {spread}, in {PARTITIONS} partitions\n")
     same = "Tables are those of `verify`." if flink is None else "Flink's rows are the same (compared by sha256)."
     print(f"{versions(args)}; {measure.machine()}; load {load}; median of {args.runs}. {same}\n")
     print(measure.table(HEADER, rows))
