@@ -2,7 +2,7 @@
 
     digest.py FOLDER COLUMN…
 
-FOLDER is a Delta table or holds Parquet files. Rows are ordered by the given columns, the first ones being a key.
+FOLDER is a Delta table, or holds Parquet or JSON files. Rows are ordered by the given columns, the first ones being a key.
 """
 
 import hashlib
@@ -23,12 +23,28 @@ TYPES = {
     "day": pa.date32(),
     "units": pa.int64(),
     "revenue": pa.decimal128(38, 2),
+    # Of streams.
+    "category": pa.large_string(),
+    "event_time": pa.timestamp("us", "UTC"),
+    "event_type": pa.large_string(),
+    "events": pa.int64(),
+    "latest": pa.timestamp("us", "UTC"),
+    "price": pa.decimal128(38, 2),
+    "rank": pa.int64(),
+    "session_end": pa.timestamp("us", "UTC"),
+    "session_start": pa.timestamp("us", "UTC"),
+    "user_id": pa.int64(),
+    "user_session": pa.large_string(),
+    "weight": pa.int64(),
+    "worth": pa.decimal128(38, 2),
 }
 
 
 def read(folder, columns):
     if (folder / "_delta_log").exists():
         files = DeltaTable(str(folder)).to_pyarrow_dataset()
+    elif any(folder.glob("*.json")):
+        files = ds.dataset(str(folder), format="json")
     else:
         files = ds.dataset(str(folder), format="parquet")
     return pa.table({name: column(files, name) for name in columns})

@@ -19,8 +19,13 @@ def run(command, env=None):
     """
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | (env or {}), text=True)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
+    try:
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+    except BaseException:
+        # It mustn't go on when this is told to end.
+        process.kill()
+        raise
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
