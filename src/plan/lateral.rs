@@ -5,21 +5,23 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{
-    Column, DFSchema, DataFusionError, Diagnostic, JoinType, NullHandling, Result, ScalarValue, UnnestOptions,
-    plan_datafusion_err,
+    Column, DFSchema, JoinType, NullHandling, Result, ScalarValue, UnnestOptions, plan_datafusion_err, plan_err,
 };
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Subquery, Unnest, build_join_schema};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Unnest};
 use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 
-/// Qualifier of lists on their way into rows; no table has it.
-const QUALIFIER: &str = "__tidemill_unnest";
+/// What a FROM is told that reads the tables before it in a way that the engine can't run.
+pub const NOT_RUN: &str = "this reads columns of the tables before it in a way that can't be run";
+
+/// Begins the names of lists on their way into rows. They have no qualifier: the engine's rules lose it.
+const ITEM: &str = "__tidemill_item";
 
 /// The plan with each unnest of a row's own list as one of the rows before it.
 ///
 /// # Errors
-/// A subquery of each row that the engine can't run in any form, with its place and, as a second line, a hint.
+/// [`NOT_RUN`], of a subquery of each row that the engine can't run in any form.
 pub fn without_laterals(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
     let mut number = 0;
     let plan = plan.transform_up_with_subqueries(|node| {
@@ -33,40 +35,24 @@ pub fn without_laterals(state: &SessionState, plan: LogicalPlan) -> Result<Logic
 
 /// The plan, if the engine makes joins of all subqueries of a row that are left.
 fn runnable(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
-    if lateral(&plan)?.is_none() {
+    if !has_laterals(&plan)? {
         return Ok(plan);
     }
     let rule = Optimizer::with_rules(vec![Arc::new(DecorrelateLateralJoin::new())]);
-    match lateral(&rule.optimize(plan.clone(), state, |_, _| {})?)? {
-        Some(subquery) => Err(refused(&subquery)),
-        None => Ok(plan),
+    match has_laterals(&rule.optimize(plan.clone(), state, |_, _| {})?)? {
+        true => plan_err!("{NOT_RUN}"),
+        false => Ok(plan),
     }
 }
 
-/// The first subquery of a row that stands in a FROM.
-fn lateral(plan: &LogicalPlan) -> Result<Option<Subquery>> {
-    let mut found = None;
+/// Whether a subquery of each row stands in a FROM.
+fn has_laterals(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
     plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Join(join) = node
-            && let LogicalPlan::Subquery(subquery) = bare(&join.right)
-        {
-            found = Some(subquery.clone());
-            return Ok(TreeNodeRecursion::Stop);
-        }
-        Ok(TreeNodeRecursion::Continue)
+        found |= matches!(node, LogicalPlan::Join(join) if matches!(bare(&join.right), LogicalPlan::Subquery(_)));
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)
-}
-
-fn refused(subquery: &Subquery) -> DataFusionError {
-    let spans = subquery.outer_ref_columns.iter().filter_map(|expr| match expr {
-        Expr::OuterReferenceColumn(_, column) => column.spans.first(),
-        _ => None,
-    });
-    let message = "this FROM reads columns of the tables before it in a way that can't be run";
-    let hint = "unnest in a subquery's SELECT: FROM (SELECT id, unnest(list) AS item FROM t); join other tables with ON";
-    let diagnostic = Diagnostic::new_error(message, spans.min_by_key(|span| (span.start.line, span.start.column)));
-    plan_datafusion_err!("{message}\n{hint}").with_diagnostic(diagnostic)
 }
 
 fn bare(plan: &LogicalPlan) -> &LogicalPlan {
@@ -101,14 +87,18 @@ fn unnested(join: &Join, number: &mut usize) -> Result<Option<LogicalPlan>> {
     let named = values.into_iter().zip(right.iter());
     let named = named.map(|(value, (qualifier, field))| value.alias_qualified(qualifier.cloned(), field.name()));
     let exprs = left.schema().columns().into_iter().map(Expr::Column).chain(named);
-    let plan = LogicalPlanBuilder::from(plan).project(exprs)?.build()?;
-    let wanted = build_join_schema(left.schema(), right, &join.join_type)?;
-    debug_assert_eq!(plan.schema().field_names(), wanted.field_names());
-    Ok(Some(plan))
+    LogicalPlanBuilder::from(plan).project(exprs)?.build().map(Some)
 }
 
 fn is_item(column: &Column) -> bool {
-    column.relation.as_ref().is_some_and(|relation| relation.table() == QUALIFIER)
+    column.relation.is_none() && column.name.starts_with(ITEM)
+}
+
+fn unnamed(expr: Expr) -> Expr {
+    match expr {
+        Expr::Alias(alias) => unnamed(*alias.expr),
+        other => other,
+    }
 }
 
 /// The rows before, and what a subquery has made of each so far.
@@ -131,7 +121,7 @@ impl Applied<'_> {
                 let Some(values) = self.apply(&projection.input)? else { return Ok(None) };
                 let input = projection.input.schema();
                 let exprs = projection.expr.iter().map(|expr| replaced(expr.clone(), input, &values, self.left));
-                exprs.map(|expr| Ok(expr?.unalias())).collect::<Result<_>>().map(Some)
+                exprs.map(|expr| Ok(unnamed(expr?))).collect::<Result<_>>().map(Some)
             }
             LogicalPlan::Filter(filter) if !self.keeps_all => {
                 let Some(values) = self.apply(&filter.input)? else { return Ok(None) };
@@ -155,19 +145,19 @@ impl Applied<'_> {
         }
     }
 
+    /// A name that nothing has.
+    fn item(&mut self) -> Column {
+        *self.number += 1;
+        Column::from_name(format!("{ITEM}{}", self.number))
+    }
+
     /// Unnests the values of an unnest's input: what comes of each stands under a name of its own.
     fn unnest(&mut self, unnest: &Unnest, values: Vec<Expr>) -> Result<Vec<Expr>> {
         let input = unnest.input.schema();
-        let names: Vec<Column> = values
-            .iter()
-            .map(|_| {
-                *self.number += 1;
-                Column::new(Some(QUALIFIER), format!("item{}", self.number))
-            })
-            .collect();
+        let names: Vec<Column> = values.iter().map(|_| self.item()).collect();
         let kept = self.plan.schema().columns();
         let named = values.into_iter().zip(&names);
-        let named = named.map(|(value, name)| value.alias_qualified(Some(QUALIFIER), &name.name));
+        let named = named.map(|(value, name)| value.alias(&name.name));
         let exprs: Vec<Expr> = kept.iter().cloned().map(Expr::Column).chain(named).collect();
         let renamed = |column: &Column| -> Result<Column> {
             let at = input.index_of_column(column)?;
@@ -182,8 +172,7 @@ impl Applied<'_> {
         for recursion in &unnest.options.recursions {
             let mut recursion = recursion.clone();
             recursion.input_column = renamed(&recursion.input_column)?;
-            *self.number += 1;
-            recursion.output_column = Column::new(Some(QUALIFIER), format!("item{}", self.number));
+            recursion.output_column = self.item();
             options.recursions.push(recursion);
         }
         let plan = LogicalPlanBuilder::from(std::mem::take(&mut self.plan)).project(exprs)?;

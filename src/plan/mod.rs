@@ -13,6 +13,7 @@ mod inspect;
 mod json;
 pub mod json_text;
 mod keys;
+mod lateral;
 pub mod maintain;
 mod model;
 mod names;
