@@ -8,6 +8,8 @@ mod checks;
 mod clock;
 mod closing;
 mod dialect;
+mod extrema;
+pub mod float_bits;
 mod hidden;
 mod inspect;
 mod json;
