@@ -32,6 +32,7 @@ mod sql_faults;
 mod sql_text;
 mod total_order;
 pub mod types;
+mod unarchived;
 mod window_plan;
 mod windows;
 
