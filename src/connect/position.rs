@@ -307,7 +307,7 @@ mod tests {
         assert!(now.lacks_rows() && now.digest() == all.digest());
         assert!(now.beyond(&all).files.is_empty() && all.beyond(&now).files.is_empty());
         assert!(!let_go(&mut now, &[position(&[(0, 3), (3, 6)])]), "nothing more");
-        assert!(let_go(&mut now, &[all.clone()]));
+        assert!(let_go(&mut now, std::slice::from_ref(&all)));
         assert_eq!((now.files.len(), now.files[0].rows, now.digest()), (1, 3, all.digest()));
         let mut other = all.clone();
         other.contract = "other".into();
