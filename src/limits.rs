@@ -108,6 +108,9 @@ pub const DELTA_LOG_RETENTION: &str = "interval 7 days";
 /// How long commit records and files that nothing names any longer are kept: as long as the tables' logs.
 pub const RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
 
+/// How long rows of a topic that were let go (`archive: false`) stay on disk: as long as a run may take that is reading them.
+pub const LET_GO_RETENTION: std::time::Duration = std::time::Duration::from_secs(60 * 60);
+
 /// Tables that follow a record at the same time: each is a few small requests.
 pub const FOLLOWED_TABLES: usize = 8;
 

@@ -60,10 +60,19 @@ pub trait Source: Send + Sync {
     /// Kind `Check` for a row under `on_invalid: fail` or a failed rule; external for rows that can't be read whole.
     async fn take_in(&self, prior: &Position, landing: &Landing<'_>, again: bool) -> Result<TakenIn>;
 
+    /// The same position with the rows that were let go read and staged once more, as [`Source::take_in`] stages: exactly
+    /// those, or none.
+    ///
+    /// # Errors
+    /// External, where the source doesn't hold all of them any more.
+    async fn restore(&self, position: &Position, _landing: &Landing<'_>) -> Result<Position> {
+        Ok(position.clone())
+    }
+
     /// The accepted rows of a position with all hidden columns; `landed` is the folder of landed rows in the warehouse.
     ///
     /// # Errors
-    /// External, when statistics of landed files can't be read.
+    /// External, when statistics of landed files can't be read. Where rows were let go, reading fails.
     fn relation(
         &self,
         contract: &SchemaRef,

@@ -102,6 +102,9 @@ pub struct FileEntry {
     /// Of messages: the offsets that it holds. Units that are put together hold those of all.
     #[serde(default, skip_serializing_if = "Ranges::is_empty")]
     pub ranges: Ranges,
+    /// Of messages: whether their rows aren't kept any more, since every model had read them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_let_go: bool,
 }
 
 impl Position {
@@ -159,6 +162,33 @@ impl Position {
         self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok().map(|at| &self.files[at])
     }
 
+    /// Whether rows of it aren't kept any more.
+    pub fn lacks_rows(&self) -> bool {
+        self.files.iter().any(|file| file.is_let_go)
+    }
+
+    /// Lets go the rows of units that stand in every one of `read`; whether there were any. Nothing goes that nobody has read.
+    pub fn let_go(&mut self, read: &[Self]) -> bool {
+        if read.is_empty() || read.iter().any(|read| read.contract != self.contract) {
+            return false;
+        }
+        let read: Vec<Ranges> = read.iter().map(|read| ranges::union(read.files.iter().map(|f| &f.ranges))).collect();
+        let is_read =
+            |file: &FileEntry| !file.ranges.is_empty() && read.iter().all(|read| ranges::covers(read, &file.ranges));
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.files).into_iter().partition(|file| file.is_let_go || is_read(file));
+        let is_changed = gone.iter().any(|file| !file.is_let_go);
+        self.files = kept;
+        // What is left of them is counts and offsets: as one unit they don't grow with time.
+        if let Some(path) = gone.first().map(|file| file.path.clone()) {
+            let ingested_at_us = gone.iter().map(|file| file.ingested_at_us).max().unwrap_or_default();
+            let together = FileEntry::together(path, &gone, ingested_at_us);
+            self.files.push(FileEntry { landed: Some(vec![]), is_let_go: true, ..together });
+        }
+        self.files.sort_by(|a, b| a.path.cmp(&b.path));
+        is_changed
+    }
+
     /// All parts of the quarantine table.
     pub fn quarantined(&self) -> Vec<DataFile> {
         self.files.iter().flat_map(|file| file.quarantined.iter().cloned()).collect()
@@ -166,6 +196,28 @@ impl Position {
 }
 
 impl FileEntry {
+    /// Units of messages as one; where its rows are is still to be said.
+    pub(super) fn together(path: String, parts: &[Self], ingested_at_us: i64) -> Self {
+        let mut warned: BTreeMap<String, u64> = BTreeMap::new();
+        for (rule, count) in parts.iter().flat_map(|entry| &entry.warned) {
+            *warned.entry(rule.clone()).or_default() += count;
+        }
+        Self {
+            hash: path.clone(),
+            path,
+            size: parts.iter().map(|entry| entry.size).sum(),
+            rows: parts.iter().map(|entry| entry.rows).sum(),
+            refused: parts.iter().map(|entry| entry.refused).sum(),
+            late: parts.iter().map(|entry| entry.late).sum(),
+            late_offsets: parts.iter().flat_map(|entry| entry.late_offsets.iter().cloned()).collect(),
+            warned,
+            quarantined: parts.iter().flat_map(|entry| entry.quarantined.iter().cloned()).collect(),
+            ranges: ranges::union(parts.iter().map(|entry| &entry.ranges)),
+            ingested_at_us,
+            ..Self::default()
+        }
+    }
+
     /// Its files in the folder of landed rows.
     pub fn landed_files(&self) -> impl Iterator<Item = &DataFile> {
         self.landed.iter().flatten().chain(&self.late_offsets)
@@ -239,5 +291,26 @@ mod tests {
         assert_eq!(beyond(&[(0, 6), (6, 12)], &[(0, 3), (3, 9)]), ["0-6", "6-12"]);
         assert_eq!(position(&[(0, 9), (9, 12)]).digest(), position(&[(0, 3), (3, 12)]).digest());
         assert_ne!(position(&[(0, 9)]).digest(), position(&[(0, 9), (9, 12)]).digest());
+    }
+
+    #[test]
+    fn rows_are_let_go_once_all_have_read_them() {
+        let all = position(&[(0, 3), (3, 6), (6, 9)]);
+        let let_go = |position: &mut Position, read: &[Position]| position.let_go(read);
+        let mut now = all.clone();
+        assert!(!let_go(&mut now, &[]), "nobody reads it");
+        assert!(!let_go(&mut now, &[all.clone(), position(&[])]), "one has read nothing");
+        assert_eq!(now, all);
+        assert!(let_go(&mut now, &[all.clone(), position(&[(0, 3), (3, 6)])]));
+        let kept: Vec<_> = now.files.iter().map(|file| (file.path.as_str(), file.is_let_go, file.rows)).collect();
+        assert_eq!(kept, [("0-3", true, 2), ("6-9", false, 1)]);
+        assert!(now.lacks_rows() && now.digest() == all.digest());
+        assert!(now.beyond(&all).files.is_empty() && all.beyond(&now).files.is_empty());
+        assert!(!let_go(&mut now, &[position(&[(0, 3), (3, 6)])]), "nothing more");
+        assert!(let_go(&mut now, std::slice::from_ref(&all)));
+        assert_eq!((now.files.len(), now.files[0].rows, now.digest()), (1, 3, all.digest()));
+        let mut other = all.clone();
+        other.contract = "other".into();
+        assert!(!let_go(&mut other, &[all]), "read under another contract");
     }
 }

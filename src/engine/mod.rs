@@ -12,15 +12,17 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, ToDFSchema};
 use datafusion::datasource::MemTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlanProperties, execute_stream_partitioned};
+use datafusion::physical_plan::{ExecutionPlanProperties, PhysicalExpr, execute_stream_partitioned};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -62,6 +64,33 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<Vec<Send
     execute_stream_partitioned(plan, task).map_err(failure)
 }
 
+/// An expression to be evaluated over batches of `schema` outside of a plan, at the session's instant.
+///
+/// Some functions have no evaluation of their own and are rewritten as a plan is optimized: `coalesce`, `nvl`, `nvl2`,
+/// `arrow_cast`. So the expression is simplified as it would be there, but for columns that can't be null: whether they are is
+/// what rules ask.
+///
+/// # Errors
+/// External, when a name or a type doesn't fit `schema`.
+pub fn row_expression(ctx: &SessionContext, expr: Expr, schema: &SchemaRef) -> Result<Arc<dyn PhysicalExpr>> {
+    let schema = loose(schema).to_dfschema_ref().map_err(failure)?;
+    let state = ctx.state();
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::clone(&schema))
+        .with_config_options(Arc::clone(state.config_options()))
+        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    let expr = simplifier.coerce(expr, &schema).and_then(|expr| simplifier.simplify(expr)).map_err(failure)?;
+    state.create_physical_expr(expr, &schema).map_err(failure)
+}
+
+/// The schema with all of its columns nullable.
+fn loose(schema: &SchemaRef) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
 /// The batch with the names and types of the schema that its plan was bound to, all of it nullable. Columns go by position.
 ///
 /// An optimized plan may give a wider type than the bound one said: a sum that is split in two widens its decimals twice.
@@ -80,10 +109,8 @@ pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
         });
     }
     // Nulls where none may be are a rule's to tell, with its row.
-    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    let loose = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    RecordBatch::try_new_with_options(loose, columns, &options).external("a row doesn't fit its table")
+    RecordBatch::try_new_with_options(loose(schema), columns, &options).external("a row doesn't fit its table")
 }
 
 /// The stream with each batch as [`conform`] makes it.
@@ -102,8 +129,7 @@ pub fn memory_table(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Optio
     if batches.iter().all(|batch| batch.num_rows() == 0) {
         return Ok(None);
     }
-    let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let schema = loose(schema);
     let batches = batches.iter().map(|batch| {
         RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).external("a row doesn't fit its table")
     });

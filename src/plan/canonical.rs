@@ -12,6 +12,7 @@ use datafusion::logical_expr::{
     WindowFrameUnits,
 };
 
+use super::extrema::extrema_in_order;
 use super::total_order::{has_order, order_key};
 use super::window_plan::{QUALIFIER, SESSION_TIME};
 
@@ -43,7 +44,7 @@ pub fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlan::Window(_) => window_ties(node),
         other => Ok(Transformed::no(other)),
     })
-    .map(|transformed| transformed.data)
+    .and_then(|transformed| extrema_in_order(transformed.data))
 }
 
 /// The first aggregate that compares values of a type without an order: its name, and the type.

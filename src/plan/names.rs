@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{
     visit_expressions_mut,
 };
 
+use super::lateral::without_laterals;
 use super::session::Types;
 
 /// Tables by name, and the session's functions.
@@ -75,7 +76,8 @@ impl<'a> Names<'a> {
         if let Statement::Statement(statement) = &mut statement {
             read_dots(statement.as_mut());
         }
-        SqlToRel::new_with_options(self, self.options_of_parser()).statement_to_plan(statement)
+        let plan = SqlToRel::new_with_options(self, self.options_of_parser()).statement_to_plan(statement)?;
+        without_laterals(self.state, plan)
     }
 
     /// Finds types and inserts the casts that they need.

@@ -19,6 +19,7 @@ use super::order::Graph;
 use super::place::with_place;
 use super::relation::RelationTable;
 use super::sql_text::parse_model;
+use super::unarchived::{rereading_faults, unarchived_faults};
 use super::windows::rewrite_windows;
 use super::{CheckTest, Clock, Plan, PlannedCheck, PlannedModel, PlannedSource, SchemaSource, Strategy};
 use super::{keys, names::Names, params, session};
@@ -345,12 +346,14 @@ impl<'a> Work<'a> {
             self.faults.extend(faults);
             if whole && let Some(planned) = self.planned(spec, pipeline, model, &found, checks, &sql) {
                 self.tell_not_continuous(spec, &planned);
+                self.faults.extend(rereading_faults(spec, &planned, &found, &self.sources()));
                 self.tell_unkeyed_sinks(spec);
                 self.tell_taken_names(spec, &planned);
                 self.tell_endless_sinks(spec, &planned, &models);
                 models.push(planned);
             }
         }
+        self.faults.extend(unarchived_faults(&self.sources(), &models));
         Plan { sources, models }
     }
 
@@ -361,6 +364,14 @@ impl<'a> Work<'a> {
             self.faults
                 .push(fault.hint("`refresh: auto` computes it anew at most each minute, `{ every: … }` at your pace"));
         }
+    }
+
+    fn sources(&self) -> Vec<&'a SourceSpec> {
+        let source = |node: &Node<'a>| match node.spec {
+            Spec::Source(source) => Some(source),
+            Spec::Model(_) => None,
+        };
+        self.nodes.iter().filter_map(source).collect()
     }
 
     fn tell_unkeyed_sinks(&mut self, spec: &ModelSpec) {

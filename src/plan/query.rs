@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::HIDDEN_COLUMNS;
+use super::extrema::extrema_in_order;
 use super::hidden::{hide, named_hidden};
 use super::inspect::{bind_parameters, check_functions, table_reference};
 use super::names::Names;
@@ -89,6 +90,9 @@ pub async fn query(
     only_reading
         .verify_plan(&plan)
         .map_err(|_| vec![Fault::error("read_only", first_word(&text), "only reading is possible here")])?;
+    // Of rows in any order, as in models; types are found where no parameter leaves them open.
+    let plan = tables.names.analyze(plan.clone()).unwrap_or(plan);
+    let plan = extrema_in_order(plan).map_err(engine)?;
     bind(&plan, &tables.sources)
         .map_err(|error| vec![Fault::error("invalid_sql", first_word(&text), error.to_string())])
 }

@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::tokenizer::{Span, Token, Tokenizer};
 
 use super::dialect::TidemillDialect;
 use super::json::{NOT_TEXT, WRONG_KEY};
+use super::lateral::NOT_RUN;
 use super::nearest::{nearest, quoted};
 use super::sql_text::first_word;
 use crate::limits::{FAULT_PROBES_PER_SQL_MAX, NAME_FAULTS_PER_SQL_MAX};
@@ -112,6 +113,11 @@ fn name_fault(error: &DataFusionError, sql: &SqlText, blanked: &[String]) -> Opt
 /// `blanked` were unknown themselves: they only look like columns.
 fn unknown_column(field: &Column, valid: &[Column], blanked: &[String], place: Place) -> Fault {
     if let Some(relation) = &field.relation {
+        // An unnest in FROM has no columns of its own to compare with.
+        if valid.is_empty() {
+            let message = format!("no column `{}` in a table `{relation}` before this", field.name);
+            return Fault::error("unknown_column", place, message);
+        }
         let known: Vec<&str> = valid.iter().filter_map(|c| c.relation.as_ref().map(|r| r.table())).collect();
         if !known.contains(&relation.table()) {
             let fault = Fault::error("unknown_relation", place, format!("no table `{relation}` in this FROM"));
@@ -228,6 +234,14 @@ impl VisitorMut for Blanker<'_> {
 
 fn other_fault(error: &DataFusionError, query: &Query, sql: &SqlText, plan: Planner<'_>) -> Fault {
     let (root, place) = undressed(error, sql);
+    let word = || ["lateral", "unnest"].into_iter().find_map(|word| find_word(sql, word));
+    if root.message().contains(NOT_RUN) {
+        return Fault::error("unsupported_sql", word().unwrap_or_else(|| first_word(sql)), NOT_RUN)
+            .hint("unnest in a SELECT: `FROM (SELECT id, unnest(list) AS item FROM t)`; join tables with ON");
+    }
+    if root.message().starts_with("unnest()") {
+        return described(root, word().unwrap_or_else(|| first_word(sql)));
+    }
     let mut probe = Probe { plan, message: root.strip_backtrace(), left: FAULT_PROBES_PER_SQL_MAX };
     let probed = probe.query(query, &[]).filter(|span| *span != Span::empty()).map(|span| sql.place_of(span));
     // The planner's own place may be a part of the expression: the whole says more.

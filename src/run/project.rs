@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::common::ToDFSchema;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 
 use crate::connect::{self, RowRule, Sink, Source};
-use crate::engine;
-use crate::error::{Error, Result, ResultExt};
+use crate::engine::{self, row_expression};
+use crate::error::{Error, Result};
 use crate::plan::{self, CheckTest, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
 use crate::spec::fault::{Fault, Severity};
 use crate::spec::types::{Project, SourceSpec};
@@ -117,11 +116,11 @@ impl OpenProject {
     /// # Errors
     /// Internal: planning has checked them.
     pub fn row_rules(&self, session: &SessionContext, source: &PlannedSource) -> Result<Vec<RowRule>> {
-        let schema = Arc::clone(&source.schema).to_dfschema().external("a source's columns can't be named")?;
         let mut rules = Vec::new();
         for check in &source.checks {
             if let CheckTest::Row(expr) = &check.test {
-                let expr = session.create_physical_expr(expr.clone(), &schema).external("a check can't be bound")?;
+                let expr = row_expression(session, expr.clone(), &source.schema);
+                let expr = expr.map_err(|e| e.with("check", check.name()))?;
                 rules.push(RowRule { name: check.name().to_string(), on_fail: check.on_fail(), expr });
             }
         }

@@ -66,7 +66,15 @@ pub async fn verify(open: &OpenProject, model: &PlannedModel) -> Result<Verdict>
         return Ok(verdict("skipped", "its SQL, parameters, key or checks changed since its last run"));
     }
     let Some(relations) = inputs(open, &warehouse, model, entry).await? else {
-        return Ok(verdict("skipped", "what it was made from isn't kept any more"));
+        let unarchived =
+            model.inputs.iter().find(|name| open.source(name).is_some_and(|source| source.spec.unarchived().is_some()));
+        let reason = match unarchived {
+            Some(name) => {
+                format!("rows of {name} aren't kept (`archive: false`), so there is nothing to compare it with")
+            }
+            None => "what it was made from isn't kept any more".into(),
+        };
+        return Ok(verdict("skipped", &reason));
     };
     if model.checks.iter().any(PlannedCheck::moves_unrelated_rows) {
         return Ok(verdict("skipped", "a relationship sends rows of it to quarantine"));

@@ -33,6 +33,13 @@ impl Read {
     }
 }
 
+impl Read {
+    /// Whether some of its rows aren't kept any more.
+    pub(in crate::run) fn lacks_rows(&self) -> bool {
+        matches!(self, Self::Source(position) if position.lacks_rows())
+    }
+}
+
 /// A relation before and after, and how much of it changed.
 pub(in crate::run) struct Difference {
     pub(in crate::run) relation: Relation,
@@ -145,10 +152,9 @@ impl Versions<'_> {
     pub(in crate::run) async fn is_kept(&self, name: &str, read: &Read) -> Result<bool> {
         match read {
             // Where files were read in place, the user may have replaced them.
-            Read::Source(position) => {
-                Ok(self.are_there(name, position).await?
-                    && self.open.connector(name)?.verify_pins(position).await.is_ok())
-            }
+            Read::Source(position) => Ok(!position.lacks_rows()
+                && self.are_there(name, position).await?
+                && self.open.connector(name)?.verify_pins(position).await.is_ok()),
             Read::Table(files) => self.all_there(files.files.iter().map(|file| format!("{name}/{}", file.path))).await,
         }
     }

@@ -46,11 +46,18 @@ pub(super) fn read_kafka(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Lo
         _ => OnLate::Correct,
     };
     tell_time_keys(reader, fields, name, &relation, on_late);
-    if let Some(node) = fields.get("archive")
-        && reader.boolean(node) == Some(false)
-    {
-        let message = "without its archive a topic can't be maintained: this build always keeps the rows";
-        reader.fault(Fault::error("not_in_this_build", node.place.clone(), message).hint("take `archive` away"));
+    let is_kept = |reader: &mut Reader<'_>, node| reader.boolean(node) != Some(false);
+    let unarchived = fields.get("archive").filter(|node| !is_kept(reader, node)).map(|node| node.place.clone());
+    if let Some(place) = &unarchived {
+        let told = match (&relation, &history) {
+            (MessageRelation::Upsert(_), _) => "of an upsert relation the last message of each key is looked for again",
+            (_, Some(_)) => "what files hold of a topic's past is kept",
+            _ => "",
+        };
+        if !told.is_empty() {
+            let fault = Fault::error("needs_archive", place.clone(), format!("{told}, so rows can't be let go"));
+            reader.fault(fault.hint("take `archive` away: rows are kept"));
+        }
     }
     let options = reader.text_map(fields.get("options"), "options of the Kafka client");
     let format = match format? {
@@ -69,6 +76,7 @@ pub(super) fn read_kafka(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Lo
         watermark_delay,
         idle_timeout,
         on_late,
+        unarchived,
         options,
     })
 }

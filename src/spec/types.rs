@@ -128,6 +128,14 @@ impl SourceSpec {
         let is_log = matches!(&self.connector, ConnectorSpec::Kafka(spec) if spec.relation == MessageRelation::Append);
         is_log && self.event_time.is_some()
     }
+
+    /// Where it says that rows are let go once every model has read them; none: they are kept.
+    pub fn unarchived(&self) -> Option<&Place> {
+        match &self.connector {
+            ConnectorSpec::Kafka(spec) => spec.unarchived.as_ref(),
+            ConnectorSpec::Files(_) => None,
+        }
+    }
 }
 
 /// One column of a contract.
@@ -190,6 +198,8 @@ pub struct KafkaSpec {
     pub idle_timeout: Duration,
     /// What becomes of rows behind the watermark.
     pub on_late: OnLate,
+    /// Where `archive: false` stands: rows are let go once every model has read them. None: they are kept.
+    pub unarchived: Option<Place>,
     /// Options of the client (`options:`), by librdkafka's names.
     pub options: BTreeMap<String, String>,
 }

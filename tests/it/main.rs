@@ -16,6 +16,8 @@ mod generate_kafka;
 #[cfg(feature = "kafka")]
 mod kafka;
 #[cfg(feature = "kafka")]
+mod kafka_archive;
+#[cfg(feature = "kafka")]
 mod kafka_history;
 #[cfg(feature = "kafka")]
 mod kafka_server;

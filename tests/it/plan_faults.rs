@@ -246,3 +246,18 @@ async fn places_in_a_block_of_yaml() {
     let place = faults[0].place.clone().unwrap();
     assert_eq!(&yaml[place.span], "ordr_id");
 }
+
+#[tokio::test]
+async fn a_from_that_cannot_be_run_is_told() {
+    let mut all = String::new();
+    for sql in [
+        "SELECT o.order_id, x FROM orders o, LATERAL (SELECT x FROM unnest(make_array(o.units)) AS u(x) ORDER BY x LIMIT 1) l",
+        "SELECT o.order_id, x FROM orders o LEFT JOIN unnest(make_array(o.units)) AS u(x) ON x > 1",
+        "SELECT o.order_id, x FROM orders o,\n  unnest(make_array(o.unitz)) AS u(x)",
+        "SELECT o.order_id, x FROM orders o, unnest(o.units) AS u(x)",
+    ] {
+        all += &faults(sql).await;
+        all += "---\n";
+    }
+    insta::assert_snapshot!(all);
+}

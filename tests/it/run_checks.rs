@@ -59,6 +59,42 @@ fn a_failed_expression_keeps_the_last_version() {
     fails("    checks: [ amount > 0 ]", "3,Recife,-5,2020-01-01 00:00:00\n", "the check `amount > 0` failed on 1 row");
 }
 
+/// Functions that the engine evaluates nowhere but rewrites as it optimizes a plan; each rule refuses `amount` -5.
+const REWRITTEN: [&str; 4] = [
+    "coalesce(amount, 0) >= 0",
+    "nvl(amount, 0) >= 0",
+    "nvl2(amount, amount, 0) >= 0",
+    "arrow_cast(coalesce(amount, 0), 'Float64') >= 0",
+];
+
+#[test]
+fn functions_that_only_plans_rewrite_stand_in_rules_too() {
+    for rule in REWRITTEN {
+        let bad = "3,Recife,-5,2020-01-01 00:00:00\n";
+        fails(&format!("    checks: [ {{ name: rewritten, check: \"{rule}\" }} ]"), bad, "`rewritten` failed on 1 row");
+
+        let rule = format!("    checks: [ {{ check: \"{rule}\", on_fail: quarantine }} ]");
+        let shop = checked("");
+        let yaml = std::fs::read_to_string(shop.path("pipelines/sales.yaml")).unwrap();
+        shop.write("pipelines/sales.yaml", yaml.replace("models:", &format!("{rule}\nmodels:")));
+        add(&shop, &format!("{bad}4,Recife,,2020-01-01 00:00:00\n"));
+        shop.exits(0, &["run"]);
+        assert_eq!(shop.rows(IDS), "1\n2\n4\n", "{rule}: of a source");
+
+        let shop = checked(&rule);
+        let test = "  - { name: refused, model: checked, given: { orders: [ { id: 1, amount: -1 }, { id: 2 } ] }, expect: { rows: [ { id: 2 } ] } }";
+        shop.write("tests/t.yaml", format!("tests:\n{test}\n"));
+        shop.exits(0, &["test"]);
+    }
+}
+
+#[test]
+fn a_rule_that_a_column_isnt_null_asks_its_rows_whatever_the_contract_says() {
+    let lines = "    columns: { id: { type: bigint, nullable: false }, city: text, amount: bigint, at: timestamp }
+    checks: [ { name: there, check: \"nvl2(id, 1, 0) = 1\" } ]";
+    fails(lines, ",Recife,5,2020-01-01 00:00:00\n", "`there` failed on 1 row");
+}
+
 #[test]
 fn a_key_that_repeats_or_is_null_keeps_the_last_version() {
     fails("    key: [id]", "2,Recife,5,2020-01-01 00:00:00\n", "`key_unique` failed on 1 row");

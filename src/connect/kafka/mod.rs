@@ -8,6 +8,7 @@ mod connect_json;
 mod history;
 mod late;
 mod late_offsets;
+mod let_go;
 mod live;
 mod range;
 mod records;
@@ -115,6 +116,10 @@ impl Source for KafkaSource {
 
     async fn take_in(&self, prior: &Position, landing: &Landing<'_>, again: bool) -> Result<TakenIn> {
         take::take_in(self, prior, landing, again).await
+    }
+
+    async fn restore(&self, position: &Position, landing: &Landing<'_>) -> Result<Position> {
+        let_go::restore(self, position, landing).await
     }
 
     fn relation(

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Topic;
 use super::client::{Client, Extent};
 use crate::connect::Look;
+use crate::connect::Ranges;
 use crate::connect::position::{Offsets, PartitionOffset};
 use crate::error::{Error, Result};
 use crate::spec::types::Start;
@@ -99,6 +100,39 @@ pub(super) fn plan(
     let mut plan = decide(topic, prior, &extents, &Starts { starts, past: past.clone() }, again)?;
     if is_followed {
         plan.cut(topic.step_rows);
+    }
+    Ok(plan)
+}
+
+/// The messages of `held` once more, none of them new.
+///
+/// # Errors
+/// External: brokers don't answer, or the topic doesn't hold all of these offsets any more.
+pub(super) fn plan_again(client: &mut Client, prior: &Offsets, held: &Ranges) -> Result<Plan> {
+    let extents = client.extents()?;
+    let mut plan = Plan {
+        offsets: prior.clone(),
+        ends: prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect(),
+        lows: BTreeMap::new(),
+        warnings: Vec::new(),
+    };
+    for (name, ranges) in held {
+        let (Some((from, _)), Some((_, to))) = (ranges.first().copied(), ranges.last().copied()) else { continue };
+        let known = plan.offsets.partitions.iter_mut().find(|(p, at)| format!("{p}.{}", at.epoch) == *name);
+        let Some((partition, at)) = known else {
+            return Err(Error::external("the topic was made anew since these rows were read").with("partition", name));
+        };
+        match extents.get(partition) {
+            Some(extent) if extent.low <= from && to <= extent.end => {}
+            Some(extent) => {
+                let text = "the topic doesn't hold all messages that were read any more";
+                let error = Error::external(text).with("partition", partition).with("first that counted", from);
+                return Err(error.with("first that is there", extent.low));
+            }
+            None => return Err(Error::external("a partition isn't there any more").with("partition", partition)),
+        }
+        at.next = from;
+        plan.ends.insert(*partition, to);
     }
     Ok(plan)
 }

@@ -15,13 +15,14 @@ use super::client::{self, Client};
 use super::history::{self, Past};
 use super::late::Judge;
 use super::late_offsets;
+use super::let_go::LetGo;
 use super::range::{self, Plan};
 use super::records::{Record, Records};
 use super::rows::{Decoder, landed_contract, landed_fields};
 use super::{KafkaSource, Topic};
 use crate::connect::landing::{Counts, Rulebook, Sink};
 use crate::connect::position::{LastMessage, Offsets};
-use crate::connect::ranges::{self, Ranges};
+use crate::connect::ranges::Ranges;
 use crate::connect::relation::relation_schema;
 use crate::connect::rules::Ruled;
 use crate::connect::{FileEntry, Landing, Position, TakenIn};
@@ -56,7 +57,7 @@ pub(super) async fn take_in(
 }
 
 /// What the landing of a source is for its messages.
-fn landing_of_topic<'a>(landing: &Landing<'a>, spec: &KafkaSpec) -> Landing<'a> {
+pub(super) fn landing_of_topic<'a>(landing: &Landing<'a>, spec: &KafkaSpec) -> Landing<'a> {
     Landing {
         contract: landed_contract(&landing.contract, spec),
         landed: landing.landed.clone(),
@@ -98,6 +99,29 @@ async fn take_messages(
         ingested_at_us: landing.ingested_at_us,
         ..FileEntry::default()
     };
+    let done = land(source, landing, plan, judge, &mut entry).await?;
+    if again {
+        // What was judged before isn't judged again.
+        entry.late += prior.files.iter().map(|file| file.late).sum::<u64>();
+    }
+    position.offsets = Some(done.offsets);
+    let has_rows = entry.rows + entry.refused > 0;
+    if has_rows {
+        position.files.push(entry);
+        compact(&mut position.files, landing, &source.topic).await?;
+        position.files.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+    Ok(TakenIn { position, has_changes: has_rows || is_changed, warnings: done.warnings })
+}
+
+/// Reads the plan's messages and lands them as the unit `entry`.
+pub(super) async fn land(
+    source: &KafkaSource,
+    landing: &Landing<'_>,
+    plan: Plan,
+    judge: Option<Judge>,
+    entry: &mut FileEntry,
+) -> Result<Read> {
     let decoder = Arc::new(source.decoder(&landing.contract, landing.ingested_at_us)?);
     let topic = Arc::clone(&source.topic);
     let decode = async |sink: Sink| {
@@ -108,28 +132,17 @@ async fn take_messages(
     };
     let hidden = landed_fields(&source.topic.zone);
     let place = source.topic.spec.topic.value.clone();
-    let written = landing.write(source.on_invalid(), hidden, &place, &mut entry, decode).await;
+    let written = landing.write(source.on_invalid(), hidden, &place, entry, decode).await;
     let done = written.map_err(|error| error.with("source", &source.topic.name))?;
-    (entry.size, entry.ranges, entry.late) = (done.bytes, done.ranges, done.late);
-    if again {
-        // What was judged before isn't judged again.
-        entry.late += prior.files.iter().map(|file| file.late).sum::<u64>();
-    }
+    (entry.size, entry.ranges, entry.late) = (done.bytes, done.ranges.clone(), done.late);
     entry.late_offsets = match late_offsets::write(landing, &done.offsets, &done.refused).await {
         Ok(files) => files,
         Err(error) => {
-            landing.discard(std::slice::from_ref(&entry)).await;
+            landing.discard(std::slice::from_ref(entry)).await;
             return Err(error.with("source", &source.topic.name));
         }
     };
-    position.offsets = Some(done.offsets);
-    let has_rows = entry.rows + entry.refused > 0;
-    if has_rows {
-        position.files.push(entry);
-        compact(&mut position.files, landing, &source.topic).await?;
-        position.files.sort_by(|a, b| a.path.cmp(&b.path));
-    }
-    Ok(TakenIn { position, has_changes: has_rows || is_changed, warnings: done.warnings })
+    Ok(done)
 }
 
 /// The judge of the plan's rows; none where rows have no event time. Partitions that are new count from now on.
@@ -154,7 +167,11 @@ async fn judge(
 /// Puts small units together once there are many: a reader opens each. The old files stay for those who still read them.
 async fn compact(files: &mut Vec<FileEntry>, landing: &Landing<'_>, topic: &Topic) -> Result<()> {
     let bytes = |entry: &FileEntry| entry.landed.iter().flatten().map(|file| file.size).sum::<u64>();
-    let is_small = |entry: &FileEntry| bytes(entry) < limits::SMALL_FILE_BYTES;
+    let is_small = |entry: &FileEntry| !entry.is_let_go && bytes(entry) < limits::SMALL_FILE_BYTES;
+    // Units that are let go soon are known by their offsets: together with newer ones they would look like a change.
+    if topic.spec.unarchived.is_some() {
+        return Ok(());
+    }
     if files.iter().filter(|entry| is_small(entry)).count() < limits::SMALL_FILES {
         return Ok(());
     }
@@ -163,31 +180,14 @@ async fn compact(files: &mut Vec<FileEntry>, landing: &Landing<'_>, topic: &Topi
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let landed = small.iter().flat_map(|entry| entry.landed.iter().flatten().cloned()).collect();
     let written = rewritten(landing, topic, &schema, landed).await?;
-    let late_offsets: Vec<DataFile> = small.iter().flat_map(|entry| entry.late_offsets.iter().cloned()).collect();
-    let late_offsets = match late_offsets.len() {
-        0 | 1 => late_offsets,
-        _ => rewritten(landing, topic, &late_offsets::schema(), late_offsets).await?,
-    };
-    let mut warned: BTreeMap<String, u64> = BTreeMap::new();
-    for (rule, count) in small.iter().flat_map(|entry| &entry.warned) {
-        *warned.entry(rule.clone()).or_default() += count;
+    let mut together = FileEntry::together(format!("{}-together", landing.prefix), &small, landing.ingested_at_us);
+    if together.late_offsets.len() > 1 {
+        let late_offsets = std::mem::take(&mut together.late_offsets);
+        together.late_offsets = rewritten(landing, topic, &late_offsets::schema(), late_offsets).await?;
     }
+    together.landed = Some(written);
     *files = large;
-    files.push(FileEntry {
-        path: format!("{}-together", landing.prefix),
-        size: small.iter().map(|entry| entry.size).sum(),
-        hash: format!("{}-together", landing.prefix),
-        rows: small.iter().map(|entry| entry.rows).sum(),
-        refused: small.iter().map(|entry| entry.refused).sum(),
-        late: small.iter().map(|entry| entry.late).sum(),
-        late_offsets,
-        warned,
-        landed: Some(written),
-        quarantined: small.iter().flat_map(|entry| entry.quarantined.iter().cloned()).collect(),
-        ingested_at_us: landing.ingested_at_us,
-        ranges: ranges::union(small.iter().map(|entry| &entry.ranges)),
-        ..FileEntry::default()
-    });
+    files.push(together);
     Ok(())
 }
 
@@ -207,9 +207,9 @@ async fn rewritten(
 }
 
 /// What reading a plan came to.
-struct Read {
+pub(super) struct Read {
     /// Where partitions stand after it.
-    offsets: Offsets,
+    pub(super) offsets: Offsets,
     /// Bytes of keys and values.
     bytes: u64,
     ranges: Ranges,
@@ -368,6 +368,9 @@ pub(super) fn relation(
         let constants = vec![Some(topic.spec.topic.value.clone())];
         let landed = entry.landed.iter().flatten();
         files.extend(landed.map(|file| DataFile { partition_values: constants.clone(), ..file.clone() }));
+    }
+    if position.lacks_rows() {
+        return Ok(Arc::new(LetGo { topic: topic.name.clone(), schema }));
     }
     let partition_by = vec!["_topic".to_string()];
     parquet_table(warehouse, landed, TableFiles { schema, partition_by, files }, &topic.zone)

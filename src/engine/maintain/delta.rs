@@ -12,9 +12,10 @@ use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, lit};
 use futures::TryStreamExt;
 
-use super::{Engine, bits};
+use super::Engine;
 use crate::engine::{execute, failure, memory_table};
 use crate::error::{Error, Result, ResultExt};
+use crate::plan::float_bits;
 
 /// The last column of a change: `bigint`, +n where a row came n times, −n where it went n times.
 pub const WEIGHT: &str = "__weight";
@@ -129,12 +130,12 @@ pub(super) fn consolidated(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
         net.filter(weight().not_eq(lit(0i64)))?.build()
     };
     // Grouping makes 0.0 of −0.0: floats are told apart by their bits.
-    if !schema.fields().iter().any(|field| bits::are_of(field.data_type())) {
+    if !schema.fields().iter().any(|field| float_bits::are_of(field.data_type())) {
         return added_up(plan);
     }
     let each = |plan: &LogicalPlan, converted: fn(Expr, &DataType) -> Expr| -> Vec<Expr> {
         let of = |(column, field): (Expr, &Arc<Field>)| match (column, field.data_type()) {
-            (Expr::Column(column), found) if bits::are_of(found) => {
+            (Expr::Column(column), found) if float_bits::are_of(found) => {
                 let (relation, name) = (column.relation.clone(), column.name.clone());
                 converted(Expr::Column(column), found).alias_qualified(relation, name)
             }
@@ -142,10 +143,10 @@ pub(super) fn consolidated(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
         };
         columns(plan.schema()).into_iter().zip(schema.fields()).map(of).collect()
     };
-    let as_bits = each(&plan, |column, _| bits::bits_of(column));
+    let as_bits = each(&plan, |column, _| float_bits::bits_of(column));
     let plan = LogicalPlan::Projection(Projection::try_new(as_bits, Arc::new(plan))?);
     let net = added_up(plan)?;
-    let as_floats = each(&net, |column, found| bits::float_of(column, found.clone()));
+    let as_floats = each(&net, |column, found| float_bits::float_of(column, found.clone()));
     Ok(LogicalPlan::Projection(Projection::try_new(as_floats, Arc::new(net))?))
 }
 

@@ -7,7 +7,6 @@
 //! whole result before and after, which is always right.
 
 mod at;
-mod bits;
 mod delta;
 mod derive;
 mod join;

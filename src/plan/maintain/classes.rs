@@ -6,7 +6,7 @@
 pub enum AggregateClass {
     /// The values of two bags add up; rows that go are subtracted. Over integers and decimals; over floats as [`Self::Tolerant`].
     Additive,
-    /// The values of two bags merge; when a row goes, its group is computed anew. Over floats as [`Self::Whole`].
+    /// The values of two bags merge; when a row goes, its group is computed anew.
     Extremum,
     /// A group that changed is computed anew from its rows, to the same value in whatever order.
     Whole,
@@ -29,7 +29,7 @@ pub const AGGREGATES: &[(&str, AggregateClass)] = &[
     ("bit_and", AggregateClass::Extremum),
     ("bit_or", AggregateClass::Extremum),
     ("bit_xor", AggregateClass::Extremum),
-    ("any_value", AggregateClass::Whole),
+    ("any_value", AggregateClass::Extremum),
     ("array_agg", AggregateClass::Whole),
     ("first_value", AggregateClass::Whole),
     ("grouping", AggregateClass::Whole),

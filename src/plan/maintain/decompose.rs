@@ -115,8 +115,8 @@ pub fn decompose(function: &AggregateFunction, input: &DFSchema) -> Result<Decom
             }
         }
         (AggregateClass::Extremum, _, [x]) => match x.get_type(input)? {
-            // Which of two NaNs or zeros is kept hangs on the order of rows.
-            DataType::Float16 | DataType::Float32 | DataType::Float64 => whole(),
+            // Canonical plans take those of the integers in their order.
+            float if float.is_floating() => return internal_err!("an extremum of floats isn't in their order"),
             nested if nested.is_nested() => whole(),
             _ => Decomposed {
                 parts: vec![Part {

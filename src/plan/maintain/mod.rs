@@ -7,6 +7,7 @@ mod cut;
 mod decompose;
 mod distinct;
 mod explain;
+mod growing;
 mod normal;
 
 use arrow::datatypes::SchemaRef;
@@ -16,6 +17,7 @@ pub use classes::{AGGREGATES, AggregateClass, WINDOWS, WindowClass};
 pub use cut::maintenance;
 pub use decompose::Merge;
 pub use explain::common_partition;
+pub use growing::reads_again;
 
 /// Column of a stage's state: rows of the input in the group.
 pub const COUNT: &str = "n";

@@ -9,7 +9,6 @@ use arrow::compute::{cast, filter_record_batch, kernels::boolean};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::TableProvider;
-use datafusion::common::ToDFSchema;
 use datafusion::functions_aggregate::expr_fn::{count, max};
 use datafusion::logical_expr::{JoinType, lit};
 use datafusion::physical_plan::PhysicalExpr;
@@ -46,9 +45,8 @@ impl RowChecks {
         key: &[String],
         run: &str,
     ) -> Result<Self> {
-        let df_schema = Arc::clone(schema).to_dfschema().external("can't bind the checks")?;
         let rule = |name: &str, on_fail, expr: Expr| -> Result<RowRule> {
-            let expr = ctx.create_physical_expr(expr, &df_schema).external("can't bind a check")?;
+            let expr = engine::row_expression(ctx, expr, schema).map_err(|e| e.with("check", name))?;
             Ok(RowRule { name: name.into(), on_fail, expr, failing: AtomicU64::new(0), sample: Mutex::new(None) })
         };
         let mut rules = Vec::new();

@@ -83,7 +83,10 @@ impl Refresh<'_> {
             rows += difference.rows;
             relations.insert(name.clone(), difference.relation);
         }
-        if changed_rows > rows / 2 {
+        // What was let go can't be computed anew, however much came.
+        let reads = work.model.inputs.iter().filter_map(|name| work.inputs.reads.get(name));
+        let lacks_rows = reads.into_iter().any(|(read, _)| read.lacks_rows());
+        if changed_rows > rows / 2 && !lacks_rows {
             return Ok(Attempt::Anew("most of its input changed".into()));
         }
         for (stage, state) in maintenance.stages.iter().zip(&entry.states) {
@@ -91,8 +94,8 @@ impl Refresh<'_> {
             relations.insert(stage.name.clone(), Relation::unchanged(state));
         }
         let session = &work.session;
-        let advance = maintain::advance(session, maintenance, relations, limits::CHANGE_BYTES, goes_on);
-        let Some(advance) = advance.await? else {
+        let bytes = if lacks_rows { usize::MAX } else { limits::CHANGE_BYTES };
+        let Some(advance) = maintain::advance(session, maintenance, relations, bytes, goes_on).await? else {
             return Ok(Attempt::Anew("the change is too large to be held in memory".into()));
         };
         let mut states = Vec::with_capacity(entry.states.len());

@@ -5,6 +5,7 @@
 
 pub(in crate::run) mod checks;
 mod draft;
+mod let_go;
 mod maintain;
 pub(in crate::run) mod model;
 mod net;

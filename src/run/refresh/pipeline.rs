@@ -38,6 +38,7 @@ impl<'a> Refresh<'a> {
             }
             outcomes.push(self.model(model, &chain, &mut draft).await);
         }
+        self.let_go(pipeline, &mut draft).await?;
         let has_failed = outcomes.iter().any(|outcome| outcome.status == "failed");
         if (draft.is_changed || has_failed) && lease.is_lost() {
             // Who came after has taken away what this run had staged, so that its failures say nothing either.
@@ -192,7 +193,8 @@ async fn clean(warehouse: &Warehouse, chain: &CommitChain, record: &CommitRecord
         let landed = position.files.iter().flat_map(FileEntry::landed_files);
         let keep: HashSet<String> = landed.map(|file| file.path.clone()).collect();
         let folder = landed_folder(&record.pipeline, source);
-        garbage::collect_folder(warehouse, &folder, &keep, record.n, limits::RETENTION).await?;
+        let min_age = if position.lacks_rows() { limits::LET_GO_RETENTION } else { limits::RETENTION };
+        garbage::collect_folder(warehouse, &folder, &keep, record.n, min_age).await?;
     }
     chain.prune(limits::RETENTION, &needed.into_iter().map(|(_, n)| n).collect()).await?;
     Ok(())

@@ -81,7 +81,8 @@ impl<'a> Refresh<'a> {
             run: self.run.clone(),
             ingested_at_us: self.options.now_us,
         };
-        let landed = connector.take_in(&prior, &landing, is_stale).await?;
+        let known = self.with_rows_again(source, &prior, &landing, draft).await?;
+        let landed = connector.take_in(&known, &landing, is_stale).await?;
         for warning in &landed.warnings {
             self.observer.warned(&format!("{name}: {warning}"));
         }

@@ -138,6 +138,35 @@ pub const CASES: &[(&str, &str)] = &[
     ),
     ("unnest", "SELECT k, unnest(make_array(n, n + 1)) AS u FROM a"),
     ("unnest_grouped", "SELECT u, count(*) AS c FROM (SELECT unnest(make_array(n, k)) AS u FROM a) x GROUP BY u"),
+    ("unnest_from", "SELECT k, u.x FROM a CROSS JOIN unnest(make_array(n, k)) AS u(x)"),
+    (
+        "unnest_comma",
+        "SELECT a.k, x, y FROM a, unnest(make_array(a.n, a.k)) AS u(x), unnest(make_array(u.x, v)) AS w(y)",
+    ),
+    ("unnest_star", "SELECT * FROM a, unnest(CASE WHEN ok THEN make_array(n, n) END) AS u(x) WHERE x > 0"),
+    (
+        "unnest_lateral",
+        "SELECT a.k, l.y FROM a CROSS JOIN LATERAL (SELECT x + a.n AS y FROM unnest(make_array(a.n, a.k)) AS u(x) WHERE x <> a.k) l",
+    ),
+    ("unnest_on", "SELECT a.k, x FROM a JOIN unnest(make_array(n, n + 1)) AS u(x) ON u.x = a.k OR ok"),
+    (
+        "unnest_left",
+        "SELECT a.k, x, y FROM a LEFT JOIN unnest(CASE WHEN ok THEN make_array(n, k) WHEN n > 0 THEN array_remove(make_array(n), n) END) AS u(x) ON true LEFT JOIN LATERAL (SELECT z AS y FROM unnest(make_array(u.x)) AS w(z)) l ON true",
+    ),
+    (
+        "unnest_joined",
+        "SELECT g, x, count(*) AS c, sum(w) AS s FROM a, unnest(make_array(n, k)) AS u(x) JOIN b ON b.k = u.x GROUP BY g, x",
+    ),
+    ("unnest_two", "SELECT k, x, y FROM a, unnest(make_array(n, n + 1), make_array(g)) AS u(x, y)"),
+    (
+        "unnest_deep",
+        "SELECT k, z FROM a, unnest(make_array(make_array(n, 1), make_array(k))) AS u(x), LATERAL (SELECT y + 1 AS z FROM unnest(u.x) AS w(y)) l",
+    ),
+    (
+        "unnest_windowed",
+        "SELECT x, window_start, count(*) AS c FROM a, unnest(make_array(n, k)) AS u(x) GROUP BY x, tumble(t, INTERVAL '1 hour')",
+    ),
+    ("lateral_joined", "SELECT a.k, l.w FROM a, LATERAL (SELECT w FROM b WHERE b.k = a.k) l"),
     (
         "with",
         "WITH s AS (SELECT k, sum(v) AS s FROM a GROUP BY k), m AS (SELECT max(s) AS m, 1 AS one FROM s) SELECT s.k, s.s FROM s JOIN m ON m.m = s.s",

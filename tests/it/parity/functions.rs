@@ -11,7 +11,7 @@ use crate::plan_project::Builder;
 
 /// A call of each aggregate over `a`; aliases have one of their own.
 const CALLS: &[(&str, &str)] = &[
-    ("any_value", "any_value(k)"),
+    ("any_value", "any_value(g)"),
     ("approx_distinct", "approx_distinct(g)"),
     ("approx_median", "approx_median(f)"),
     ("approx_percentile_cont", "approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY f)"),

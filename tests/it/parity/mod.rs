@@ -2,6 +2,7 @@
 
 mod cases;
 mod data;
+mod extrema;
 mod functions;
 mod harness;
 mod random;

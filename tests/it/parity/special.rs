@@ -62,10 +62,28 @@ const CASES: &[(&str, &str)] = &[
     ("all", "SELECT * FROM s"),
     ("distinct", "SELECT DISTINCT f, z FROM s"),
     ("float_groups", "SELECT f, count(*) AS c, sum(i) AS si, max(d) AS m FROM s GROUP BY f"),
-    // What the greatest of a NaN and a number is, and of 0.0 and −0.0, hangs on the order of rows in batch itself.
     (
-        "float_values",
-        "SELECT k, min(f + 0) AS lo, max(f + 0) AS hi, count(f) AS c FROM s WHERE NOT isnan(f) GROUP BY k",
+        "float_extrema",
+        "SELECT k, min(f) AS lo, max(f) AS hi, max(DISTINCT f) AS d, min(f) FILTER (WHERE i > 0) AS some, any_value(f) AS any FROM s GROUP BY k",
+    ),
+    (
+        "real_extrema",
+        "SELECT k, min(CAST(f AS real)) AS lo, max(CAST(f AS real)) AS hi, count(f) AS c FROM s GROUP BY k",
+    ),
+    ("float_extrema_of_all", "SELECT min(f) AS lo, max(f) AS hi FROM s"),
+    ("float_extrema_again", "SELECT k, max(f) AS m FROM s GROUP BY k; SELECT min(m) AS lo, max(m) AS hi FROM m1"),
+    (
+        "float_extrema_windows",
+        "SELECT k, f, i, max(f) OVER (PARTITION BY k) AS hi, min(f) OVER (PARTITION BY k ORDER BY i ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS lo FROM s",
+    ),
+    (
+        "float_greatest",
+        "SELECT k, f, greatest(f, CAST(k AS double)) AS hi, least(f, CAST(k AS double)) AS lo FROM s WHERE f < 2 OR f > 2",
+    ),
+    ("float_lists", "SELECT k, array_agg(f) AS l, first_value(i ORDER BY f) AS i FROM s GROUP BY k"),
+    (
+        "float_best",
+        "SELECT k, f FROM (SELECT k, f, row_number() OVER (PARTITION BY k ORDER BY f DESC) AS r FROM s) x WHERE r <= 2",
     ),
     ("float_sums", "SELECT k, sum(f) AS s, avg(f) AS a, count(*) AS c FROM s GROUP BY k"),
     ("float_distinct", "SELECT k, count(DISTINCT f) AS c FROM s GROUP BY k"),
