@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-/// Rows of a batch; more made it no faster.
+/// Rows of a batch, as many as DataFusion takes at a time.
 const BATCH_ROWS: usize = 8_192;
 /// How long the broker may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
