@@ -49,6 +49,8 @@ fn read(brokers: &str, topic: &str) -> Result<Seen, Box<dyn Error>> {
         .set("group.id", "kafka_limit")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        // By default a second passes before more is fetched, once enough is there.
+        .set("fetch.queue.backoff.ms", "5")
         .create()?;
     let mut partitions = assign(&consumer, topic)?;
     let mut decoder = ReaderBuilder::new(Arc::new(schema())).with_batch_size(BATCH_ROWS).build_decoder()?;
