@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-/// Rows of a batch; more made it no faster.
+/// Rows of a batch, as many as DataFusion takes at a time.
 const BATCH_ROWS: usize = 8_192;
 /// How long the broker may be silent.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -49,6 +49,8 @@ fn read(brokers: &str, topic: &str) -> Result<Seen, Box<dyn Error>> {
         .set("group.id", "kafka_limit")
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
+        // By default a second passes before more is fetched, once enough is there.
+        .set("fetch.queue.backoff.ms", "5")
         .create()?;
     let mut partitions = assign(&consumer, topic)?;
     let mut decoder = ReaderBuilder::new(Arc::new(schema())).with_batch_size(BATCH_ROWS).build_decoder()?;

@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 STREAMS = HERE / "streams"
 FLINK = HERE.parent / "target/venv-streams/bin/python"
 TOPIC = "backlog"
+EMPTY = "empty"
 
 
 class Query:
@@ -49,9 +50,10 @@ The SQL is in benches/streams.
 NOTES = """
 Tidemill's time is that of the whole process: it starts from nothing, checks each message against the contract, keeps all rows as Parquet,
 syncs them to disk, and writes a Delta table and one commit record. Flink's time starts when its JVM is up and ends with its job, the
-start of the job's cluster included; it reads the columns that the query names, keeps no rows, and writes JSON to a topic, exactly once,
-with checkpoints each 5 s to disk. Its state is on the heap; `top` runs with mini-batches. The limit is librdkafka and
-arrow's JSON decoder in one thread over all columns, rows thrown away. All three and the broker share the machine's cores.
+start of the job's cluster included: of that time, `Flink's start` is what the same job takes over an empty topic, so that with few
+events it is most of it. It reads the columns that the query names, keeps no rows, and writes JSON to a topic, exactly once, with
+checkpoints each 5 s to disk. Its state is on the heap; `top` runs with mini-batches. The limit is librdkafka and arrow's JSON decoder
+over all columns, rows thrown away, in one thread, so that two can pass it. All three and the broker share the machine's cores.
 
 Where the two mean different things, this topic has nothing to tell them apart: Flink drops events that are behind the watermark, Tidemill
 corrects its results by them, and none is; Flink writes a window once, when the watermark has closed it, and the end of the topic closes
@@ -100,13 +102,14 @@ class Flink:
     def __init__(self, folder, env, broker):
         self.folder, self.env, self.broker = folder, env, broker
 
-    def run(self, name, out):
-        """Seconds and peak memory of a job whose rows go to a topic."""
+    def run(self, name, topic, out):
+        """Seconds and peak memory of a job over a topic whose rows go to another."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         query = STREAMS / f"flink/{name}.sql"
-        topic = [self.env["BROKERS"], self.env["TOPIC"], self.env["PRODUCTS"]]
-        output = measure.run([FLINK, HERE / "flink.py", *topic, query, out, self.folder])[2]
+        self.broker.make(out)
+        places = [self.broker.address, topic, self.env["PRODUCTS"], query, out, self.folder]
+        output = measure.run([FLINK, HERE / "flink.py", *places])[2]
         measured = json.loads(output.splitlines()[-1])
         return measured["seconds"], measured["memory_kb"]
 
@@ -125,7 +128,8 @@ def digest(folder, columns):
 def compare(name, args, tidemill, flink, load):
     """The row of one query."""
     query, events = QUERIES[name], args.events
-    seconds, memory, digests = {"tidemill": [], "flink": [], "limit": []}, {"tidemill": [], "flink": []}, {}
+    seconds = {"tidemill": [], "flink": [], "start": [], "limit": []}
+    memory, digests = {"tidemill": [], "flink": []}, {}
 
     def took(system, turn, measured, peak_kb=0):
         seconds[system].append(measured)
@@ -143,8 +147,8 @@ def compare(name, args, tidemill, flink, load):
             continue
         load.look()
         out = f"{name}-{turn}"
-        flink.broker.make(out)
-        took("flink", turn, *flink.run(name, out))
+        took("start", turn, flink.run(name, EMPTY, f"{name}-{turn}-empty")[0])
+        took("flink", turn, *flink.run(name, TOPIC, out))
         digests[f"flink {turn + 1}"] = digest(flink.rows(name, out), query.columns)
         flink.broker.drop(out)
     if flink is None:
@@ -169,6 +173,7 @@ def figures(events, seconds, memory):
     for other in ("flink", "limit"):
         theirs = median(seconds[other]) if seconds[other] else None
         shown += [rate(events, theirs), f"{theirs / ours:.2f}×"] if theirs else ["", ""]
+    shown.append(f"{median(seconds['start']):.1f} of {median(seconds['flink']):.1f}" if seconds["flink"] else "")
     return shown + [f"{median(memory[system]) / 1024:,.0f}" if memory[system] else "" for system in ("tidemill", "flink")]
 
 
@@ -176,8 +181,8 @@ def rate(events, seconds):
     return f"{events / seconds:,.0f}"
 
 
-HEADER = ["", "rows", "Tidemill events/s", "worst to best", "Flink events/s", "of Flink", "limit events/s", "of the limit"]
-HEADER += ["Tidemill MB", "Flink MB"]
+HEADER = ["", "rows", "Tidemill events/s", "worst to best", "Flink events/s", "Tidemill / Flink", "limit events/s"]
+HEADER += ["Tidemill / limit", "Flink's start, s", "Tidemill MB", "Flink MB"]
 
 
 def make_products(args, file):
@@ -204,6 +209,7 @@ def backlog(args, broker, load):
     env = {"BROKERS": broker.address, "TOPIC": TOPIC, "PRODUCTS": str(args.work / "products.json")}
     make_products(args, Path(env["PRODUCTS"]))
     broker.make(TOPIC)
+    broker.make(EMPTY)
     print(f"sending {args.events:,} events", file=sys.stderr)
     sent = ["--kafka", broker.address, "--topic", TOPIC, "--events", args.events, "--rate", 0, "--seed", 1]
     # In the past, over days: events that happen when they are sent would all be in one minute and one session.
@@ -214,6 +220,7 @@ def backlog(args, broker, load):
     flink = None if args.skip_flink else Flink(args.work / "flink", env, broker)
     rows = [compare(name, args, tidemill, flink, load) for name in args.only if name in QUERIES]
     broker.drop(TOPIC)
+    broker.drop(EMPTY)
     spread = "one day" if args.days == 1 else f"{args.days} days"
     print(f"## Working off {args.events:,} events of {size:.0f} bytes, of {spread}, in {PARTITIONS} partitions\n")
     same = "Tables are those of `verify`." if flink is None else "Flink's rows are the same (compared by sha256)."
