@@ -12,7 +12,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use futures::{FutureExt, TryStreamExt};
-use tidemill::engine::maintain::{Net, Relation, RootChange, Rows, advance, build_root, build_stage};
+use tidemill::engine::maintain::{GoesOn, Net, Relation, RootChange, Rows, advance, build_root, build_stage};
 use tidemill::plan::maintain::Maintenance;
 use tidemill::plan::{self, Clock, PlannedModel};
 use tidemill::spec::fault::Severity;
@@ -291,7 +291,7 @@ impl Case {
             for (stage, rows) in maintenance.stages.iter().zip(&kept.states) {
                 relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
             }
-            let advance = advance(session, maintenance, relations, 1 << 30).await;
+            let advance = advance(session, maintenance, relations, 1 << 30, GoesOn::Result).await;
             let advance = advance.map_err(|e| failed(format!("{e:?}")))?.ok_or_else(|| differs("too large"))?;
             for (rows, net) in kept.states.iter_mut().zip(&advance.stages) {
                 rows.changes.extend(weighted(net));
@@ -330,7 +330,7 @@ impl Case {
         for (stage, rows) in maintenance.stages.iter().zip(states) {
             relations.insert(stage.name.clone(), Relation::unchanged(rows));
         }
-        advance(session, maintenance, relations, bytes).await.unwrap().is_none()
+        advance(session, maintenance, relations, bytes, GoesOn::Result).await.unwrap().is_none()
     }
 
     /// The rows of one batch run; the oracle agrees with itself however many partitions and in whatever order.
