@@ -57,6 +57,9 @@ fn print_model(open: &OpenProject, outlook: &ModelOutlook) {
     let action = if outlook.computes { model.strategy.name } else { "nothing to do" };
     say!("model {}: {}, {action}: {}", outlook.model, outlook.change, outlook.reason);
     say!("  strategy: {}; {}", model.strategy.name, model.strategy.reason);
+    if let (Some(rebuild), "changed") = (&outlook.rebuild, outlook.change) {
+        say!("  rebuilds {rebuild}");
+    }
     for sink in &outlook.publishes {
         say!("  publishes to {} ({}): {}", sink.to, sink.emit, sink.next);
     }

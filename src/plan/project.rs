@@ -32,6 +32,9 @@ use crate::spec::types::{
 /// Raised whenever a function of ours gives other values than before: all models that are planned anew are rebuilt.
 const FUNCTION_VERSION: u32 = 1;
 
+/// Raised whenever states are laid out otherwise than before: all models that have some are rebuilt.
+const STATE_VERSION: u32 = 2;
+
 /// Plans the whole project and reports every fault. The plan is there even with faults: of the models without one.
 pub async fn plan_project(project: &Project, schemas: &dyn SchemaSource) -> (Plan, Vec<Fault>) {
     let zone: Arc<str> = project.timezone.value.as_str().into();
@@ -512,7 +515,7 @@ impl<'a> Work<'a> {
     fn surroundings(&self, model: &BoundModel) -> Option<String> {
         let mut text = String::new();
         let called = keys::functions_called(&model.plan).ok()?;
-        writeln!(text, "functions {FUNCTION_VERSION}\nzone {}", self.zone).ok()?;
+        writeln!(text, "functions {FUNCTION_VERSION}\nstates {STATE_VERSION}\nzone {}", self.zone).ok()?;
         for param in &self.project.params {
             if called.contains(&params::function_name(&param.name.value)) {
                 let value = param.value.as_ref().map(|value| &value.value);

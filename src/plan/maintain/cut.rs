@@ -65,11 +65,15 @@ impl Cutter {
             fields.push(Field::new(format!("g{at}"), stored, true));
         }
         fields.push(Field::new(COUNT, DataType::Int64, false));
-        let functions = aggregate.aggr_expr.iter().map(|expr| match aggregate_of(expr) {
-            Some(function) => decompose(function, input),
+        // In an order of their own: the state stays where a SELECT names the same functions in another one.
+        let functions = aggregate.aggr_expr.iter().enumerate().map(|(at, expr)| match aggregate_of(expr) {
+            Some(function) => Ok((format!("{function:?}"), at, decompose(function, input)?)),
             None => Err(DataFusionError::Internal("an aggregate isn't a function".into())),
         });
-        let functions = functions.collect::<Result<Vec<Decomposed>>>()?;
+        let mut functions = functions.collect::<Result<Vec<(String, usize, Decomposed)>>>()?;
+        functions.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        let (places, functions): (Vec<usize>, Vec<Decomposed>) =
+            functions.into_iter().map(|(_, at, function)| (at, function)).unzip();
         for part in functions.iter().flat_map(|function| &function.parts) {
             let found = part.aggregate.get_type(input)?;
             let Some(stored) = self.state_type(&found).filter(|stored| self.merges(part, stored)) else {
@@ -79,7 +83,7 @@ impl Cutter {
         }
         let name = format!("#{}", self.stages.len());
         let schema = Arc::new(Schema::new(fields));
-        let scan = read_state(aggregate, &functions, &name, &schema)?;
+        let scan = read_state(aggregate, (&functions, &places), &name, &schema)?;
         let parts = functions.into_iter().flat_map(|function| function.parts).collect();
         let (input, group) = (aggregate.input.as_ref().clone(), aggregate.group_expr.clone());
         self.stages.push(Stage { name, input, group, parts, schema });
@@ -121,10 +125,10 @@ impl Cutter {
     }
 }
 
-/// The aggregate's rows, made of its state: same columns, names and types.
+/// The aggregate's rows, made of its state: same columns, names and types. Each function has its place in the aggregate.
 fn read_state(
     aggregate: &Aggregate,
-    functions: &[Decomposed],
+    (functions, places): (&[Decomposed], &[usize]),
     name: &str,
     schema: &Arc<Schema>,
 ) -> Result<LogicalPlan> {
@@ -143,15 +147,18 @@ fn read_state(
         exprs.push(typed(column(&format!("g{at}")), &group.get_type(input)?, schema.field(at).data_type()));
     }
     let mut next = 0;
-    for function in functions {
+    let mut values = Vec::with_capacity(functions.len());
+    for (function, place) in functions.iter().zip(places) {
         let mut parts = Vec::new();
         for part in &function.parts {
             let stored = schema.field(aggregate.group_expr.len() + 1 + next).data_type();
             parts.push(typed(column(&format!("p{next}")), &part.aggregate.get_type(input)?, stored));
             next += 1;
         }
-        exprs.push(function.value(&parts)?);
+        values.push((*place, function.value(&parts)?));
     }
+    values.sort_by_key(|(place, _)| *place);
+    exprs.extend(values.into_iter().map(|(_, value)| value));
     let named = exprs.into_iter().enumerate().map(|(at, expr)| {
         let (qualifier, field) = aggregate.schema.qualified_field(at);
         let expr = if expr.get_type(plan.schema())? == *field.data_type() {
