@@ -29,8 +29,11 @@ pub const WRITE_BUFFER_BYTES: usize = 128 << 20;
 /// Bytes below which a data file of a maintained table counts as small.
 pub const SMALL_FILE_BYTES: u64 = 8 << 20;
 
-/// Small files of one partition at which they are written anew as one: each costs a reader a request, each rewrite costs bytes.
-pub const SMALL_FILES: usize = 16;
+/// Small files of about the same size at which they are written anew as one: each costs a reader a request, each rewrite bytes.
+pub const SMALL_FILES: usize = 8;
+
+/// Bits by which the sizes of files that are put together may differ: by a factor of 8, so that each row is written anew once a factor.
+pub const SMALL_FILE_CLASS_BITS: u32 = 3;
 
 /// Bytes of rows that one partition of a change may hold in memory between operators; a larger change is computed anew.
 pub const CHANGE_BYTES: usize = 256 << 20;

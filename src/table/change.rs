@@ -14,10 +14,11 @@ use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, col,
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 
+use super::crowding::crowded;
 use super::{DataFile, TableFiles, Warehouse, parquet_table, write_files};
 use crate::engine::{self, failure};
 use crate::error::Result;
-use crate::{failpoint, limits};
+use crate::failpoint;
 
 /// Rows that come to a table and rows that go from it, under the table's schema.
 pub struct TableChange<'a> {
@@ -59,7 +60,7 @@ pub async fn change_table(target: &TableTarget<'_>, old: &TableFiles, change: &T
             rewritten[at] = old.files.len() == 1 || !is_joinable(target) || has_any(target, old, file, keys).await?;
         }
     }
-    for at in crowded(&old.files) {
+    for at in crowded_partitions(&old.files) {
         rewritten[at] = true;
     }
     let part = |wanted: bool| {
@@ -93,14 +94,16 @@ pub async fn change_table(target: &TableTarget<'_>, old: &TableFiles, change: &T
 }
 
 /// Small files of partitions that have too many of them, by position.
-fn crowded(files: &[DataFile]) -> Vec<usize> {
-    let mut small: BTreeMap<&[Option<String>], Vec<usize>> = BTreeMap::new();
+fn crowded_partitions(files: &[DataFile]) -> Vec<usize> {
+    let mut partitions: BTreeMap<&[Option<String>], Vec<usize>> = BTreeMap::new();
     for (at, file) in files.iter().enumerate() {
-        if file.size < limits::SMALL_FILE_BYTES {
-            small.entry(&file.partition_values).or_default().push(at);
-        }
+        partitions.entry(&file.partition_values).or_default().push(at);
     }
-    small.into_values().filter(|files| files.len() >= limits::SMALL_FILES).flatten().collect()
+    let crowded = |places: Vec<usize>| {
+        let together = crowded(places.iter().map(|at| files[*at].size));
+        together.into_iter().map(move |at| places[at])
+    };
+    partitions.into_values().flat_map(crowded).collect()
 }
 
 fn scan(name: &str, table: Arc<dyn TableProvider>) -> DataFusionResult<LogicalPlan> {

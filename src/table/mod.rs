@@ -1,6 +1,7 @@
 //! The warehouse: object store, data files, Delta tables, reading at a version. Knows no model and no source.
 
 mod change;
+mod crowding;
 pub mod delta;
 pub mod garbage;
 mod local;
@@ -12,6 +13,7 @@ pub mod types;
 mod writer;
 
 pub use change::{TableChange, TableTarget, change_table};
+pub use crowding::crowded;
 pub(crate) use local::LocalStore;
 pub use scan::parquet_table;
 pub use store::{BOOKKEEPING, Put};

@@ -28,7 +28,7 @@ use crate::connect::rules::Ruled;
 use crate::connect::{FileEntry, Landing, Position, TakenIn};
 use crate::error::{Result, ResultExt};
 use crate::spec::types::KafkaSpec;
-use crate::table::{DataFile, TableFiles, Warehouse, parquet_table, write_files};
+use crate::table::{DataFile, TableFiles, Warehouse, crowded, parquet_table, write_files};
 use crate::{engine, failpoint, limits};
 
 /// See [`crate::connect::Source::take_in`]. Rows of another contract are read again from the first message that counted.
@@ -166,16 +166,20 @@ async fn judge(
 
 /// Puts small units together once there are many: a reader opens each. The old files stay for those who still read them.
 async fn compact(files: &mut Vec<FileEntry>, landing: &Landing<'_>, topic: &Topic) -> Result<()> {
-    let bytes = |entry: &FileEntry| entry.landed.iter().flatten().map(|file| file.size).sum::<u64>();
-    let is_small = |entry: &FileEntry| !entry.is_let_go && bytes(entry) < limits::SMALL_FILE_BYTES;
     // Units that are let go soon are known by their offsets: together with newer ones they would look like a change.
     if topic.spec.unarchived.is_some() {
         return Ok(());
     }
-    if files.iter().filter(|entry| is_small(entry)).count() < limits::SMALL_FILES {
+    let bytes = |entry: &FileEntry| entry.landed.iter().flatten().map(|file| file.size).sum::<u64>();
+    // Of what was let go there is nothing to put together.
+    let together = crowded(files.iter().map(|entry| if entry.is_let_go { u64::MAX } else { bytes(entry) }));
+    if together.is_empty() {
         return Ok(());
     }
-    let (small, large): (Vec<FileEntry>, Vec<FileEntry>) = std::mem::take(files).into_iter().partition(is_small);
+    let (mut small, mut others) = (Vec::new(), Vec::new());
+    for (at, entry) in std::mem::take(files).into_iter().enumerate() {
+        if together.contains(&at) { small.push(entry) } else { others.push(entry) }
+    }
     let fields = landing.contract.fields().iter().cloned().chain(landed_fields(&topic.zone).into_iter().map(Arc::new));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let landed = small.iter().flat_map(|entry| entry.landed.iter().flatten().cloned()).collect();
@@ -186,7 +190,7 @@ async fn compact(files: &mut Vec<FileEntry>, landing: &Landing<'_>, topic: &Topi
         together.late_offsets = rewritten(landing, topic, &late_offsets::schema(), late_offsets).await?;
     }
     together.landed = Some(written);
-    *files = large;
+    *files = others;
     files.push(together);
     Ok(())
 }
