@@ -354,6 +354,7 @@ fn may_rebuild(model: &str, reason: &str, is_redefined: bool) -> bool {
     match reason {
         "most of its input changed" => true,
         "its SQL, parameters, key or checks changed" => is_redefined,
+        "its SQL, parameters, key or checks changed; its states stay" => is_redefined,
         // What was read in place can't be subtracted once it was replaced.
         "rows of customers that went can't be read any more" => model == "by_customer",
         "rows that a rule had refused changed" => model == "kept",
