@@ -104,7 +104,7 @@ fn json_lines_have_exactly_the_promised_keys() {
         assert_eq!(lines.len(), 3);
         lines.iter().map(|l| l.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(",")).collect::<Vec<_>>()
     };
-    let plan = "model,change,incremental,strategy,operators,reason,rebuild";
+    let plan = "model,change,incremental,strategy,operators,reason,rebuild,publishes";
     assert_eq!(keys(&["plan", "--format", "json"]), [plan; 3]);
     let run = "model,status,strategy,reason,inserted,updated,deleted,quarantined,warnings,version,seconds";
     assert_eq!(keys(&["run", "--format", "json"]), [run; 3]);
