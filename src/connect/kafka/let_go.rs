@@ -11,8 +11,8 @@ use datafusion::datasource::TableType;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::take::{land, landing_of_topic};
-use super::{KafkaSource, late_offsets, range};
+use super::take::{judge, land, landing_of_topic};
+use super::{KafkaSource, range};
 use crate::connect::position::Offsets;
 use crate::connect::{FileEntry, Landing, Position, ranges};
 use crate::error::{Error, Result};
@@ -24,14 +24,8 @@ pub(super) async fn restore(source: &KafkaSource, position: &Position, landing: 
     let (Some(offsets), false) = (&position.offsets, gone.is_empty()) else { return Ok(position.clone()) };
     let landing = landing_of_topic(landing, &source.topic.spec);
     let (prior, held) = (offsets.clone(), ranges::union(gone.iter().map(|file| &file.ranges)));
-    let plan = source.with_client(move |client| range::plan_again(client, &prior, &held)).await?;
-    let judge = match source.lateness(&landing.contract) {
-        Some(lateness) => {
-            let before = late_offsets::read(&landing, &source.topic.zone, position).await?;
-            Some(lateness.judge(&plan.offsets, &plan.speaking(), landing.ingested_at_us, before))
-        }
-        None => None,
-    };
+    let mut plan = source.with_client(move |client| range::plan_again(client, &prior, &held)).await?;
+    let judge = judge(source, position, &landing, &mut plan, true).await?;
     let path = format!("{}-again", landing.prefix);
     let ingested_at_us = landing.ingested_at_us;
     let mut entry = FileEntry { hash: path.clone(), path, ingested_at_us, ..FileEntry::default() };

@@ -146,7 +146,7 @@ pub(super) async fn land(
 }
 
 /// The judge of the plan's rows; none where rows have no event time. Partitions that are new count from now on.
-async fn judge(
+pub(super) async fn judge(
     source: &KafkaSource,
     prior: &Position,
     landing: &Landing<'_>,
