@@ -33,7 +33,7 @@ use crate::spec::types::{
 const FUNCTION_VERSION: u32 = 1;
 
 /// Raised whenever states are laid out otherwise than before: all models that have some are rebuilt.
-const STATE_VERSION: u32 = 2;
+const STATE_VERSION: u32 = 3;
 
 /// Plans the whole project and reports every fault. The plan is there even with faults: of the models without one.
 pub async fn plan_project(project: &Project, schemas: &dyn SchemaSource) -> (Plan, Vec<Fault>) {

@@ -65,9 +65,13 @@ impl Cutter {
             fields.push(Field::new(format!("g{at}"), stored, true));
         }
         fields.push(Field::new(COUNT, DataType::Int64, false));
-        // In an order of their own: the state stays where a SELECT names the same functions in another one.
+        // In the order of their texts, which every process finds alike: the state stays where a SELECT names the same functions
+        // in another order.
         let functions = aggregate.aggr_expr.iter().enumerate().map(|(at, expr)| match aggregate_of(expr) {
-            Some(function) => Ok((format!("{function:?}"), at, decompose(function, input)?)),
+            Some(function) => {
+                let text = Expr::AggregateFunction(function.clone()).to_string();
+                Ok((text, at, decompose(function, input)?))
+            }
             None => Err(DataFusionError::Internal("an aggregate isn't a function".into())),
         });
         let mut functions = functions.collect::<Result<Vec<(String, usize, Decomposed)>>>()?;
