@@ -18,6 +18,11 @@ pub fn is_unique(plan: &LogicalPlan, key: &[String]) -> bool {
     unique_sets(plan).iter().any(|set| set.is_subset(&key))
 }
 
+/// Whether some columns of `plan` are known not to repeat together.
+pub fn has_unique(plan: &LogicalPlan) -> bool {
+    !unique_sets(plan).is_empty()
+}
+
 /// Sets of columns, by position, whose values can't repeat together.
 fn unique_sets(plan: &LogicalPlan) -> Vec<BTreeSet<usize>> {
     match plan {

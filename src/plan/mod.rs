@@ -2,6 +2,7 @@
 //!
 //! Knows no connector, no warehouse and no file.
 
+mod approximate;
 mod canonical;
 mod catalog;
 mod checks;
@@ -20,6 +21,7 @@ pub mod maintain;
 mod model;
 mod names;
 mod nearest;
+mod notes;
 mod order;
 mod params;
 mod place;
@@ -43,6 +45,7 @@ use async_trait::async_trait;
 use datafusion::logical_expr::LogicalPlan;
 
 pub use crate::spec::HIDDEN_COLUMNS;
+pub use approximate::estimated_columns;
 pub use catalog::{hidden_fields, loosened, read_hidden_fields};
 pub use closing::Closing;
 pub use project::plan_project;

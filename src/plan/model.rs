@@ -9,6 +9,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::sqlparser::ast::{Query, Select, SelectItem, SetExpr, Spanned};
 
+use super::approximate::estimates;
 use super::canonical::{canonical, without_order};
 use super::catalog::Catalog;
 use super::hidden::{hide, named_hidden};
@@ -126,7 +127,7 @@ impl ModelPlanner<'_> {
             return Err(faults);
         }
         let (schema, unproven_not_null) = stored_schema(spec, &computed);
-        let warnings = float_warnings(spec, &plan).map_err(engine)?;
+        let warnings = order_warnings(spec, &plan).map_err(engine)?;
         let plan = LogicalPlanBuilder::from(plan).project(exprs).and_then(|b| b.build()).map_err(engine)?;
         let key_is_derived = !spec.key.is_empty() && {
             let key: Vec<String> = spec.key.iter().map(|name| name.value.clone()).collect();
@@ -251,16 +252,20 @@ fn named_columns(what: &str, columns: &[Located<String>], schema: &Schema) -> Ve
     faults
 }
 
-fn float_warnings(spec: &ModelSpec, plan: &LogicalPlan) -> datafusion::common::Result<Vec<Fault>> {
-    let functions = keys::float_aggregates(plan)?;
-    Ok(functions
-        .into_iter()
-        .map(|name| {
-            let place = super::sql_faults::find_word(&spec.sql, &name).unwrap_or_else(|| first_word(&spec.sql));
-            let message = format!("{name}() of floats hangs on the order of rows in its last digits (1e-9 of the sum)");
-            Fault::warning("float_order", place, message).hint("use decimal where every digit counts")
-        })
-        .collect())
+/// What of the result hangs on how its rows come, and how far.
+fn order_warnings(spec: &ModelSpec, plan: &LogicalPlan) -> datafusion::common::Result<Vec<Fault>> {
+    let place = |name: &str| super::sql_faults::find_word(&spec.sql, name).unwrap_or_else(|| first_word(&spec.sql));
+    let floats = keys::float_aggregates(plan)?.into_iter().map(|name| {
+        let message = format!("{name}() of floats hangs on the order of rows in its last digits (1e-9 of the sum)");
+        Fault::warning("float_order", place(&name), message).hint("use decimal where every digit counts")
+    });
+    let estimates = estimates(plan)?.into_iter().map(|name| {
+        let message = format!(
+            "{name}() is an estimate, which hangs on how rows are cut into parts; `verify` leaves its column out"
+        );
+        Fault::warning("approximate", place(&name), message).hint("median and percentile_cont are exact")
+    });
+    Ok(floats.chain(estimates).collect())
 }
 
 /// Where column `at` of the result is written: its own item, or the SELECT where `*` hides which one.

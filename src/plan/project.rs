@@ -15,6 +15,7 @@ use super::inspect::{Inspection, inspect_model, table_reference};
 use super::maintain::{Maintenance, Stage, maintenance};
 use super::model::{BoundModel, ModelPlanner};
 use super::nearest::with_nearest;
+use super::notes::notes;
 use super::order::Graph;
 use super::place::with_place;
 use super::relation::RelationTable;
@@ -353,6 +354,7 @@ impl<'a> Work<'a> {
                 self.tell_unkeyed_sinks(spec);
                 self.tell_taken_names(spec, &planned);
                 self.tell_endless_sinks(spec, &planned, &models);
+                self.faults.extend(notes(spec, &planned, &self.sources()));
                 models.push(planned);
             }
         }

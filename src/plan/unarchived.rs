@@ -5,14 +5,14 @@ use super::inspect::Inspection;
 use super::maintain::reads_again;
 use super::{CheckTest, PlannedCheck, PlannedModel};
 use crate::spec::fault::{Fault, Place};
-use crate::spec::types::{CheckKind, ConnectorSpec, KafkaSpec, MessageRelation, ModelSpec, OnFail, SourceSpec};
+use crate::spec::types::{CheckKind, ModelSpec, OnFail, SourceSpec};
 
 const HINT: &str = "`archive: true`, the default, keeps its rows";
 
 /// Why a model can't do without rows of a source that it has read; none where it can. `sources` are all of the project.
 fn rereading(model: &PlannedModel, source: &SourceSpec, sources: &[&SourceSpec]) -> Option<String> {
     let Some(maintenance) = &model.maintenance else { return Some(model.strategy.reason.clone()) };
-    let grows = |name: &str| sources.iter().any(|source| source.name.value == name && is_log(source));
+    let grows = |name: &str| sources.iter().any(|source| source.name.value == name && source.is_log());
     match reads_again(maintenance, &source.name.value, &grows) {
         Ok(None) => {}
         Ok(Some(reason)) => return Some(reason.to_owned()),
@@ -22,12 +22,6 @@ fn rereading(model: &PlannedModel, source: &SourceSpec, sources: &[&SourceSpec])
     let moves = model.checks.iter().any(PlannedCheck::moves_unrelated_rows);
     let refuses_groups = !maintenance.stages.is_empty() && model.checks.iter().any(refuses);
     (moves || refuses_groups).then(|| "a rule sends rows to quarantine that may come back".to_owned())
-}
-
-/// Whether rows of the source never go.
-fn is_log(source: &SourceSpec) -> bool {
-    matches!(&source.connector, ConnectorSpec::Kafka(KafkaSpec { relation: MessageRelation::Append, .. }))
-        && source.deduplicate.is_empty()
 }
 
 /// Faults of a model that needs rows again that one of `sources` lets go, each at the place where it names the source.

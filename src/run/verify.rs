@@ -196,7 +196,10 @@ async fn differences(
     table: Arc<dyn TableProvider>,
     batch: LogicalPlan,
 ) -> Result<Vec<(i64, String)>> {
-    let names: Vec<String> = model.schema.fields().iter().map(|field| field.name().clone()).collect();
+    // Estimates are left out: the same rows in other parts give others.
+    let estimated = plan::estimated_columns(&model.plan);
+    let fields = model.schema.fields().iter().map(|field| field.name().clone()).enumerate();
+    let names: Vec<(usize, String)> = fields.filter(|(at, _)| !estimated.contains(at)).collect();
     let plan = net(&names, table, batch).and_then(|plan| sorted(plan, model)).map_err(failure)?;
     let (_, stream) = engine::rows(session, plan, Some(limits::VERIFY_ROWS)).await?;
     let batches: Vec<RecordBatch> = stream.try_collect().await?;
@@ -209,25 +212,28 @@ async fn differences(
 
 const WEIGHT: &str = "__weight";
 
-fn net(names: &[String], table: Arc<dyn TableProvider>, batch: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+/// Rows of one side alone, by the columns at these places.
+fn net(names: &[(usize, String)], table: Arc<dyn TableProvider>, batch: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     let side = |rows: LogicalPlan, weight: i64| {
-        let columns = rows.schema().columns().into_iter().zip(names);
-        let columns = columns.map(|(column, name)| Expr::Column(column).alias(name)).collect::<Vec<_>>();
+        let all = rows.schema().columns();
+        let column = |(at, name): &(usize, String)| Some(Expr::Column(all.get(*at)?.clone()).alias(name));
+        let columns = names.iter().filter_map(column).collect::<Vec<_>>();
         LogicalPlanBuilder::from(rows).project(columns.into_iter().chain([lit(weight).alias(WEIGHT)]))?.build()
     };
     let column = |name: &str| Expr::Column(Column::new_unqualified(name));
     let table = LogicalPlanBuilder::scan("maintained", provider_as_source(table), None)?.build()?;
     LogicalPlanBuilder::from(side(table, -1)?)
         .union(side(batch, 1)?)?
-        .aggregate(names.iter().map(|name| column(name)), [sum(column(WEIGHT)).alias(WEIGHT)])?
+        .aggregate(names.iter().map(|(_, name)| column(name)), [sum(column(WEIGHT)).alias(WEIGHT)])?
         .filter(column(WEIGHT).not_eq(lit(0i64)))?
         .build()
 }
 
 fn sorted(plan: LogicalPlan, model: &PlannedModel) -> DataFusionResult<LogicalPlan> {
     let first = model.key.iter().chain(model.schema.fields().iter().map(|field| field.name()));
+    let known = first.filter(|name| plan.schema().has_column_with_unqualified_name(name));
     let order: Vec<SortExpr> =
-        first.map(|name| Expr::Column(Column::new_unqualified(name)).sort(true, false)).collect();
+        known.map(|name| Expr::Column(Column::new_unqualified(name)).sort(true, false)).collect();
     LogicalPlanBuilder::from(plan).sort(order)?.build()
 }
 

@@ -129,6 +129,15 @@ impl SourceSpec {
         is_log && self.event_time.is_some()
     }
 
+    /// Whether rows of it never go: messages of a topic, or files that are taken once.
+    pub fn is_log(&self) -> bool {
+        let grows = match &self.connector {
+            ConnectorSpec::Kafka(spec) => spec.relation == MessageRelation::Append,
+            ConnectorSpec::Files(spec) => spec.mode == FilesMode::Append,
+        };
+        grows && self.deduplicate.is_empty()
+    }
+
     /// Where it says that rows are let go once every model has read them; none: they are kept.
     pub fn unarchived(&self) -> Option<&Place> {
         match &self.connector {
