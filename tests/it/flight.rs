@@ -392,17 +392,22 @@ async fn shutdown_ends_running_queries_and_the_server() {
     assert!(client::query(&server.url(), "select 1").await.is_err());
 }
 
-/// `{"schema": "<value>"}` as SetSessionOptions has it on the wire: a map entry of key and text value.
-fn schema_option(value: &str) -> Vec<u8> {
+/// `{"<name>": "<value>"}` as SetSessionOptions has it on the wire: a map entry of key and text value.
+fn option(name: &str, value: &str) -> Vec<u8> {
     let part = |tag: u8, bytes: &[u8]| [&[tag, u8::try_from(bytes.len()).unwrap()], bytes].concat();
-    part(0x0a, &[part(0x0a, b"schema"), part(0x12, &part(0x0a, value.as_bytes()))].concat())
+    part(0x0a, &[part(0x0a, name.as_bytes()), part(0x12, &part(0x0a, value.as_bytes()))].concat())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn session_options_follow_the_cookie() {
     let server = Server::start().await;
     let mut flight = server.flight().await;
-    let set = |value| Action::new("SetSessionOptions", schema_option(value));
+    let set = |value| Action::new("SetSessionOptions", option("schema", value));
+    for (level, is_known) in [("committed", true), ("live", true), ("dirty", false)] {
+        let set = Action::new("SetSessionOptions", option("read_level", level));
+        let mut answer = flight.inner_mut().do_action(set).await.unwrap();
+        assert_eq!(answer.get_mut().message().await.unwrap().unwrap().body.is_empty(), is_known, "{level}");
+    }
     let mut answer = flight.inner_mut().do_action(set("tidemill")).await.unwrap();
     let cookie = answer.metadata().get("set-cookie").unwrap().to_str().unwrap().split(';').next().unwrap().to_owned();
     assert!(answer.get_mut().message().await.unwrap().unwrap().body.is_empty());

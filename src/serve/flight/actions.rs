@@ -27,8 +27,8 @@ pub(super) const KNOWN: [(&str, &str); 7] = [
     ("ClosePreparedStatement", "Forgets a prepared statement"),
     ("CancelQuery", "Stops a query"),
     ("CancelFlightInfo", "Stops a query"),
-    ("SetSessionOptions", "Sets catalog or schema of this client's session, known by a cookie"),
-    ("GetSessionOptions", "Catalog and schema of this client's session"),
+    ("SetSessionOptions", "Sets catalog, schema or read_level of this client's session, known by a cookie"),
+    ("GetSessionOptions", "Catalog, schema and read_level of this client's session"),
     ("CloseSession", "Forgets this client's session"),
 ];
 

@@ -1,4 +1,4 @@
-//! Options of client sessions (`catalog`, `schema`), known again by a cookie. Knows no statement.
+//! Options of client sessions (`catalog`, `schema`, `read_level`), known again by a cookie. Knows no statement.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -88,6 +88,9 @@ pub(super) mod messages {
 
 use messages::{OptionError, OptionValue, Options, SetResult, Value};
 
+/// What a client may ask to read: the last step, or the last commit. Each step is a commit, so that both are the same rows.
+const READ_LEVELS: [&str; 2] = ["live", "committed"];
+
 const INVALID_NAME: i32 = 1;
 const INVALID_VALUE: i32 = 2;
 
@@ -101,6 +104,7 @@ pub(super) struct Sessions {
 struct Session {
     last_used: Instant,
     schema: Option<String>,
+    read_level: Option<String>,
 }
 
 impl Sessions {
@@ -124,7 +128,7 @@ impl Sessions {
             (Some(id), Some(_)) => (id, false),
             _ => (ulid::Ulid::r#gen().to_string(), true),
         };
-        let mut session = found.unwrap_or(Session { last_used: Instant::now(), schema: None });
+        let mut session = found.unwrap_or(Session { last_used: Instant::now(), schema: None, read_level: None });
         let mut errors = HashMap::new();
         for (name, value) in request.options {
             let outcome = match (name.as_str(), value.value) {
@@ -138,7 +142,15 @@ impl Sessions {
                     session.schema = None;
                     Ok(())
                 }
-                ("catalog" | "schema", Some(_)) => Err(INVALID_VALUE),
+                ("read_level", Some(Value::Text(given))) if READ_LEVELS.contains(&given.as_str()) => {
+                    session.read_level = Some(given);
+                    Ok(())
+                }
+                ("read_level", None) => {
+                    session.read_level = None;
+                    Ok(())
+                }
+                ("catalog" | "schema" | "read_level", Some(_)) => Err(INVALID_VALUE),
                 _ => Err(INVALID_NAME),
             };
             if let Err(code) = outcome {
@@ -151,10 +163,15 @@ impl Sessions {
 
     /// Options as they are in force.
     pub fn get(&self, headers: &MetadataMap, catalog: &str, default_schema: &str) -> Options {
-        let schema = self.find(headers).and_then(|session| session.schema);
-        let text = |value: &str| OptionValue { value: Some(Value::Text(value.to_owned())) };
-        let schema = text(schema.as_deref().unwrap_or(default_schema));
-        Options { options: HashMap::from([("catalog".to_owned(), text(catalog)), ("schema".to_owned(), schema)]) }
+        let (schema, read_level) = self.find(headers).map(|session| (session.schema, session.read_level)).unzip();
+        let of = |set: Option<Option<String>>, default: &str| set.flatten().unwrap_or_else(|| default.to_owned());
+        let options = [
+            ("catalog", catalog.to_owned()),
+            ("schema", of(schema, default_schema)),
+            ("read_level", of(read_level, READ_LEVELS[0])),
+        ];
+        let options = options.map(|(name, value)| (name.to_owned(), OptionValue { value: Some(Value::Text(value)) }));
+        Options { options: HashMap::from(options) }
     }
 
     /// Forgets a session.
