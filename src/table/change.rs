@@ -1,21 +1,25 @@
 //! A table's next files from its present ones and a change: files that lose rows are written anew, the others stay. Knows no
 //! Delta log and no commit.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use datafusion::catalog::TableProvider;
-use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, Result as DataFusionResult};
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, Result as DataFusionResult, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::functions_aggregate::expr_fn::sum;
+use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
+use datafusion::logical_expr::Accumulator;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, col, lit};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 
 use super::crowding::crowded;
-use super::{DataFile, TableFiles, Warehouse, parquet_table, write_files};
+use super::{DataFile, TableFiles, Warehouse, parquet_table, stats, write_files};
 use crate::engine::{self, failure};
 use crate::error::Result;
 use crate::failpoint;
@@ -54,12 +58,10 @@ pub struct TableTarget<'a> {
 /// As [`write_files`]; files written until then are deleted, as far as possible.
 pub async fn change_table(target: &TableTarget<'_>, old: &TableFiles, change: &TableChange<'_>) -> Result<TableFiles> {
     let keys = distinct_keys(target, change.removed)?;
-    let mut rewritten = vec![false; old.files.len()];
-    if let Some(keys) = &keys {
-        for (at, file) in old.files.iter().enumerate() {
-            rewritten[at] = old.files.len() == 1 || !is_joinable(target) || has_any(target, old, file, keys).await?;
-        }
-    }
+    let mut rewritten = match &keys {
+        Some(keys) => holding(target, old, keys, change.removed).await?,
+        None => vec![false; old.files.len()],
+    };
     for at in crowded_partitions(&old.files) {
         rewritten[at] = true;
     }
@@ -155,21 +157,81 @@ fn is_joinable(target: &TableTarget<'_>) -> bool {
     fields.into_iter().all(|field| !field.data_type().is_nested())
 }
 
-/// Whether `file` has a row with one of the keys.
-async fn has_any(target: &TableTarget<'_>, old: &TableFiles, file: &DataFile, keys: &LogicalPlan) -> Result<bool> {
-    let one = TableFiles { files: vec![file.clone()], ..old.clone() };
-    let rows = scan("rows", parquet_table(target.warehouse, target.table, one, target.zone)?);
-    let found = rows
-        .and_then(|rows| on_key(target, rows, keys.clone(), JoinType::LeftSemi))
-        .and_then(|found| LogicalPlanBuilder::from(found).limit(0, Some(1))?.build())
-        .map_err(failure)?;
-    let (_, mut stream) = engine::rows(target.session, found, None).await?;
-    while let Some(batch) = stream.try_next().await? {
-        if batch.num_rows() > 0 {
-            return Ok(true);
+/// Which files have, or must be taken to have, a row with one of the keys of `removed`.
+async fn holding(
+    target: &TableTarget<'_>,
+    old: &TableFiles,
+    keys: &LogicalPlan,
+    removed: &[RecordBatch],
+) -> Result<Vec<bool>> {
+    if old.files.len() == 1 || !is_joinable(target) {
+        return Ok(vec![true; old.files.len()]);
+    }
+    let bounds = bounds(target, removed)?;
+    let mut parts = Vec::new();
+    for (at, file) in old.files.iter().enumerate().filter(|(_, file)| may_hold(target, file, &bounds)) {
+        let one = TableFiles { files: vec![file.clone()], ..old.clone() };
+        let rows = scan("rows", parquet_table(target.warehouse, target.table, one, target.zone)?);
+        let found = rows
+            .and_then(|rows| on_key(target, rows, keys.clone(), JoinType::LeftSemi))
+            .and_then(|found| LogicalPlanBuilder::from(found).limit(0, Some(1))?.project([lit(at as u64)])?.build());
+        parts.push(found.map_err(failure)?);
+    }
+    let mut holding = vec![false; old.files.len()];
+    let Some(first) = parts.pop() else { return Ok(holding) };
+    let all = parts.into_iter().try_fold(LogicalPlanBuilder::from(first), LogicalPlanBuilder::union);
+    let (_, mut found) =
+        engine::rows(target.session, all.and_then(LogicalPlanBuilder::build).map_err(failure)?, None).await?;
+    while let Some(batch) = found.try_next().await? {
+        for at in batch.column(0).as_primitive::<UInt64Type>().values() {
+            holding[*at as usize] = true;
         }
     }
-    Ok(false)
+    Ok(holding)
+}
+
+/// Least and greatest value of the removed rows' key columns, by place in the schema; of texts none, whose bounds in files may be
+/// cut.
+fn bounds(target: &TableTarget<'_>, removed: &[RecordBatch]) -> Result<Vec<(usize, ScalarValue, ScalarValue)>> {
+    let columns = going_by(target);
+    let mut bounds = Vec::new();
+    for (at, field) in target.schema.fields().iter().enumerate() {
+        let is_bounded = field.data_type().is_integer()
+            || field.data_type().is_temporal()
+            || matches!(field.data_type(), DataType::Decimal128(..));
+        if !columns.contains(field.name()) || !is_bounded {
+            continue;
+        }
+        let values: Vec<ArrayRef> = removed.iter().map(|batch| Arc::clone(batch.column(at))).collect();
+        // A null is in no bounds.
+        if values.iter().any(|values| values.null_count() > 0) {
+            continue;
+        }
+        let least_and_greatest = || {
+            let (mut least, mut greatest) =
+                (MinAccumulator::try_new(field.data_type())?, MaxAccumulator::try_new(field.data_type())?);
+            for values in values {
+                least.update_batch(&[Arc::clone(&values)])?;
+                greatest.update_batch(&[values])?;
+            }
+            Ok((least.evaluate()?, greatest.evaluate()?))
+        };
+        let (least, greatest) = least_and_greatest().map_err(failure)?;
+        bounds.push((at, least, greatest));
+    }
+    Ok(bounds)
+}
+
+/// Whether what the file says of itself lets it have a row within the bounds.
+fn may_hold(target: &TableTarget<'_>, file: &DataFile, bounds: &[(usize, ScalarValue, ScalarValue)]) -> bool {
+    let told = stats::from_json(file.stats.as_deref(), file.rows, target.schema);
+    bounds.iter().all(|(at, least, greatest)| {
+        let Some(column) = told.column_statistics.get(*at) else { return true };
+        let is_below = |one: &ScalarValue, other: &ScalarValue| one.partial_cmp(other) == Some(Ordering::Less);
+        let ends_before = matches!(&column.max_value, Precision::Exact(max) if is_below(max, least));
+        let begins_after = matches!(&column.min_value, Precision::Exact(min) if is_below(greatest, min));
+        !ends_before && !begins_after
+    })
 }
 
 /// The rows of a table without the removed ones.
