@@ -2,7 +2,8 @@
 
 Each query is a project of its own, so that its figures are its own. The first run builds it over all rows but a hundredth of the orders and their
 lines; those come as further files, and the second run maintains the table; `run --full-refresh` is what computing anew costs; `verify` must
-be clean. Seconds are of the whole process, start and commit included; sources are Parquet, read in place.
+be clean. Seconds are of the whole process, start and commit included, and of the model alone, as the run tells them; sources are Parquet,
+read in place. scripts/bench --increments runs this.
 """
 
 import argparse
@@ -63,6 +64,7 @@ def project(folder, data, name, sql):
 
 
 def run(binary, folder, *arguments):
+    """Seconds of the process, and what it printed."""
     began = time.monotonic()
     done = subprocess.run([binary, "-p", folder, *arguments], capture_output=True, text=True, check=False)
     seconds = time.monotonic() - began
@@ -84,11 +86,13 @@ def main():
     parts = generate(options.work, options.scale)
     binary = str(pathlib.Path(options.binary).resolve())
     print(f"TPC-H at scale {options.scale}, medians of {options.turns}; load {os.getloadavg()[0]:.1f}\n")
-    print("| query | first build s | duckdb s | 1 % new rows s | strategy | anew s | new rows / anew |\n|---|---:|---:|---:|---|---:|---:|")
+    header = ["query", "first build s", "duckdb s", "strategy", "1 % new rows s", "anew s", "ratio", "model alone s", "anew s", "ratio"]
+    print("| " + " | ".join(header) + " |\n|---|---:|---:|---|---:|---:|---:|---:|---:|---:|")
     for name, sql in queries():
         if options.only and name not in options.only:
             continue
         first, refresh, anew, peer, strategy = [], [], [], [], "?"
+        alone = ([], [])
         for _ in range(options.turns):
             folder, data = options.work / "increments", options.work / "data"
             for old in (folder, data):
@@ -100,12 +104,19 @@ def main():
                 os.link(data / f"{table}-new.parquet", data / table / "new.parquet")
             seconds, out = run(binary, folder, "run", "--format", "json")
             refresh.append(seconds)
-            strategy = json.loads(out.splitlines()[-1])["strategy"]
+            told = json.loads(out.splitlines()[-1])
+            strategy = told["strategy"]
+            alone[0].append(told["seconds"])
             run(binary, folder, "verify")
-            anew.append(run(binary, folder, "run", "--full-refresh")[0])
+            seconds, out = run(binary, folder, "run", "--full-refresh", "--format", "json")
+            anew.append(seconds)
+            alone[1].append(json.loads(out.splitlines()[-1])["seconds"])
             peer.append(duck(data, sql))
         m = statistics.median
-        print(f"| {name} | {m(first):.2f} | {m(peer):.2f} | {m(refresh):.2f} | {strategy} | {m(anew):.2f} | {m(refresh) / m(anew):.0%} |", flush=True)
+        figures = [f"{m(first):.2f}", f"{m(peer):.2f}", strategy]
+        for new, whole in ((refresh, anew), alone):
+            figures += [f"{m(new):.2f}", f"{m(whole):.2f}", f"{m(new) / m(whole):.0%}"]
+        print(f"| {name} | " + " | ".join(figures) + " |", flush=True)
 
 
 def duck(data, sql):
