@@ -41,6 +41,15 @@ pub const CHANGE_BYTES: usize = 256 << 20;
 /// Files with changes of a state at which it is written anew as one.
 pub const STATE_CHANGE_FILES: usize = 12;
 
+/// Parts that a state in memory may lie in before it is put together: each step that changes it adds one.
+pub const ARRANGED_CHUNKS: usize = 4096;
+
+/// Percent of the engine's memory that states may be held in by a process that goes on; plans share the rest.
+pub const ARRANGED_PERCENT: usize = 25;
+
+/// Bytes that a value of a state takes in memory, its share of the index included; by it is told beforehand whether a state fits.
+pub const ARRANGED_VALUE_BYTES: u64 = 24;
+
 /// Files that one stream keeps open, one a partition value; beyond, the one with the most bytes is closed.
 pub const OPEN_FILES: usize = 256;
 
@@ -110,6 +119,10 @@ pub const DELTA_LOG_RETENTION: &str = "interval 7 days";
 
 /// How long commit records and files that nothing names any longer are kept: as long as the tables' logs.
 pub const RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
+
+/// How long the records of steps between two versions of the Delta tables are kept: longer than a reader of another process works
+/// on one. Ten a second of them would otherwise fill a folder within days.
+pub const STEP_RETENTION: std::time::Duration = std::time::Duration::from_secs(10 * 60);
 
 /// How long rows of a topic that were let go (`archive: false`) stay on disk: as long as a run may take that is reading them.
 pub const LET_GO_RETENTION: std::time::Duration = std::time::Duration::from_secs(60 * 60);

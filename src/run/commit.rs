@@ -270,7 +270,7 @@ impl CommitChain {
     /// The newest record committed at or before an instant, microseconds since 1970 UTC.
     ///
     /// # Errors
-    /// External: none is as old or still kept.
+    /// External: none is as old or still kept, or it isn't known which one of those that are gone was in force.
     pub async fn at(&self, timestamp_us: i64) -> Result<CommitRecord> {
         let numbers = self.numbers_from(0).await?;
         let (mut low, mut high) = (0, numbers.len());
@@ -286,11 +286,21 @@ impl CommitChain {
                 high = middle;
             }
         }
-        best.ok_or_else(|| {
-            Error::external("there is no commit as old as that, or it is no longer kept")
+        let Some(best) = best else {
+            return Err(Error::external("there is no commit as old as that, or it is no longer kept")
                 .with("pipeline", &self.pipeline)
-                .with("first kept commit", numbers.first().map_or(0, |(n, _)| *n))
-        })
+                .with("first kept commit", numbers.first().map_or(0, |(n, _)| *n)));
+        };
+        match numbers.get(low) {
+            // One of those between may have been in force then.
+            Some((next, _)) if *next > best.n + 1 => {
+                Err(Error::external("the commits of that time are no longer kept one by one")
+                    .with("pipeline", &self.pipeline)
+                    .with("kept before", shown_instant(best.committed_at_us))
+                    .with("kept after", shown_instant(self.load(*next).await?.committed_at_us)))
+            }
+            _ => Ok(best),
+        }
     }
 
     /// The run that changed a table last, as of a record that has `entry`, and when that was put, microseconds since 1970 UTC.
@@ -341,7 +351,28 @@ impl CommitChain {
         // A later record's reference below `oldest` is one that `oldest` carries too.
         let held: BTreeSet<u64> = self.load(*oldest).await?.tables.values().map(|entry| entry.changed_in).collect();
         let gone = numbers.iter().map(|(n, _)| *n).filter(|n| n < oldest && !held.contains(n) && !needed.contains(n));
-        let paths: Vec<_> = gone.map(|n| self.warehouse.path(&self.record_path(n))).collect();
+        self.drop_records(gone.collect()).await
+    }
+
+    /// Deletes the records between `from` and `to`, both kept, that are older than `min_age` and not `needed`: steps between two
+    /// versions of the tables, whose files are gone. `needed` must have what kept records hang on. Returns how many.
+    ///
+    /// # Errors
+    /// External: the store.
+    pub async fn thin(
+        &self,
+        (from, to): (u64, u64),
+        min_age: std::time::Duration,
+        needed: &BTreeSet<u64>,
+    ) -> Result<usize> {
+        let cutoff = Utc::now() - chrono::TimeDelta::from_std(min_age).external("an age is out of range")?;
+        let numbers = self.numbers_from(from).await?;
+        let gone = numbers.into_iter().filter(|(n, at)| *n > from && *n < to && *at <= cutoff && !needed.contains(n));
+        self.drop_records(gone.map(|(n, _)| n).collect()).await
+    }
+
+    async fn drop_records(&self, numbers: Vec<u64>) -> Result<usize> {
+        let paths: Vec<_> = numbers.iter().map(|n| self.warehouse.path(&self.record_path(*n))).collect();
         let count = paths.len();
         self.warehouse.delete(paths).await?;
         Ok(count)
@@ -365,6 +396,10 @@ impl CommitChain {
         numbers.sort_unstable();
         Ok(numbers)
     }
+}
+
+fn shown_instant(us: i64) -> String {
+    DateTime::<Utc>::from_timestamp_micros(us).map_or_else(|| us.to_string(), |at| at.to_rfc3339())
 }
 
 /// Pipelines that have commits in the warehouse, in order of names.

@@ -11,6 +11,7 @@ use datafusion::prelude::SessionContext;
 use crate::connect::{self, RowRule, Sink, Source};
 use crate::engine::{self, row_expression};
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::plan::{self, CheckTest, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
 use crate::spec::fault::{Fault, Severity};
 use crate::spec::types::{Project, SourceSpec};
@@ -29,6 +30,7 @@ pub struct OpenProject {
     /// Sinks of the planned models, in their order.
     pub sinks: Vec<Arc<OpenSink>>,
     runtime: Arc<RuntimeEnv>,
+    memory_bytes: usize,
 }
 
 /// A sink of a model.
@@ -69,8 +71,14 @@ impl OpenProject {
         let sinks = open_sinks(&project, &plan, &mut faults);
         crate::spec::sort_faults(&mut faults);
         let memory_bytes = project.state_memory_bytes.unwrap_or_else(engine::default_memory_bytes);
-        let runtime = engine::runtime(memory_bytes)?;
-        Ok(Self { project, plan, sources, faults, sinks, runtime })
+        // Less what states may be held in.
+        let runtime = engine::runtime(memory_bytes - memory_bytes / 100 * limits::ARRANGED_PERCENT)?;
+        Ok(Self { project, plan, sources, faults, sinks, runtime, memory_bytes })
+    }
+
+    /// Memory that plans and states share, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
     }
 
     /// Whether a fault makes the project invalid.

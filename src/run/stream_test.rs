@@ -60,7 +60,7 @@ pub(super) async fn maintained(
             run.restart().await?;
         }
     }
-    run.rows().await
+    run.rows()
 }
 
 /// Given rows of one relation, and which of them are there.
@@ -111,6 +111,7 @@ impl Input {
             new: Rows { plain: vec![self.table(&self.present)?], changes: vec![] },
             added: side(&piece.added)?,
             removed: side(&piece.removed)?,
+            arranged: None,
         })
     }
 
@@ -200,7 +201,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn rows(self) -> Result<Vec<RecordBatch>> {
-        Ok(maintain::netted(self.session, &self.result).await?.added)
+    fn rows(&self) -> Result<Vec<RecordBatch>> {
+        Ok(self.result.added_up()?.added)
     }
 }

@@ -11,8 +11,9 @@ use super::commit::{CommitChain, CommitRecord};
 use super::follow::Which;
 use super::lease::Lease;
 use super::project::{OpenProject, OpenSink};
+use super::refresh::held::HeldStates;
 use super::refresh::pipeline::publish_tables;
-use super::refresh::{self, Observer, Publishing, RefreshOptions, Report};
+use super::refresh::{self, Observer, RefreshOptions, Report};
 use super::schedule;
 use super::sinks::{self, Asking};
 use tokio::sync::{Notify, watch};
@@ -60,6 +61,8 @@ pub async fn up(
         told: BTreeMap::new(),
         published: BTreeMap::new(),
         published_at: Instant::now(),
+        heads: BTreeMap::new(),
+        states: HeldStates::new(open.memory_bytes()),
         commits: None,
     };
     let worked = work.drained(stop).await;
@@ -82,9 +85,12 @@ struct Work<'a> {
     tried: BTreeMap<String, i64>,
     /// What went wrong with a relation, so that it is told once.
     told: BTreeMap<String, String>,
-    /// The commit of each pipeline that the Delta tables are at.
-    published: BTreeMap<String, u64>,
+    /// Commits of each pipeline that the Delta tables were brought up to, the last one being what they are at.
+    published: BTreeMap<String, BTreeSet<u64>>,
     published_at: Instant,
+    /// The newest record of each pipeline, as far as it was looked for since the last step.
+    heads: BTreeMap<String, Option<CommitRecord>>,
+    states: HeldStates,
     /// Tells sinks of commits; none at the end.
     commits: Option<watch::Sender<u64>>,
 }
@@ -245,9 +251,10 @@ impl Work<'_> {
         let observer = Told { inner: self.observer, told: std::sync::Mutex::new(&mut self.told) };
         let (open, warehouse, leases) = (self.open, &self.warehouse, &self.leases);
         let report: Result<Report> = match is_scheduled {
-            true => refresh::recorded(open, warehouse, &options, &observer, leases, Publishing::Later).await,
-            false => refresh::step(open, warehouse, &options, &observer, leases).await,
+            true => refresh::recorded(open, warehouse, &options, &observer, leases, Some(&self.states)).await,
+            false => refresh::step(open, warehouse, &options, &observer, leases, &self.states).await,
         };
+        self.heads.clear();
         for model in &options.models {
             self.tried.insert(model.clone(), options.now_us);
         }
@@ -277,6 +284,15 @@ impl Work<'_> {
         }
     }
 
+    /// The newest record of a pipeline; looked for once a step, since nobody else commits while the lease is held.
+    async fn head(&mut self, pipeline: &str) -> Result<Option<&CommitRecord>> {
+        if !self.heads.contains_key(pipeline) {
+            let newest = CommitChain::open(&self.warehouse, pipeline).latest().await?;
+            self.heads.insert(pipeline.to_string(), newest);
+        }
+        Ok(self.heads.get(pipeline).and_then(Option::as_ref))
+    }
+
     fn is_fenced(&self) -> bool {
         self.leases.values().any(Lease::is_lost)
     }
@@ -284,7 +300,8 @@ impl Work<'_> {
     /// What is to be worked on now.
     async fn due(&mut self) -> Result<Due> {
         let mut changed = BTreeSet::new();
-        for source in &self.open.plan.sources {
+        let open = self.open;
+        for source in &open.plan.sources {
             let name = &source.spec.name.value;
             let pause = match (&source.spec.connector, self.told.contains_key(name)) {
                 (_, true) => limits::RETRY_PAUSE,
@@ -294,11 +311,11 @@ impl Work<'_> {
             if self.looked.get(name).is_some_and(|looked| looked.elapsed() < pause) {
                 continue;
             }
-            let position = match CommitChain::open(&self.warehouse, &source.pipeline).latest().await? {
+            let position = match self.head(&source.pipeline).await? {
                 Some(record) => Position::from_json(record.sources.get(name))?,
                 None => Position::default(),
             };
-            let look = self.open.connector(name)?.look(&position).await;
+            let look = open.connector(name)?.look(&position).await;
             look.iter().for_each(|look| self.observer.looked(name, look));
             match look {
                 Ok(look) if look.changes.is_some() => drop(changed.insert(name.clone())),
@@ -346,11 +363,12 @@ impl Work<'_> {
             let name = &pipeline.name.value;
             let chain = CommitChain::open(&self.warehouse, name);
             let Some(record): Option<CommitRecord> = chain.latest().await? else { continue };
-            if self.published.get(name) == Some(&record.n) {
+            let published = self.published.entry(name.clone()).or_default();
+            if published.last() == Some(&record.n) {
                 continue;
             }
-            match publish_tables(&self.warehouse, &project, &chain, &record, Which::All).await {
-                Ok(_) => drop(self.published.insert(name.clone(), record.n)),
+            match publish_tables(&self.warehouse, &project, &chain, &record, Which::All, published).await {
+                Ok(_) => drop(published.insert(record.n)),
                 Err(error) => self.tell(name, &error),
             }
         }

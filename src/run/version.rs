@@ -122,6 +122,7 @@ impl Versions<'_> {
             new: whole(Arc::clone(provider)),
             added: side(&added)?,
             removed: side(&removed)?,
+            arranged: None,
         };
         Ok(Some(Difference { relation, changed_rows, rows: new.rows() }))
     }

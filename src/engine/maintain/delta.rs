@@ -13,6 +13,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection
 use futures::TryStreamExt;
 
 use super::Engine;
+use super::added_up::added_up;
 use crate::engine::{execute, failure, memory_table};
 use crate::error::{Error, Result, ResultExt};
 use crate::plan::float_bits;
@@ -44,6 +45,16 @@ impl Net {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty()
+    }
+
+    /// The rows of batches whose last column is the weight, none of them alike.
+    ///
+    /// # Errors
+    /// External: memory.
+    pub(super) fn of(batches: &[RecordBatch]) -> Result<Self> {
+        let mut net = Self::default();
+        batches.iter().try_for_each(|batch| split(batch, &mut net))?;
+        Ok(net)
     }
 
     /// Rows that came and went.
@@ -198,8 +209,10 @@ impl Engine<'_> {
             return Ok(Some(delta));
         }
         let schema = Arc::clone(delta.plan.schema());
-        let plan = if delta.insert_only { delta.plan } else { consolidated(delta.plan).map_err(failure)? };
-        let mut batches = self.collect(plan).await?;
+        let mut batches = self.collect(delta.plan).await?;
+        if !delta.insert_only {
+            batches = added_up(&batches)?;
+        }
         for batch in &mut batches {
             *batch = once_each(batch)?;
         }
@@ -212,28 +225,10 @@ impl Engine<'_> {
     /// The net rows of a change.
     pub(super) async fn net(&self, delta: Option<Delta>) -> Result<Net> {
         let Some(delta) = delta else { return Ok(Net::default()) };
-        let plan = if delta.insert_only || delta.is_settled {
-            delta.plan
-        } else {
-            consolidated(delta.plan).map_err(failure)?
-        };
-        let mut net = Net::default();
-        for batch in self.collect(plan).await? {
-            split(&batch, &mut net)?;
-        }
-        Ok(net)
+        let is_net = delta.insert_only || delta.is_settled;
+        let batches = self.collect(delta.plan).await?;
+        Net::of(&if is_net { batches } else { added_up(&batches)? })
     }
-}
-
-/// A scan whose last column is the weight as a change.
-pub(super) fn unsettled(plan: LogicalPlan) -> DataFusionResult<Delta> {
-    let last = plan.schema().fields().len().saturating_sub(1);
-    let exprs = plan.schema().columns().into_iter().enumerate().map(|(at, column)| {
-        let column = Expr::Column(column);
-        if at == last { column.alias(WEIGHT) } else { column }
-    });
-    let plan = LogicalPlanBuilder::from(plan.clone()).project(exprs.collect::<Vec<_>>())?.build()?;
-    Ok(Delta { plan, insert_only: false, is_settled: false })
 }
 
 /// Batches as a scan whose columns have plain names, so that a relation's own can be given to them.

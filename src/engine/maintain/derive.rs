@@ -9,7 +9,7 @@ use datafusion::logical_expr::{
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::delta::{Delta, all_of, columns, consolidated, in_memory, named_as, weighing, weight};
+use super::delta::{Delta, all_of, columns, in_memory, named_as, weighing, weight};
 use super::restrict::{self, Restriction};
 use super::{Engine, Version};
 use crate::engine::failure;
@@ -236,9 +236,4 @@ fn linear(
     let Some(input) = input else { return Ok(None) };
     let plan = through(input.plan).map_err(failure)?;
     Ok(Some(Delta { plan, insert_only: input.insert_only, is_settled: false }))
-}
-
-/// Nets a plan whose last column is the weight.
-pub(super) fn netted(parts: Vec<LogicalPlan>) -> DataFusionResult<Option<LogicalPlan>> {
-    all_of(parts)?.map(consolidated).transpose()
 }

@@ -6,6 +6,8 @@
 //! Maintenance of Views with Duplicates", SIGMOD 1995). A rule that doesn't fit is replaced by the difference of the operator's
 //! whole result before and after, which is always right.
 
+mod added_up;
+mod arrangement;
 mod at;
 mod delta;
 mod derive;
@@ -21,6 +23,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 
+pub use arrangement::Arrangement;
 pub use delta::{Net, WEIGHT};
 
 use crate::engine::failure;
@@ -48,12 +51,19 @@ pub struct Relation {
     pub added: Vec<Arc<dyn TableProvider>>,
     /// Rows that went, a part of `old`.
     pub removed: Vec<Arc<dyn TableProvider>>,
+    /// The rows of `old` by their group, where it is a state that is held in memory.
+    pub arranged: Option<Arc<Arrangement>>,
 }
 
 impl Relation {
     /// A relation that stays as it is.
     pub fn unchanged(rows: Rows) -> Self {
-        Self { old: rows.clone(), new: rows, added: vec![], removed: vec![] }
+        Self { old: rows.clone(), new: rows, added: vec![], removed: vec![], arranged: None }
+    }
+
+    /// A state before its change, maybe with its rows in memory too.
+    pub fn state(rows: Rows, arranged: Option<Arc<Arrangement>>) -> Self {
+        Self { arranged, ..Self::unchanged(rows) }
     }
 
     fn is_changed(&self) -> bool {
@@ -188,26 +198,15 @@ impl Engine<'_> {
     }
 }
 
-/// The rows of `net` with those that came and went taken out.
-///
-/// # Errors
-/// External: memory.
-pub async fn netted(ctx: &SessionContext, net: &Net) -> Result<Net> {
-    let engine = Engine { ctx, relations: HashMap::new(), delta_bytes_max: usize::MAX };
-    let Some(plan) = delta::in_memory(&net.weighted()?)? else { return Ok(Net::default()) };
-    let names = net.added.iter().chain(&net.removed).map(RecordBatch::schema).next();
-    let delta = delta::unsettled(plan).map_err(failure)?;
-    let mut settled = engine.net(Some(delta)).await?;
-    // The scan has names of its own.
-    if let Some(schema) = names {
-        for batch in settled.added.iter_mut().chain(&mut settled.removed) {
-            *batch = crate::engine::conform(batch, &schema)?;
-        }
-    }
-    Ok(settled)
-}
-
 impl Net {
+    /// The same with rows that came and went taken out.
+    ///
+    /// # Errors
+    /// External, for rows that can't be compared.
+    pub fn added_up(&self) -> Result<Self> {
+        Self::of(&added_up::added_up(&self.weighted()?)?)
+    }
+
     /// Its rows with their weights in a last column.
     ///
     /// # Errors
@@ -228,6 +227,7 @@ impl Net {
             new,
             added: added.into_iter().collect(),
             removed: removed.into_iter().collect(),
+            arranged: None,
         })
     }
 }

@@ -3,6 +3,9 @@
 
 use std::sync::Arc;
 
+use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::{filter_record_batch, not};
+use arrow::datatypes::Int64Type;
 use datafusion::common::{Column, NullEquality, Result as DataFusionResult, ScalarValue};
 use datafusion::datasource::provider_as_source;
 use datafusion::functions::core::expr_fn::coalesce;
@@ -14,14 +17,15 @@ use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableScan, cast, col, lit,
 };
 
+use super::added_up::added_up;
 use super::at::rows_of;
-use super::delta::{Delta, Net, all_of, in_memory, weighing, weight};
-use super::derive::netted;
+use super::delta::{Delta, Net, all_of, in_memory, weighing, weight, with_weight};
+use super::restrict::{self, Restriction};
 use super::{Engine, Version};
-use crate::engine::failure;
-use crate::error::{Error, Result};
+use crate::engine::{conform, failure};
+use crate::error::{Error, Result, ResultExt};
 use crate::plan::RelationTable;
-use crate::plan::maintain::{COUNT, Merge, Part, Stage};
+use crate::plan::maintain::{Merge, Part, Stage};
 
 /// Column of changed groups: rows that went.
 const GONE: &str = "__gone";
@@ -37,26 +41,17 @@ impl Engine<'_> {
             }
         }
         let touched = self.collect(changed_groups(stage, &input).map_err(failure)?).await?;
-        let Some(touched) = in_memory(&touched)? else { return Ok(Net::default()) };
-        let touched = renamed(touched, stage).map_err(failure)?;
-        let old = self.state_of(stage, touched.clone()).await?;
-        let mut parts = Vec::new();
-        parts.extend(old.clone().map(|old| weighing(old, -1)).transpose().map_err(failure)?);
-        let (merging, rerunning) = by_way(stage, &input, touched).map_err(failure)?;
-        if let Some(rerunning) = rerunning {
-            let keys = group_columns(stage);
-            let keys = LogicalPlanBuilder::from(rerunning).project(keys).and_then(LogicalPlanBuilder::build);
-            let anew = self.groups_anew(stage, keys.map_err(failure)?).await?;
-            parts.extend(anew.map(|anew| weighing(anew, 1)).transpose().map_err(failure)?);
+        if touched.is_empty() {
+            return Ok(Net::default());
         }
-        if let Some(merging) = merging {
-            let merged = self.merged(stage, old, merging).await?;
-            parts.push(weighing(merged, 1).map_err(failure)?);
+        let old = self.state_of(stage, &touched).await?;
+        let (merging, rerunning) = by_way(stage, &input, touched)?;
+        let mut changed = old.iter().map(|batch| with_weight(batch, -1)).collect::<Result<Vec<_>>>()?;
+        let anew = self.groups_anew(stage, &rerunning).await?;
+        for batch in anew.iter().chain(&self.merged(stage, &old, &merging).await?) {
+            changed.push(with_weight(&conform(batch, &stage.schema)?, 1)?);
         }
-        let plan = netted(parts).map_err(failure)?;
-        let delta = plan.map(|plan| Delta { plan, insert_only: false, is_settled: true });
-        let net = self.net(delta).await?;
-        conforming(net, stage)
+        Net::of(&added_up(&changed)?)
     }
 
     /// The stage's whole state, over relations as they are now.
@@ -64,62 +59,75 @@ impl Engine<'_> {
         state_over(stage, self.at(&stage.input, Version::New, None)?)
     }
 
-    /// The state's rows of some groups, in memory; none where it has none of them.
-    async fn state_of(&self, stage: &Stage, touched: LogicalPlan) -> Result<Option<LogicalPlan>> {
-        let scan = state_scan(stage).map_err(failure)?;
+    /// The state's rows of the touched groups.
+    async fn state_of(&self, stage: &Stage, touched: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let relation = self
             .relations
             .get(&stage.name)
             .ok_or_else(|| Error::internal("a stage's state wasn't given").with("stage", &stage.name))?;
-        let keys = match stage.group.is_empty() {
-            true => None,
-            false => {
-                let exprs = group_columns(stage)
-                    .into_iter()
-                    .map(|expr| match expr {
-                        Expr::Column(column) => Expr::Column(Column::new(Some(stage.name.as_str()), column.name)),
-                        other => other,
-                    })
-                    .collect();
-                let keys = LogicalPlanBuilder::from(touched).project(group_columns(stage));
-                let keys = keys.and_then(LogicalPlanBuilder::build).map_err(failure)?;
-                self.restriction(keys, exprs, NullEquality::NullEqualsNull).await?
-            }
-        };
+        if let Some(arranged) = &relation.arranged {
+            return arranged.find(touched);
+        }
+        let scan = state_scan(stage).map_err(failure)?;
+        let exprs = group_columns(stage).into_iter().map(|expr| match expr {
+            Expr::Column(column) => Expr::Column(Column::new(Some(stage.name.as_str()), column.name)),
+            other => other,
+        });
+        let keys = self.groups(stage, touched, exprs.collect())?;
         let plan = rows_of(&scan, &relation.old, keys.as_ref()).map_err(failure)?;
-        let batches = self.collect(plan).await?;
-        let Some(plan) = in_memory(&batches)? else { return Ok(None) };
-        renamed(plan, stage).map(Some).map_err(failure)
+        let found = self.collect(plan).await?;
+        found.iter().map(|batch| conform(batch, &stage.schema)).collect()
+    }
+
+    /// The groups of rows that begin with the group's columns as a restriction of `exprs`; none for the group of all rows.
+    fn groups(&self, stage: &Stage, rows: &[RecordBatch], exprs: Vec<Expr>) -> Result<Option<Restriction>> {
+        let width: Vec<usize> = (0..stage.group.len()).collect();
+        if width.is_empty() {
+            return Ok(None);
+        }
+        let groups = rows.iter().map(|batch| batch.project(&width).external("a group has no columns"));
+        let Some(keys) = in_memory(&groups.collect::<Result<Vec<_>>>()?)? else { return Ok(None) };
+        let keys = restrict::keys(keys).map_err(failure)?;
+        Ok(Some(Restriction { exprs, keys, nulls: NullEquality::NullEqualsNull }))
     }
 
     /// Groups computed anew from all their rows.
-    async fn groups_anew(&self, stage: &Stage, keys: LogicalPlan) -> Result<Option<LogicalPlan>> {
-        let restriction = match stage.group.is_empty() {
-            true => None,
-            false => self.restriction(keys, stage.group.clone(), NullEquality::NullEqualsNull).await?,
-        };
+    async fn groups_anew(&self, stage: &Stage, touched: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        if touched.is_empty() {
+            return Ok(vec![]);
+        }
+        let restriction = self.groups(stage, touched, stage.group.clone())?;
         let input = self.at(&stage.input, Version::New, restriction.as_ref()).map_err(failure)?;
-        let batches = self.collect(state_over(stage, input).map_err(failure)?).await?;
-        let Some(plan) = in_memory(&batches)? else { return Ok(None) };
-        renamed(plan, stage).map(Some).map_err(failure)
+        self.collect(state_over(stage, input).map_err(failure)?).await
     }
 
     /// The state's rows of groups merged with their changes; groups that are left without rows are gone.
-    async fn merged(&self, stage: &Stage, old: Option<LogicalPlan>, changed: LogicalPlan) -> Result<LogicalPlan> {
-        let plan = merge(stage, old, changed).map_err(failure)?;
-        let negative = LogicalPlanBuilder::from(plan.clone()).filter(col(COUNT).lt(lit(0i64)));
-        let negative = negative.and_then(|plan| plan.limit(0, Some(1))).and_then(LogicalPlanBuilder::build);
-        if !self.collect(negative.map_err(failure)?).await?.is_empty() {
-            return Err(Error::internal("rows went that a state never had").with("stage", &stage.name));
+    async fn merged(&self, stage: &Stage, old: &[RecordBatch], changed: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        let Some(changed) = in_memory(changed)? else { return Ok(vec![]) };
+        let changed = renamed(changed, stage).map_err(failure)?;
+        let old = in_memory(old)?.map(|old| renamed(old, stage)).transpose().map_err(failure)?;
+        let merged = self.collect(merge(stage, old, changed).map_err(failure)?).await?;
+        let mut left = Vec::with_capacity(merged.len());
+        for batch in merged {
+            let counts = integers(&batch, stage.group.len())?;
+            if counts.values().iter().any(|count| *count < 0) {
+                return Err(Error::internal("rows went that a state never had").with("stage", &stage.name));
+            }
+            let has_rows: BooleanArray = counts.values().iter().map(|count| Some(*count > 0)).collect();
+            let is_kept = stage.group.is_empty();
+            left.push(if is_kept { batch } else { filtered(&batch, &has_rows)? });
         }
-        if stage.group.is_empty() {
-            return Ok(plan);
-        }
-        LogicalPlanBuilder::from(plan)
-            .filter(col(COUNT).gt(lit(0i64)))
-            .and_then(LogicalPlanBuilder::build)
-            .map_err(failure)
+        Ok(left)
     }
+}
+
+fn integers(batch: &RecordBatch, at: usize) -> Result<&Int64Array> {
+    let column = batch.columns().get(at).and_then(|column| column.as_primitive_opt::<Int64Type>());
+    column.ok_or_else(|| Error::internal("a state's count isn't there"))
+}
+
+fn filtered(batch: &RecordBatch, keep: &BooleanArray) -> Result<RecordBatch> {
+    filter_record_batch(batch, keep).external("a change's rows can't be chosen")
 }
 
 /// The state's columns of the group.
@@ -240,20 +248,25 @@ fn only(part: &Part, condition: Option<&Expr>) -> DataFusionResult<Expr> {
 }
 
 /// Changed groups by how they go on: merged, or computed anew.
-fn by_way(
-    stage: &Stage,
-    input: &Delta,
-    touched: LogicalPlan,
-) -> DataFusionResult<(Option<LogicalPlan>, Option<LogicalPlan>)> {
+fn by_way(stage: &Stage, input: &Delta, touched: Vec<RecordBatch>) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>)> {
     if stage.has_unmergeable_parts() {
-        return Ok((None, Some(touched)));
+        return Ok((vec![], touched));
     }
     if input.insert_only || !stage.has_irreversible_parts() {
-        return Ok((Some(touched), None));
+        return Ok((touched, vec![]));
     }
-    let kept = LogicalPlanBuilder::from(touched.clone()).filter(col(GONE).eq(lit(0i64)))?.build()?;
-    let lost = LogicalPlanBuilder::from(touched).filter(col(GONE).gt(lit(0i64)))?.build()?;
-    Ok((Some(kept), Some(lost)))
+    let (mut kept, mut lost) = (Vec::new(), Vec::new());
+    for batch in touched {
+        let gone = integers(&batch, stage.schema.fields().len())?;
+        let loses: BooleanArray = gone.values().iter().map(|gone| Some(*gone > 0)).collect();
+        let keeps = not(&loses).external("a change's rows can't be chosen")?;
+        for (side, rows) in [(&mut lost, &loses), (&mut kept, &keeps)] {
+            if rows.true_count() > 0 {
+                side.push(filtered(&batch, rows)?);
+            }
+        }
+    }
+    Ok((kept, lost))
 }
 
 /// The rows of `old` and `changed`, both with the state's columns, as one row a group; groups that `changed` lacks are left out.
@@ -284,12 +297,4 @@ fn merge(stage: &Stage, old: Option<LogicalPlan>, changed: LogicalPlan) -> DataF
     let plan = as_state(plan, stage)?;
     let exprs: Vec<Expr> = (0..stage.schema.fields().len()).map(|at| column(stage, at)).collect();
     LogicalPlanBuilder::from(plan).project(exprs)?.build()
-}
-
-/// The change's rows under the state's own schema.
-fn conforming(net: Net, stage: &Stage) -> Result<Net> {
-    let side = |batches: Vec<_>| {
-        batches.iter().map(|batch| crate::engine::conform(batch, &stage.schema)).collect::<Result<Vec<_>>>()
-    };
-    Ok(Net { added: side(net.added)?, removed: side(net.removed)? })
 }

@@ -14,7 +14,7 @@ use futures::TryStreamExt;
 
 use super::model::Work;
 use super::{Refresh, TableNet};
-use crate::engine::maintain::{self, GoesOn, Net, Relation, RootChange, Rows, WEIGHT};
+use crate::engine::maintain::{self, Arrangement, GoesOn, Net, Relation, RootChange, Rows, WEIGHT};
 use crate::engine::{self};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
@@ -71,6 +71,7 @@ impl Refresh<'_> {
                     new: whole(Arc::clone(provider)),
                     added: net.added.clone(),
                     removed: net.removed.clone(),
+                    arranged: None,
                 };
                 (changed_rows, rows) = (changed_rows + net.rows, rows + read.rows());
                 relations.insert(name.clone(), relation);
@@ -89,9 +90,12 @@ impl Refresh<'_> {
         if changed_rows > rows / 2 && !lacks_rows {
             return Ok(Attempt::Anew("most of its input changed".into()));
         }
-        for (stage, state) in maintenance.stages.iter().zip(&entry.states) {
-            let state = self.state_rows(work, stage, state)?;
-            relations.insert(stage.name.clone(), Relation::unchanged(state));
+        let mut held = Vec::with_capacity(entry.states.len());
+        for (at, (stage, state)) in maintenance.stages.iter().zip(&entry.states).enumerate() {
+            let arranged = self.arranged(work, (at, stage), state).await?.map(Arc::new);
+            relations
+                .insert(stage.name.clone(), Relation::state(self.state_rows(work, stage, state)?, arranged.clone()));
+            held.push(arranged);
         }
         let session = &work.session;
         let bytes = if lacks_rows { usize::MAX } else { limits::CHANGE_BYTES };
@@ -101,6 +105,12 @@ impl Refresh<'_> {
         let mut states = Vec::with_capacity(entry.states.len());
         for ((stage, state), net) in maintenance.stages.iter().zip(&entry.states).zip(&advance.stages) {
             states.push(self.next_state(work, stage, state, net, prefix).await?);
+        }
+        for (at, (arranged, net)) in held.into_iter().zip(&advance.stages).enumerate() {
+            if let (Some(held), Some(mut rows)) = (self.held, arranged.and_then(Arc::into_inner)) {
+                rows.apply(net)?;
+                held.keep(&work.model.name, at, states[at].clone(), rows);
+            }
         }
         Ok(match advance.root {
             RootChange::Net(net) => Attempt::Net { net, states },
@@ -201,6 +211,28 @@ impl Refresh<'_> {
         let folder = state_folder(work.chain.pipeline(), &work.model.name);
         let schema = Arc::new(Schema::empty());
         super::stage::discard(&self.warehouse, &folder, &TableFiles { schema, partition_by: vec![], files }).await;
+    }
+
+    /// A stage's state in memory, where this process goes on and it fits.
+    async fn arranged(
+        &self,
+        work: &Work<'_>,
+        (at, stage): (usize, &Stage),
+        state: &StateFiles,
+    ) -> Result<Option<Arrangement>> {
+        let Some(held) = self.held.filter(|_| !stage.group.is_empty()) else { return Ok(None) };
+        if let Some(known) = held.take(&work.model.name, at, state) {
+            return Ok(Some(known));
+        }
+        let rows: u64 = state.files().map(|file| file.rows).sum();
+        let bytes = rows.saturating_mul(stage.schema.fields().len() as u64 * limits::ARRANGED_VALUE_BYTES);
+        if !usize::try_from(bytes).is_ok_and(|bytes| held.has_room(bytes)) {
+            return Ok(None);
+        }
+        let plan = maintain::state_rows(stage, &self.state_rows(work, stage, state)?)?;
+        let (_, stream) = engine::rows(&work.session, plan, None).await?;
+        let batches: Vec<RecordBatch> = stream.try_collect().await?;
+        Arrangement::new(Arc::clone(&stage.schema), stage.group.len(), &batches).map(Some)
     }
 
     /// A state's rows as relations.

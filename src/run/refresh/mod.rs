@@ -5,6 +5,7 @@
 
 pub(in crate::run) mod checks;
 mod draft;
+pub(in crate::run) mod held;
 mod let_go;
 mod maintain;
 pub(in crate::run) mod model;
@@ -24,6 +25,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
 use crate::run::lease::Lease;
 use crate::run::project::OpenProject;
+use crate::run::refresh::held::HeldStates;
 use crate::run::version::{Read, Versions};
 use crate::table::Warehouse;
 
@@ -108,6 +110,8 @@ struct Refresh<'a> {
     observer: &'a dyn Observer,
     run: String,
     publishing: Publishing,
+    /// States that are held in memory from step to step; none where the process ends with its refresh.
+    held: Option<&'a HeldStates>,
     /// Models to bring up to date: the selected ones, under `due` those whose schedule says so.
     due: BTreeSet<String>,
     relations: HashMap<String, Relation>,
@@ -146,25 +150,26 @@ pub async fn refresh_in(
         let lease = Lease::acquire(&warehouse, pipeline, open.project.lease_ttl, options.wait).await?;
         leases.insert(pipeline.clone(), lease);
     }
-    let result = recorded(open, &warehouse, options, observer, &leases, Publishing::Now).await;
+    let result = recorded(open, &warehouse, options, observer, &leases, None).await;
     for (_, lease) in leases {
         lease.release().await?;
     }
     result
 }
 
-/// A refresh under leases that are held already, with its row in the history.
+/// A refresh under leases that are held already, with its row in the history. Where states are held, it is a step of continuous
+/// work: Delta tables follow later.
 pub(in crate::run) async fn recorded(
     open: &OpenProject,
     warehouse: &Warehouse,
     options: &RefreshOptions,
     observer: &dyn Observer,
     leases: &BTreeMap<String, Lease>,
-    publishing: Publishing,
+    held: Option<&HeldStates>,
 ) -> Result<Report> {
     let mut record = RunRecord::begin(&options.command, pipelines_in_order(open, options));
     record.save(warehouse).await?;
-    let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), publishing);
+    let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), held);
     let result = refresh.pipelines(leases).await;
     let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| refresh.exit_code);
     record.models.clone_from(&refresh.models);
@@ -187,16 +192,17 @@ pub(in crate::run) async fn step(
     options: &RefreshOptions,
     observer: &dyn Observer,
     leases: &BTreeMap<String, Lease>,
+    held: &HeldStates,
 ) -> Result<Report> {
     let run = ulid::Ulid::r#gen().to_string();
-    let mut refresh = Refresh::new(open, warehouse, options, observer, run, Publishing::Later);
+    let mut refresh = Refresh::new(open, warehouse, options, observer, run, Some(held));
     refresh.pipelines(leases).await?;
     Ok(Report { run: refresh.run, models: refresh.models, exit_code: refresh.exit_code })
 }
 
 /// When Delta tables are brought up to a commit. Our own readers see it at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::run) enum Publishing {
+enum Publishing {
     /// In the same refresh.
     Now,
     /// By a later call of [`crate::run::follow::catch_up`].
@@ -210,8 +216,9 @@ impl<'a> Refresh<'a> {
         options: &'a RefreshOptions,
         observer: &'a dyn Observer,
         run: String,
-        publishing: Publishing,
+        held: Option<&'a HeldStates>,
     ) -> Self {
+        let publishing = if held.is_some() { Publishing::Later } else { Publishing::Now };
         Self {
             open,
             warehouse: warehouse.clone(),
@@ -219,6 +226,7 @@ impl<'a> Refresh<'a> {
             observer,
             run,
             publishing,
+            held,
             due: BTreeSet::new(),
             relations: HashMap::new(),
             nets: HashMap::new(),

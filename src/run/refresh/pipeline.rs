@@ -1,6 +1,6 @@
 //! One pipeline of a refresh: recover, land, compute, commit, follow.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Instant;
 
 use super::draft::Draft;
@@ -13,7 +13,7 @@ use crate::run::commit::{CommitChain, CommitRecord, StateFiles, state_folder};
 use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
 use crate::run::version::landed_folder;
-use crate::run::{failpoint, schedule, sinks};
+use crate::run::{commit, failpoint, schedule, sinks};
 use crate::table::{Warehouse, delta, garbage};
 
 impl<'a> Refresh<'a> {
@@ -130,7 +130,8 @@ impl<'a> Refresh<'a> {
         if self.publishing == Publishing::Later {
             return Ok(BTreeMap::new());
         }
-        publish_tables(&self.warehouse, &self.open.project.name.value, chain, &record, Which::Changed).await
+        publish_tables(&self.warehouse, &self.open.project.name.value, chain, &record, Which::Changed, &BTreeSet::new())
+            .await
     }
 
     /// Writes the files that the record names through to the disk, before the record does so itself.
@@ -156,7 +157,8 @@ impl<'a> Refresh<'a> {
     }
 }
 
-/// Brings Delta tables up to a record and deletes what nothing names any longer. Gives the versions of the tables.
+/// Brings Delta tables up to a record and deletes what nothing names any longer. Gives the versions of the tables. `published`
+/// are the commits that the tables were brought up to before, where steps that no table saw stand between.
 ///
 /// # Errors
 /// As [`follow::catch_up`].
@@ -166,9 +168,10 @@ pub(in crate::run) async fn publish_tables(
     chain: &CommitChain,
     record: &CommitRecord,
     which: Which,
+    published: &BTreeSet<u64>,
 ) -> Result<BTreeMap<String, i64>> {
     let versions = follow::catch_up(warehouse, project, chain, record, which).await?;
-    if let Err(error) = clean(warehouse, chain, record).await {
+    if let Err(error) = clean(warehouse, chain, record, published).await {
         // Everything is published; what can't be cleaned now is cleaned after the next commit.
         tracing::warn!(%error, "cleaning up failed");
     }
@@ -176,7 +179,12 @@ pub(in crate::run) async fn publish_tables(
 }
 
 /// Deletes what neither this record nor a table's log names: after one's own record was put, nobody can commit it.
-async fn clean(warehouse: &Warehouse, chain: &CommitChain, record: &CommitRecord) -> Result<()> {
+async fn clean(
+    warehouse: &Warehouse,
+    chain: &CommitChain,
+    record: &CommitRecord,
+    published: &BTreeSet<u64>,
+) -> Result<()> {
     let needed = sinks::needed(&sinks::notes(warehouse, chain.pipeline()).await?);
     for (table, entry) in &record.tables {
         let files = chain.table_files(table, entry).await?;
@@ -196,8 +204,24 @@ async fn clean(warehouse: &Warehouse, chain: &CommitChain, record: &CommitRecord
         let min_age = if position.lacks_rows() { limits::LET_GO_RETENTION } else { limits::RETENTION };
         garbage::collect_folder(warehouse, &folder, &keep, record.n, min_age).await?;
     }
-    chain.prune(limits::RETENTION, &needed.into_iter().map(|(_, n)| n).collect()).await?;
+    let mut needed: BTreeSet<u64> = needed.into_iter().map(|(_, n)| n).collect();
+    chain.prune(limits::RETENTION, &needed).await?;
+    if let Some(first) = published.first() {
+        needed.extend(read_at(warehouse, record).await?);
+        needed.extend(published);
+        chain.thin((*first, record.n), limits::STEP_RETENTION, &needed).await?;
+    }
     Ok(())
+}
+
+/// Numbers of the commits that the newest records of all pipelines hang on, whichever pipelines' they are.
+async fn read_at(warehouse: &Warehouse, record: &CommitRecord) -> Result<BTreeSet<u64>> {
+    let mut records = vec![record.clone()];
+    for pipeline in commit::pipelines(warehouse).await? {
+        records.extend(CommitChain::open(warehouse, &pipeline).latest().await?);
+    }
+    let entries = records.iter().flat_map(|record| record.tables.values());
+    Ok(entries.flat_map(|entry| entry.inputs_at.values().copied().chain([entry.changed_in])).collect())
 }
 
 fn lost(pipeline: &str) -> Error {

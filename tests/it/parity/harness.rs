@@ -12,7 +12,9 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use futures::{FutureExt, TryStreamExt};
-use tidemill::engine::maintain::{GoesOn, Net, Relation, RootChange, Rows, advance, build_root, build_stage};
+use tidemill::engine::maintain::{
+    Arrangement, GoesOn, Net, Relation, RootChange, Rows, advance, build_root, build_stage, state_rows,
+};
 use tidemill::plan::maintain::Maintenance;
 use tidemill::plan::{self, Clock, PlannedModel};
 use tidemill::spec::fault::Severity;
@@ -173,6 +175,8 @@ pub struct Case {
 #[derive(Default)]
 struct Kept {
     states: Vec<Rows>,
+    /// The same in memory, where a state has groups.
+    arranged: Vec<Option<Arrangement>>,
     result: Vec<String>,
     /// The rows of batch, for the models that read this one.
     rows: Vec<RecordBatch>,
@@ -233,6 +237,7 @@ impl Case {
             new: whole(at, &after[at]),
             added: side(at, &changes[at].added),
             removed: side(at, &changes[at].removed),
+            arranged: None,
         };
         self.world.relations.iter().enumerate().map(|(at, spec)| (spec.name.to_owned(), relation(at))).collect()
     }
@@ -285,16 +290,29 @@ impl Case {
         let mut change = None;
         if step == 0 {
             kept.states = build_states(session, maintenance, &mut relations).await.map_err(failed)?;
+            for (stage, rows) in maintenance.stages.iter().zip(&kept.states) {
+                let plan = state_rows(stage, rows).map_err(differs)?;
+                let rows = collect(session, plan).await.map_err(failed)?;
+                let width = stage.group.len();
+                let arranged = (width > 0).then(|| Arrangement::new(Arc::clone(&stage.schema), width, &rows));
+                kept.arranged.push(arranged.transpose().map_err(differs)?);
+            }
             let root = build_root(session, maintenance, &relations).map_err(differs)?;
             kept.result = lines(&collect(session, root).await.map_err(failed)?);
         } else {
-            for (stage, rows) in maintenance.stages.iter().zip(&kept.states) {
-                relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
+            let arranged: Vec<_> = kept.arranged.drain(..).map(|arranged| arranged.map(Arc::new)).collect();
+            for ((stage, rows), arranged) in maintenance.stages.iter().zip(&kept.states).zip(&arranged) {
+                // Each second step looks states up in memory.
+                let arranged = arranged.clone().filter(|_| step % 2 == 1);
+                relations.insert(stage.name.clone(), Relation::state(rows.clone(), arranged));
             }
             let advance = advance(session, maintenance, relations, 1 << 30, GoesOn::Result).await;
             let advance = advance.map_err(|e| failed(format!("{e:?}")))?.ok_or_else(|| differs("too large"))?;
-            for (rows, net) in kept.states.iter_mut().zip(&advance.stages) {
+            for ((rows, arranged), net) in kept.states.iter_mut().zip(arranged).zip(&advance.stages) {
                 rows.changes.extend(weighted(net));
+                let mut arranged = arranged.map(|arranged| Arc::into_inner(arranged).expect("nobody else holds it"));
+                arranged.iter_mut().try_for_each(|arranged| arranged.apply(net)).map_err(differs)?;
+                kept.arranged.push(arranged);
             }
             match advance.root {
                 RootChange::Net(net) => {
@@ -390,7 +408,7 @@ fn downstream(model: &PlannedModel, kept: &mut Kept, rows: Vec<RecordBatch>, net
     };
     let whole = |batches: Vec<RecordBatch>| Rows { plain: vec![memory(&schema, batches)], changes: vec![] };
     kept.rows = rows.clone();
-    Relation { old: whole(before), new: whole(rows), added: side(added), removed: side(removed) }
+    Relation { old: whole(before), new: whole(rows), added: side(added), removed: side(removed), arranged: None }
 }
 
 fn loose(schema: &SchemaRef) -> SchemaRef {
