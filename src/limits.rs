@@ -120,6 +120,13 @@ pub const FOLLOWED_TABLES: usize = 8;
 /// How often a waiting process looks whether a lease has become free: soon enough for a person, rare enough for a store.
 pub const LEASE_POLL: std::time::Duration = std::time::Duration::from_millis(250);
 
+/// How long the lock under which a lease is changed is waited for: each change takes milliseconds, and who holds it longer was
+/// stopped amid one.
+pub const LEASE_LOCK: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How often a waiting process tries to lock: about as long as one change takes.
+pub const LEASE_LOCK_POLL: std::time::Duration = std::time::Duration::from_millis(2);
+
 /// Tries to swap a lease that others swap at the same time.
 pub const LEASE_SWAP_TRIES: usize = 10;
 

@@ -2,10 +2,13 @@
 //!
 //! Knows nothing of what is done under the lease.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
@@ -220,20 +223,55 @@ impl Slot {
         }
         let path = self.warehouse.file(&format!("{BOOKKEEPING}/{}/lease.lock", self.pipeline))?;
         let shown = path.display().to_string();
-        let lock = move || {
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)?;
-            }
-            let file = File::options().create(true).truncate(false).write(true).open(&path)?;
-            file.lock()?;
-            Ok::<_, std::io::Error>(file)
-        };
-        match tokio::task::spawn_blocking(lock).await {
+        match tokio::task::spawn_blocking(move || locked(&path)).await {
             Ok(Ok(file)) => Ok(Some(file)),
             Ok(Err(e)) => Err(write_error(&shown, e)),
             Err(e) => Err(Error::internal("locking the lease ended early").caused_by(e)),
         }
     }
+}
+
+/// Locks the file. A process that was stopped while it holds the lock keeps it until it goes on, and nobody may hang on that: after
+/// a while another file takes the place of the one that it has.
+fn locked(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    loop {
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        let until = Instant::now() + limits::LEASE_LOCK;
+        let is_locked = loop {
+            match file.try_lock() {
+                Ok(()) => break true,
+                Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(limits::LEASE_LOCK_POLL),
+                Err(TryLockError::WouldBlock) => break false,
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        };
+        // Else somebody put another one there meanwhile.
+        if is_at(&file, path)? {
+            return if is_locked { Ok(file) } else { in_its_place(path) };
+        }
+    }
+}
+
+/// Whether the open file is the one that is found there.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (file.metadata()?.dev(), file.metadata()?.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a file of our own in the place of one that is locked, locked already when others find it.
+fn in_its_place(path: &Path) -> io::Result<File> {
+    tracing::warn!(path = %path.display(), "a process that stands still holds the lock of a lease: it is passed over");
+    let own = path.with_extension(format!("lock.{}", ulid::Ulid::r#gen()));
+    let file = File::create_new(&own)?;
+    file.lock()?;
+    std::fs::rename(&own, path)?;
+    Ok(file)
 }
 
 #[cfg(test)]
