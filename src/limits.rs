@@ -111,6 +111,10 @@ pub const DELTA_LOG_RETENTION: &str = "interval 7 days";
 /// How long commit records and files that nothing names any longer are kept: as long as the tables' logs.
 pub const RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 24 * 60 * 60);
 
+/// How long a process that saw the newest commit looks for later ones by their numbers instead of listing all: far below
+/// [`RETENTION`], so that none after it can have been deleted.
+pub const COMMITS_SEEN: std::time::Duration = std::time::Duration::from_secs(60 * 60);
+
 /// How long rows of a topic that were let go (`archive: false`) stay on disk: as long as a run may take that is reading them.
 pub const LET_GO_RETENTION: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 

@@ -3,6 +3,7 @@
 use object_store::memory::InMemory;
 
 use super::*;
+use crate::table::Seen;
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -10,8 +11,13 @@ async fn warehouses() -> Vec<(Option<tempfile::TempDir>, Warehouse)> {
     let dir = tempfile::tempdir().unwrap();
     let local = Warehouse::open("w", dir.path(), &Default::default()).await.unwrap();
     let store = Arc::new(InMemory::new());
-    let memory =
-        Warehouse { store, root: object_store::path::Path::from("w"), url: "memory:///w".into(), is_local: false };
+    let memory = Warehouse {
+        store,
+        root: object_store::path::Path::from("w"),
+        url: "memory:///w".into(),
+        is_local: false,
+        seen: Seen::default(),
+    };
     vec![(Some(dir), local), (None, memory)]
 }
 
