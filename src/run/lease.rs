@@ -60,10 +60,9 @@ impl Lease {
         let writer = ulid::Ulid::r#gen().to_string();
         let begun = tokio::time::Instant::now();
         let expires_at_us = loop {
-            let mine = Holder { writer: writer.clone(), process: ProcessId::current(), expires_at_us: after(ttl) };
-            let holder = match slot.swap(|there| there.is_none_or(is_free), &mine).await? {
-                None => break mine.expires_at_us,
-                Some(holder) => holder,
+            let holder = match slot.swap(|there| there.is_none_or(is_free), &writer, Some(ttl)).await? {
+                Swapped::Held(mine) => break mine.expires_at_us,
+                Swapped::Refused(holder) => holder,
             };
             if wait.is_none_or(|wait| begun.elapsed() >= wait) {
                 return Err(held(pipeline, &holder));
@@ -122,17 +121,15 @@ impl Drop for Lease {
 }
 
 async fn give_back(slot: &Slot, writer: &str) -> Result<()> {
-    let released = Holder { writer: writer.to_owned(), process: ProcessId::current(), expires_at_us: 0 };
-    slot.swap(|there| there.is_some_and(|there| there.writer == writer), &released).await.map(drop)
+    slot.swap(|there| there.is_some_and(|there| there.writer == writer), writer, None).await.map(drop)
 }
 
 async fn renew(slot: Slot, writer: String, ttl: Duration, state: Arc<State>) {
     loop {
         tokio::time::sleep(ttl / 3).await;
-        let mine = Holder { writer: writer.clone(), process: ProcessId::current(), expires_at_us: after(ttl) };
-        match slot.swap(|there| there.is_some_and(|there| there.writer == writer), &mine).await {
-            Ok(None) => state.expires_at_us.store(mine.expires_at_us, Ordering::Release),
-            Ok(Some(holder)) => {
+        match slot.swap(|there| there.is_some_and(|there| there.writer == writer), &writer, Some(ttl)).await {
+            Ok(Swapped::Held(mine)) => state.expires_at_us.store(mine.expires_at_us, Ordering::Release),
+            Ok(Swapped::Refused(holder)) => {
                 tracing::warn!(pipeline = slot.pipeline, holder = ?holder.process, "the lease was taken over");
                 state.taken.store(true, Ordering::Release);
                 return;
@@ -169,15 +166,32 @@ struct Slot {
     path: String,
 }
 
+/// What came of a try.
+enum Swapped {
+    /// What was written.
+    Held(Holder),
+    /// What is there instead.
+    Refused(Holder),
+}
+
 impl Slot {
-    /// Writes `new` if `allowed` by what is there, and returns none; else returns what is there.
-    async fn swap(&self, allowed: impl Fn(Option<&Holder>) -> bool, new: &Holder) -> Result<Option<Holder>> {
-        let bytes = serde_json::to_vec(new).external("a lease can't be written as JSON")?;
+    /// Writes that `writer` holds the lease for `ttl` from now on, or without one that it has released it, if `allowed` by what is
+    /// there.
+    async fn swap(
+        &self,
+        allowed: impl Fn(Option<&Holder>) -> bool,
+        writer: &str,
+        ttl: Option<Duration>,
+    ) -> Result<Swapped> {
         let _guard = self.lock().await?;
+        // The lock may have taken its time.
+        let expires_at_us = ttl.map_or(0, after);
+        let new = Holder { writer: writer.to_owned(), process: ProcessId::current(), expires_at_us };
+        let bytes = serde_json::to_vec(&new).external("a lease can't be written as JSON")?;
         for _ in 0..limits::LEASE_SWAP_TRIES {
             let (there, version) = self.read().await?;
             if !allowed(there.as_ref()) {
-                return Ok(Some(there.unwrap_or_else(|| new.clone())));
+                return Ok(Swapped::Refused(there.unwrap_or(new)));
             }
             let mode = match version {
                 // Local disk can't compare; there the file lock makes reading and writing one.
@@ -187,11 +201,11 @@ impl Slot {
             };
             let path = self.warehouse.path(&self.path);
             match self.warehouse.store.put_opts(&path, PutPayload::from(bytes.clone()), mode.into()).await {
-                Ok(_) => return Ok(None),
+                Ok(_) => return Ok(Swapped::Held(new)),
                 Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => {
                     // A put of ours that seemed to fail and was repeated finds itself.
-                    if self.read().await?.0.as_ref() == Some(new) {
-                        return Ok(None);
+                    if self.read().await?.0.as_ref() == Some(&new) {
+                        return Ok(Swapped::Held(new));
                     }
                 }
                 Err(e) => {
