@@ -255,6 +255,9 @@ pub const KAFKA_POLL: Duration = Duration::from_millis(100);
 /// How long brokers may send nothing of a range that they hold before reading fails: longer than a broker's restart.
 pub const KAFKA_SILENCE: Duration = Duration::from_secs(60);
 
+/// How long a Kafka client may take to close, which takes milliseconds while brokers answer: the process may be asked to end.
+pub const KAFKA_CLOSING: Duration = Duration::from_secs(3);
+
 /// How often `up` brings Delta tables up to the commits: each costs every table a log entry.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_secs(60);
 
