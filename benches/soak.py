@@ -91,7 +91,8 @@ class Up:
         steps = told["tidemill_step_duration_seconds_sum"], told["tidemill_step_duration_seconds_count"]
         seconds, count = (now - before for now, before in zip(steps, self.before))
         self.before = steps
-        seen["ms a step"] = 1000 * seconds / count if count else 0
+        # Between two looks there may be none.
+        seen["ms a step"] = 1000 * seconds / count if count else None
         seen["waiting"] = sum(number for name, number in told.items() if name.startswith("tidemill_source_lag_rows"))
         return seen | self.stored()
 
@@ -128,22 +129,28 @@ def walk(folder):
             continue
 
 
+def middle(looks, name):
+    """The median of what was seen; 0 where nothing was."""
+    seen = [look[name] for look in looks if look[name] is not None]
+    return median(seen) if seen else 0
+
+
 def growing(looks):
     """What grew from the middle third of the run to the last one, in words."""
     third = len(looks) // 3
     for name, factor, beside in WATCHED:
         if factor is None:
             continue
-        middle, last = (median(look[name] for look in part) for part in (looks[third : 2 * third], looks[-third:]))
-        if last > middle * factor + beside:
-            yield f"{name}: {middle:,.1f} in the middle third, {last:,.1f} in the last, more than {factor:g} times and {beside:,} above"
+        before, last = (middle(part, name) for part in (looks[third : 2 * third], looks[-third:]))
+        if last > before * factor + beside:
+            yield f"{name}: {before:,.1f} in the middle third, {last:,.1f} in the last, more than {factor:g} times and {beside:,} above"
 
 
 def table(looks, seconds):
     rows = []
     for tenth in range(TENTHS):
         part = looks[tenth * len(looks) // TENTHS : (tenth + 1) * len(looks) // TENTHS]
-        figures = [f"{median(look[name] for look in part):,.1f}".removesuffix(".0") for name, *_ in WATCHED]
+        figures = [f"{middle(part, name):,.1f}".removesuffix(".0") for name, *_ in WATCHED]
         rows.append([f"{seconds * tenth / TENTHS:,.0f} s", *figures])
     return measure.table(["from", *(name for name, *_ in WATCHED)], rows)
 
@@ -166,7 +173,7 @@ def soak(args, broker, up):
                 raise measure.Failed(f"the sending of events ended early with {generator.returncode}")
             looks.append(up.look())
             if len(looks) % max(LOOKS // TENTHS, 1) == 0:
-                print(", ".join(f"{name} {value:,.0f}" for name, value in looks[-1].items()), file=sys.stderr)
+                print(", ".join(f"{name} {value or 0:,.0f}" for name, value in looks[-1].items()), file=sys.stderr)
         generator.terminate()
         generator.wait(timeout=WAIT_SECONDS)
         sent = broker.read(TOPIC)["messages"]
@@ -181,6 +188,8 @@ def soak(args, broker, up):
 
 def check(up, sent):
     """That each message that was sent is in the tables once, and the tables are those of one batch run."""
+    # What came when `up` was asked to end is for who comes next.
+    measure.run(up.command("run", "--quiet"), up.env)
     measure.run(up.command("verify", *MODELS), up.env)
     counted = "select (select count(*) from events) + (select count(*) from events_quarantine)"
     output = measure.run(up.command("query", "--format", "csv", counted), up.env)[2]

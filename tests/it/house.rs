@@ -107,7 +107,7 @@ fn lints_are_expected_with_a_reason_never_allowed() {
 #[test]
 fn no_test_waits_for_a_process_without_a_bound() {
     // Put together here, so that this file doesn't find itself.
-    let calls = ["output()", "status()", "wait_with_output()", "spawn()"].map(|call| format!(".{call}.unwrap"));
+    let calls = ["output()", "status()", "wait_with_output()", "spawn()"].map(|call| format!(".{call}.unwrap()"));
     assert_none(|path, text| {
         let call = calls.iter().find(|call| text.contains(call.as_str()))?;
         path.starts_with("tests").then(|| format!("holds `{call}`: `process.rs` has what waits with a bound"))

@@ -223,11 +223,10 @@ fn runs_killed_at_any_instant_leave_whole_tables() {
     let (wanted, mut random) = (kills(100), ChaCha8Rng::seed_from_u64(seed()));
     let clean = Scratch::new(PIPELINE);
     let mut states: Vec<String> = Vec::new();
-    let (mut killed, mut runs) = (0, 0);
+    let (mut killed, mut runs, mut whole_run) = (0, 0, Duration::ZERO);
     while killed < wanted {
         let shop = Scratch::new(PIPELINE);
         let (mut day, mut at_least) = (0, 0);
-        let mut whole_run = Duration::from_secs(2);
         while day < DAYS && (killed < wanted || day == 0) {
             write_day(&shop, day);
             if states.len() == day as usize {
