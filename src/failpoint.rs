@@ -13,14 +13,26 @@ pub fn hit(name: &str) {
         let (place, times) = wanted.split_once(':').unwrap_or((wanted, "1"));
         if place == name && counted(times.parse().unwrap_or(1)) {
             match pipe {
-                // Opening waits for a writer, reading for its end.
-                Some(pipe) => drop(std::fs::read(pipe)),
+                Some(pipe) => wait(pipe),
                 None => std::process::abort(),
             }
         }
     }
     #[cfg(not(debug_assertions))]
     let _ = (name, VARIABLE);
+}
+
+/// Waits for a writer of the pipe, and for its end.
+#[cfg(debug_assertions)]
+fn wait(pipe: &str) {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let read = || drop(std::fs::read(pipe));
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        // A runtime's own thread is replaced meanwhile: it may be the only one that looks for signals and watches the time, and the
+        // rest of the process isn't to stand still.
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(read),
+        _ => read(),
+    }
 }
 
 #[cfg(debug_assertions)]

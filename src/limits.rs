@@ -124,6 +124,10 @@ pub const RETENTION: std::time::Duration = std::time::Duration::from_secs(7 * 24
 /// on one. Ten a second of them would otherwise fill a folder within days.
 pub const STEP_RETENTION: std::time::Duration = std::time::Duration::from_secs(10 * 60);
 
+/// How long a process that saw the newest commit looks for later ones by their numbers instead of listing all: far below
+/// [`STEP_RETENTION`], so that none after it can have been deleted.
+pub const COMMITS_SEEN: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// How long rows of a topic that were let go (`archive: false`) stay on disk: as long as a run may take that is reading them.
 pub const LET_GO_RETENTION: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 
@@ -132,6 +136,13 @@ pub const FOLLOWED_TABLES: usize = 8;
 
 /// How often a waiting process looks whether a lease has become free: soon enough for a person, rare enough for a store.
 pub const LEASE_POLL: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// How long the lock under which a lease is changed is waited for: each change takes milliseconds, and who holds it longer was
+/// stopped amid one.
+pub const LEASE_LOCK: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How often a waiting process tries to lock: about as long as one change takes.
+pub const LEASE_LOCK_POLL: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// Tries to swap a lease that others swap at the same time.
 pub const LEASE_SWAP_TRIES: usize = 10;
@@ -256,6 +267,9 @@ pub const KAFKA_POLL: Duration = Duration::from_millis(100);
 
 /// How long brokers may send nothing of a range that they hold before reading fails: longer than a broker's restart.
 pub const KAFKA_SILENCE: Duration = Duration::from_secs(60);
+
+/// How long a Kafka client may take to close, which takes milliseconds while brokers answer: the process may be asked to end.
+pub const KAFKA_CLOSING: Duration = Duration::from_secs(3);
 
 /// How often `up` brings Delta tables up to the commits: each costs every table a log entry.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_secs(60);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failpoint;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
+use crate::limits;
 use crate::table::{BOOKKEEPING, DataFile, Put, TableFiles, Warehouse, types};
 
 /// Format of records that this build writes, and the newest that it reads.
@@ -182,6 +183,41 @@ impl CommitChain {
     /// # Errors
     /// External: the store.
     pub async fn latest_n(&self) -> Result<Option<u64>> {
+        let now = Utc::now();
+        let newest = match self.warehouse.seen.last(&self.folder(), now - limits::COMMITS_SEEN..=now) {
+            Some(seen) => self.newest_from(seen).await?,
+            None => None,
+        };
+        let newest = match newest {
+            None => self.newest_listed().await?,
+            found => found,
+        };
+        if let Some(n) = newest {
+            self.warehouse.seen.note(&self.folder(), n, now);
+        }
+        Ok(newest)
+    }
+
+    /// The newest commit's number, from one on that was the newest lately: its successors are there without a gap, since nothing
+    /// as young is deleted. None where it is gone: then the warehouse was made anew.
+    async fn newest_from(&self, seen: u64) -> Result<Option<u64>> {
+        if !self.is_there(seen).await? {
+            return Ok(None);
+        }
+        let mut newest = seen;
+        while self.is_there(newest + 1).await? {
+            newest += 1;
+        }
+        Ok(Some(newest))
+    }
+
+    async fn is_there(&self, n: u64) -> Result<bool> {
+        Ok(self.warehouse.size(&self.record_path(n)).await?.is_some())
+    }
+
+    /// The newest commit's number as the store lists them. On local disk that reads the whole folder, which `up` fills with a
+    /// record a step.
+    async fn newest_listed(&self) -> Result<Option<u64>> {
         let hint = self.warehouse.get(&self.hint_path()).await?;
         let known = hint.and_then(|bytes| serde_json::from_slice::<u64>(&bytes).ok()).unwrap_or(0);
         // Begins before the hint's own record, so that a hint beyond the truth can't hide it for long.

@@ -2,10 +2,13 @@
 //!
 //! Knows nothing of what is done under the lease.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
@@ -57,10 +60,9 @@ impl Lease {
         let writer = ulid::Ulid::r#gen().to_string();
         let begun = tokio::time::Instant::now();
         let expires_at_us = loop {
-            let mine = Holder { writer: writer.clone(), process: ProcessId::current(), expires_at_us: after(ttl) };
-            let holder = match slot.swap(|there| there.is_none_or(is_free), &mine).await? {
-                None => break mine.expires_at_us,
-                Some(holder) => holder,
+            let holder = match slot.swap(|there| there.is_none_or(is_free), &writer, Some(ttl)).await? {
+                Swapped::Held(mine) => break mine.expires_at_us,
+                Swapped::Refused(holder) => holder,
             };
             if wait.is_none_or(|wait| begun.elapsed() >= wait) {
                 return Err(held(pipeline, &holder));
@@ -119,17 +121,15 @@ impl Drop for Lease {
 }
 
 async fn give_back(slot: &Slot, writer: &str) -> Result<()> {
-    let released = Holder { writer: writer.to_owned(), process: ProcessId::current(), expires_at_us: 0 };
-    slot.swap(|there| there.is_some_and(|there| there.writer == writer), &released).await.map(drop)
+    slot.swap(|there| there.is_some_and(|there| there.writer == writer), writer, None).await.map(drop)
 }
 
 async fn renew(slot: Slot, writer: String, ttl: Duration, state: Arc<State>) {
     loop {
         tokio::time::sleep(ttl / 3).await;
-        let mine = Holder { writer: writer.clone(), process: ProcessId::current(), expires_at_us: after(ttl) };
-        match slot.swap(|there| there.is_some_and(|there| there.writer == writer), &mine).await {
-            Ok(None) => state.expires_at_us.store(mine.expires_at_us, Ordering::Release),
-            Ok(Some(holder)) => {
+        match slot.swap(|there| there.is_some_and(|there| there.writer == writer), &writer, Some(ttl)).await {
+            Ok(Swapped::Held(mine)) => state.expires_at_us.store(mine.expires_at_us, Ordering::Release),
+            Ok(Swapped::Refused(holder)) => {
                 tracing::warn!(pipeline = slot.pipeline, holder = ?holder.process, "the lease was taken over");
                 state.taken.store(true, Ordering::Release);
                 return;
@@ -166,15 +166,32 @@ struct Slot {
     path: String,
 }
 
+/// What came of a try.
+enum Swapped {
+    /// What was written.
+    Held(Holder),
+    /// What is there instead.
+    Refused(Holder),
+}
+
 impl Slot {
-    /// Writes `new` if `allowed` by what is there, and returns none; else returns what is there.
-    async fn swap(&self, allowed: impl Fn(Option<&Holder>) -> bool, new: &Holder) -> Result<Option<Holder>> {
-        let bytes = serde_json::to_vec(new).external("a lease can't be written as JSON")?;
+    /// Writes that `writer` holds the lease for `ttl` from now on, or without one that it has released it, if `allowed` by what is
+    /// there.
+    async fn swap(
+        &self,
+        allowed: impl Fn(Option<&Holder>) -> bool,
+        writer: &str,
+        ttl: Option<Duration>,
+    ) -> Result<Swapped> {
         let _guard = self.lock().await?;
+        // The lock may have taken its time.
+        let expires_at_us = ttl.map_or(0, after);
+        let new = Holder { writer: writer.to_owned(), process: ProcessId::current(), expires_at_us };
+        let bytes = serde_json::to_vec(&new).external("a lease can't be written as JSON")?;
         for _ in 0..limits::LEASE_SWAP_TRIES {
             let (there, version) = self.read().await?;
             if !allowed(there.as_ref()) {
-                return Ok(Some(there.unwrap_or_else(|| new.clone())));
+                return Ok(Swapped::Refused(there.unwrap_or(new)));
             }
             let mode = match version {
                 // Local disk can't compare; there the file lock makes reading and writing one.
@@ -184,11 +201,11 @@ impl Slot {
             };
             let path = self.warehouse.path(&self.path);
             match self.warehouse.store.put_opts(&path, PutPayload::from(bytes.clone()), mode.into()).await {
-                Ok(_) => return Ok(None),
+                Ok(_) => return Ok(Swapped::Held(new)),
                 Err(object_store::Error::Precondition { .. } | object_store::Error::AlreadyExists { .. }) => {
                     // A put of ours that seemed to fail and was repeated finds itself.
-                    if self.read().await?.0.as_ref() == Some(new) {
-                        return Ok(None);
+                    if self.read().await?.0.as_ref() == Some(&new) {
+                        return Ok(Swapped::Held(new));
                     }
                 }
                 Err(e) => {
@@ -220,20 +237,55 @@ impl Slot {
         }
         let path = self.warehouse.file(&format!("{BOOKKEEPING}/{}/lease.lock", self.pipeline))?;
         let shown = path.display().to_string();
-        let lock = move || {
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)?;
-            }
-            let file = File::options().create(true).truncate(false).write(true).open(&path)?;
-            file.lock()?;
-            Ok::<_, std::io::Error>(file)
-        };
-        match tokio::task::spawn_blocking(lock).await {
+        match tokio::task::spawn_blocking(move || locked(&path)).await {
             Ok(Ok(file)) => Ok(Some(file)),
             Ok(Err(e)) => Err(write_error(&shown, e)),
             Err(e) => Err(Error::internal("locking the lease ended early").caused_by(e)),
         }
     }
+}
+
+/// Locks the file. A process that was stopped while it holds the lock keeps it until it goes on, and nobody may hang on that: after
+/// a while another file takes the place of the one that it has.
+fn locked(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    loop {
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        let until = Instant::now() + limits::LEASE_LOCK;
+        let is_locked = loop {
+            match file.try_lock() {
+                Ok(()) => break true,
+                Err(TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(limits::LEASE_LOCK_POLL),
+                Err(TryLockError::WouldBlock) => break false,
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        };
+        // Else somebody put another one there meanwhile.
+        if is_at(&file, path)? {
+            return if is_locked { Ok(file) } else { in_its_place(path) };
+        }
+    }
+}
+
+/// Whether the open file is the one that is found there.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (file.metadata()?.dev(), file.metadata()?.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Puts a file of our own in the place of one that is locked, locked already when others find it.
+fn in_its_place(path: &Path) -> io::Result<File> {
+    tracing::warn!(path = %path.display(), "a process that stands still holds the lock of a lease: it is passed over");
+    let own = path.with_extension(format!("lock.{}", ulid::Ulid::r#gen()));
+    let file = File::create_new(&own)?;
+    file.lock()?;
+    std::fs::rename(&own, path)?;
+    Ok(file)
 }
 
 #[cfg(test)]

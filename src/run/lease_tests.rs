@@ -1,9 +1,9 @@
 //! Who holds a lease, who waits and who takes it over.
 
 use object_store::memory::InMemory;
-use object_store::path::Path;
 
 use super::*;
+use crate::table::Seen;
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -11,7 +11,13 @@ async fn warehouses() -> Vec<(Option<tempfile::TempDir>, Warehouse)> {
     let dir = tempfile::tempdir().unwrap();
     let local = Warehouse::open("w", dir.path(), &Default::default()).await.unwrap();
     let store = Arc::new(InMemory::new());
-    let memory = Warehouse { store, root: Path::from("w"), url: "memory:///w".into(), is_local: false };
+    let memory = Warehouse {
+        store,
+        root: object_store::path::Path::from("w"),
+        url: "memory:///w".into(),
+        is_local: false,
+        seen: Seen::default(),
+    };
     vec![(Some(dir), local), (None, memory)]
 }
 
@@ -107,4 +113,26 @@ async fn one_of_many_gets_a_free_lease() {
         let got: Vec<_> = futures::future::join_all(tries).await.into_iter().map(|t| t.unwrap()).collect();
         assert_eq!(got.iter().filter(|lease| lease.is_ok()).count(), 1);
     }
+}
+
+/// As a process has it that was stopped amid a change of the lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_never_given_back_holds_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let warehouse = Warehouse::open("w", dir.path(), &Default::default()).await.unwrap();
+    taken(&warehouse).await.unwrap().release().await.unwrap();
+    let path = dir.path().join("w/_tidemill/p/lease.lock");
+    let stopped = locked(&path).unwrap();
+    let work = async {
+        let first = taken(&warehouse).await.unwrap();
+        assert_eq!(taken(&warehouse).await.unwrap_err().kind(), ErrorKind::Lease);
+        first.release().await.unwrap();
+    };
+    let begun = Instant::now();
+    tokio::time::timeout(Duration::from_secs(60), work).await.unwrap();
+    // Waited for once: the others find a lock of their own.
+    assert!(begun.elapsed() >= limits::LEASE_LOCK, "it was locked");
+    assert!(!is_at(&stopped, &path).unwrap());
+    let there: Vec<_> = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(there.len(), 2, "{there:?}");
 }

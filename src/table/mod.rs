@@ -7,6 +7,7 @@ pub mod garbage;
 mod local;
 mod partition;
 mod scan;
+mod seen;
 mod stats;
 mod store;
 pub mod types;
@@ -16,6 +17,7 @@ pub use change::{TableChange, TableTarget, change_table};
 pub use crowding::crowded;
 pub(crate) use local::LocalStore;
 pub use scan::parquet_table;
+pub use seen::Seen;
 pub use store::{BOOKKEEPING, Put};
 pub(crate) use store::{write_error, write_error_after};
 pub(crate) use writer::parquet_properties;
@@ -39,6 +41,8 @@ pub struct Warehouse {
     pub url: String,
     /// Whether it is local disk: fsync and file locks apply.
     pub is_local: bool,
+    /// How far this process saw its numbered files.
+    pub seen: Seen,
 }
 
 /// One Parquet file of a relation.

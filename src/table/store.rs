@@ -11,8 +11,8 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload}
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::Warehouse;
 use super::local::{self, LocalStore};
+use super::{Seen, Warehouse};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 
@@ -65,7 +65,13 @@ impl Warehouse {
         };
         let path = normalized(&std::path::absolute(&path).external("the warehouse's path can't be resolved")?);
         let root = Path::from_absolute_path(&path).external("the warehouse's path can't be used")?;
-        Ok(Self { store: Arc::new(LocalStore::default()), root, url: path.display().to_string(), is_local: true })
+        Ok(Self {
+            store: Arc::new(LocalStore::default()),
+            root,
+            url: path.display().to_string(),
+            is_local: true,
+            seen: Seen::default(),
+        })
     }
 
     async fn check_format(&self) -> Result<()> {
@@ -284,7 +290,7 @@ fn remote(url: &Url, options: &BTreeMap<String, String>) -> Result<Warehouse> {
         let reason = e.to_string().replace(url.as_str(), shown.as_str());
         Error::usage("the warehouse's URL can't be used").with("warehouse", &shown).with("reason", reason)
     })?;
-    Ok(Warehouse { store: Arc::from(store), root, url: shown.to_string(), is_local: false })
+    Ok(Warehouse { store: Arc::from(store), root, url: shown.to_string(), is_local: false, seen: Seen::default() })
 }
 
 #[cfg(not(feature = "cloud"))]

@@ -39,6 +39,7 @@ async fn create_only_tells_ourselves_from_others() {
         root: Path::from("w"),
         url: "memory:///w".into(),
         is_local: false,
+        seen: Seen::default(),
     };
     for warehouse in [local, memory] {
         assert_eq!(warehouse.put_new("a/1", "mine".into()).await.unwrap(), Put::Created);

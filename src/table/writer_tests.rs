@@ -8,9 +8,16 @@ use object_store::memory::InMemory;
 use datafusion::error::DataFusionError;
 
 use super::*;
+use crate::table::Seen;
 
 fn memory() -> Warehouse {
-    Warehouse { store: Arc::new(InMemory::new()), root: Path::from("w"), url: "memory:///w".into(), is_local: false }
+    Warehouse {
+        store: Arc::new(InMemory::new()),
+        root: Path::from("w"),
+        url: "memory:///w".into(),
+        is_local: false,
+        seen: Seen::default(),
+    }
 }
 
 fn schema() -> SchemaRef {

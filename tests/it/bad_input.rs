@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidemill::run::process::ProcessId;
 
+use crate::process::Bounded;
 use crate::scratch::{Scratch, filtered};
 
 /// A CSV source `items` with these further lines, and a model over it.
@@ -206,13 +207,13 @@ fn a_second_run_at_the_same_time_is_refused_and_can_wait() {
     assert_eq!(shop.rows(SOLD), "1,pen,1.50\n", "reading needs no lease");
 
     shop.write("data/2.csv", "id,name,price\n2,ink,1\n");
-    let mut waiting = shop.command(&["run", "--wait"]).stdout(Stdio::null()).spawn().unwrap();
+    let mut waiting = shop.command(&["run", "--wait"]).stdout(Stdio::null()).start();
     std::thread::sleep(std::time::Duration::from_secs(1));
     assert!(waiting.try_wait().unwrap().is_none(), "it waits");
-    let mut gone = Command::new("true").spawn().unwrap();
-    gone.wait().unwrap();
+    let mut gone = Command::new("true").start();
+    gone.wait();
     hold(&shop, &ProcessId { pid: gone.id(), ..process });
-    assert!(waiting.wait().unwrap().success(), "a dead holder is followed at once");
+    assert!(waiting.wait().success(), "a dead holder is followed at once");
     assert_eq!(shop.rows(SOLD), "1,pen,1.50\n2,ink,1.00\n");
 }
 

@@ -2,14 +2,12 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use parquet::arrow::ArrowWriter;
 
+use crate::held::Held;
 use crate::scratch::{Scratch, Seen, filtered};
 
 /// Rows of a large file: several batches, so that a run can be stopped amid them.
@@ -24,31 +22,9 @@ fn shop(format: &str, lines: &str) -> Scratch {
 
 /// Starts a run, and calls `meanwhile` while it stands still at `place`.
 fn run_while(shop: &Scratch, place: &str, meanwhile: impl FnOnce()) -> Seen {
-    let pipe = shop.path("pipe");
-    if !pipe.exists() {
-        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    }
-    let mut command = shop.command(&["run"]);
-    command.env("TIDEMILL_FAILPOINT", format!("{place}={}", pipe.display()));
-    let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let (here, arrived) = mpsc::channel();
-    let writer = pipe.clone();
-    // Opening for writing waits for the reader: the run at its place.
-    let opening = std::thread::spawn(move || here.send(File::create(writer).unwrap()).unwrap());
-    let held = loop {
-        match arrived.recv_timeout(Duration::from_millis(20)) {
-            Ok(held) => break held,
-            Err(_) if run.try_wait().unwrap().is_none() => {}
-            Err(_) => {
-                drop(File::open(&pipe));
-                panic!("the run ended before {place}: {}", shop.seen(run.wait_with_output().unwrap()).err);
-            }
-        }
-    };
+    let held = Held::of(shop, &["run"], place);
     meanwhile();
-    drop(held);
-    opening.join().unwrap();
-    shop.seen(run.wait_with_output().unwrap())
+    held.go_on(shop)
 }
 
 /// Lines of ids with this amount each.

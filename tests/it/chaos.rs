@@ -1,13 +1,13 @@
 //! What goes wrong around a run: stores that fail or lie, writers that were paused, two at once, files damaged by hand.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, mpsc};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -26,7 +26,9 @@ use tidemill::run::refresh::{Observer, RefreshOptions, Report, refresh_in};
 use tidemill::spec;
 use tidemill::table::Warehouse;
 
+use crate::held::Held;
 use crate::kill::{PIPELINE, contents, orphans, undisturbed, write_day};
+use crate::process::{Bounded, PATIENCE};
 use crate::python;
 use crate::scratch::{Scratch, TIDEMILL_YAML};
 
@@ -69,6 +71,9 @@ struct Faulty {
     at: u64,
     times: u64,
     calls: AtomicU64,
+    /// Whether calls count only from the first put on.
+    from_put: bool,
+    has_put: AtomicBool,
     late: Mutex<Vec<(StorePath, PutPayload, PutOptions)>>,
 }
 
@@ -84,11 +89,17 @@ fn timed_out() -> object_store::Error {
 
 impl Faulty {
     fn new(inner: Arc<dyn ObjectStore>, fault: Fault, on: &'static str, at: u64, times: u64) -> Self {
-        Self { inner, fault, on, at, times, calls: AtomicU64::new(0), late: Mutex::default() }
+        let (calls, has_put) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { inner, fault, on, at, times, calls, from_put: false, has_put, late: Mutex::default() }
+    }
+
+    /// Counts calls only from the first put on: others may look for what isn't there yet.
+    fn from_put(self) -> Self {
+        Self { from_put: true, ..self }
     }
 
     fn is_struck(&self, path: &str) -> bool {
-        path.contains(self.on) && {
+        path.contains(self.on) && (!self.from_put || self.has_put.load(Ordering::SeqCst)) && {
             let call = self.calls.fetch_add(1, Ordering::SeqCst);
             (self.at..self.at.saturating_add(self.times)).contains(&call)
         }
@@ -109,6 +120,9 @@ impl Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, to: &StorePath, payload: PutPayload, options: PutOptions) -> StoreResult<PutResult> {
+        if to.as_ref().contains(self.on) {
+            self.has_put.store(true, Ordering::SeqCst);
+        }
         if self.fault == Fault::Late {
             if !self.is_struck(to.as_ref()) {
                 return self.inner.put_opts(to, payload, options).await;
@@ -204,9 +218,8 @@ fn a_record_whose_put_times_out_though_it_succeeded_is_gone_on_from_by_the_same_
     shop.exits(0, &["run"]);
     write_day(&shop, 1);
     let deaf = |inner| -> Arc<dyn ObjectStore> {
-        // The first call on this path is the put itself: nobody looks for a record that isn't there.
         let on = "commits/00000000000000000002.json";
-        Arc::new(Faulty::new(inner, Fault::After, on, 0, 1))
+        Arc::new(Faulty::new(inner, Fault::After, on, 0, 1).from_put())
     };
     let report = run_in_store(&shop, false, deaf).unwrap();
     assert_eq!(report.exit_code, 0);
@@ -217,7 +230,7 @@ fn a_record_whose_put_times_out_though_it_succeeded_is_gone_on_from_by_the_same_
     write_day(&shop, 2);
     let mute = |inner| -> Arc<dyn ObjectStore> {
         let on = "commits/00000000000000000003.json";
-        Arc::new(Faulty::new(inner, Fault::After, on, 0, u64::MAX))
+        Arc::new(Faulty::new(inner, Fault::After, on, 0, u64::MAX).from_put())
     };
     assert_eq!(run_in_store(&shop, false, mute).map(|report| report.exit_code).unwrap_err().exit_code(), 3);
     assert_eq!(contents(&shop), undisturbed(3), "it is committed all the same");
@@ -236,7 +249,7 @@ fn a_record_that_lands_when_its_writer_has_given_up_counts_only_where_none_else_
         let kept: Arc<Mutex<Option<Arc<Faulty>>>> = Arc::default();
         let store = Arc::clone(&kept);
         let wrap = move |inner| -> Arc<dyn ObjectStore> {
-            let late = Arc::new(Faulty::new(inner, Fault::Late, "commits/00000000000000000002.json", 0, 1));
+            let late = Arc::new(Faulty::new(inner, Fault::Late, "commits/00000000000000000002.json", 0, 1).from_put());
             *store.lock().unwrap() = Some(Arc::clone(&late));
             late
         };
@@ -354,61 +367,6 @@ fn a_store_that_fails_at_any_one_call_leaves_one_commit_or_the_other() {
     assert!(failed > 0, "no fault was felt, so that this test shows nothing");
 }
 
-/// A process that stands still at a named place.
-pub struct Held {
-    run: Child,
-    pipe: Option<File>,
-}
-
-impl Held {
-    /// The command, once it is there.
-    pub fn of(shop: &Scratch, args: &[&str], place: &str) -> Self {
-        let pipe = shop.path("pipe");
-        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let mut command = shop.command(args);
-        command.env("TIDEMILL_FAILPOINT", format!("{place}={}", pipe.display()));
-        let mut run = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let (here, arrived) = mpsc::channel();
-        let writer = pipe.clone();
-        // Opening for writing waits for the reader: the run at its place.
-        std::thread::spawn(move || here.send(File::create(writer).unwrap()));
-        loop {
-            match arrived.recv_timeout(Duration::from_millis(20)) {
-                Ok(pipe) => return Self { run, pipe: Some(pipe) },
-                Err(_) if run.try_wait().unwrap().is_none() => {}
-                Err(_) => {
-                    drop(File::open(&pipe));
-                    panic!("the run ended before {place}: {}", shop.seen(run.wait_with_output().unwrap()).err);
-                }
-            }
-        }
-    }
-
-    pub fn signal(&self, signal: &str) {
-        assert!(Command::new("kill").args([signal, &self.run.id().to_string()]).status().unwrap().success());
-    }
-
-    /// Stops the whole process, its heartbeats too, as a machine that goes to sleep does.
-    pub fn stop(&self) {
-        self.signal("-STOP");
-    }
-
-    #[cfg(feature = "kafka")]
-    /// Waits for its end, without letting it go on.
-    pub fn ends(mut self, shop: &Scratch) -> crate::scratch::Seen {
-        let pipe = self.pipe.take();
-        let seen = shop.seen(self.run.wait_with_output().unwrap());
-        drop(pipe);
-        seen
-    }
-
-    pub fn go_on(mut self, shop: &Scratch) -> crate::scratch::Seen {
-        self.signal("-CONT");
-        drop(self.pipe.take());
-        shop.seen(self.run.wait_with_output().unwrap())
-    }
-}
-
 #[test]
 fn a_writer_paused_past_its_lease_publishes_nothing_and_takes_nothing_away() {
     let (three, four) = (undisturbed(3), undisturbed(4));
@@ -467,9 +425,12 @@ fn a_writer_that_cleans_late_leaves_what_another_has_staged() {
     let late = Held::of(&shop, &["run"], "mid_clean");
     late.stop();
     write_day(&shop, 2);
-    fs::rename(shop.path("pipe"), shop.path("other pipe")).unwrap();
+    late.make_room(&shop);
     // Its lease has to run out before the other is let in: asked for until then.
-    while shop.tidemill(&["run", "--due"]).code == 75 {}
+    let begun = Instant::now();
+    while shop.tidemill(&["run", "--due"]).code == 75 {
+        assert!(begun.elapsed() < PATIENCE, "the lease never runs out");
+    }
     write_day(&shop, 3);
     let staged = Held::of(&shop, &["run"], "after_stage");
     let first = late.go_on(&shop);
@@ -486,9 +447,8 @@ fn of_two_runs_at_once_one_works_and_the_other_waits_or_says_so() {
     for day in 0..4 {
         write_day(&shop, day);
         let args: &[&str] = if day % 2 == 0 { &["run", "--wait"] } else { &["run"] };
-        let start = || shop.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut codes: Vec<i32> =
-            [start(), start(), start()].map(|mut run| run.wait().unwrap().code().unwrap()).to_vec();
+        let start = || shop.command(args).stdout(Stdio::null()).stderr(Stdio::null()).start();
+        let mut codes: Vec<i32> = [start(), start(), start()].map(|mut run| run.wait().code().unwrap()).to_vec();
         codes.sort_unstable();
         assert!(codes[0] == 0 && codes.iter().all(|code| *code == 0 || day % 2 == 1 && *code == 75), "{codes:?}");
         assert_eq!(contents(&shop), undisturbed(day + 1), "day {day}");
@@ -516,7 +476,6 @@ print('end', flush=True)
 
 #[test]
 fn a_reader_of_another_engine_sees_committed_states_only() {
-    use std::io::BufRead;
     let shop = shop();
     let committed = |table: &str| -> Value {
         let amount = if table == "kept" { "amount" } else { "revenue" };
@@ -526,9 +485,9 @@ fn a_reader_of_another_engine_sees_committed_states_only() {
     };
     (0..4).for_each(|day| write_day(&shop, day));
     shop.exits(0, &["run"]);
-    let mut python = python::code(POLL).current_dir(shop.root()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = std::io::BufReader::new(python.stdout.take().unwrap()).lines();
-    let first = lines.next().unwrap().unwrap();
+    let mut python = python::code(POLL).current_dir(shop.root()).stdout(Stdio::piped()).start();
+    let mut lines = python.lines();
+    let first = lines.next().unwrap();
     let mut states = vec![json!({ "kept": committed("kept"), "cities": committed("cities") })];
     assert_eq!(serde_json::from_str::<Value>(&first).unwrap(), states[0]);
     for run in 0..10 {
@@ -541,12 +500,9 @@ fn a_reader_of_another_engine_sees_committed_states_only() {
         states.push(json!({ "kept": committed("kept"), "cities": committed("cities") }));
     }
     shop.write("stop", "");
-    let seen: Vec<Value> = lines
-        .map(|line| line.unwrap())
-        .take_while(|line| line != "end")
-        .map(|line| serde_json::from_str(&line).unwrap())
-        .collect();
-    assert!(python.wait().unwrap().success());
+    let seen: Vec<Value> =
+        lines.take_while(|line| line != "end").map(|line| serde_json::from_str(&line).unwrap()).collect();
+    assert!(python.wait().success());
     for table in ["kept", "cities"] {
         let mut at = 0;
         for reading in &seen {

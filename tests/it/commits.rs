@@ -19,6 +19,7 @@ use tidemill::run::follow::{Which, catch_up};
 use tidemill::run::lease::Lease;
 use tidemill::table::{TableFiles, Warehouse, delta, garbage, types};
 
+use crate::process::Bounded;
 use crate::s3_server::S3Server;
 use crate::tables::{files_of, ids, read_by_others, warehouse};
 
@@ -231,7 +232,7 @@ async fn a_kill_anywhere_leaves_whole_tables() {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "commits::dying_run", "--ignored"]);
         child.env("DYING_RUN_WAREHOUSE", &warehouse.url).env("TIDEMILL_FAILPOINT", place);
-        let output = child.output().unwrap();
+        let output = child.finish();
         assert_eq!(output.status.code(), None, "{place}: ended by a signal");
 
         let chain = CommitChain::open(&warehouse, "p");

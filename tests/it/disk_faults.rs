@@ -12,6 +12,7 @@ use serde_json::json;
 use tidemill::table::{Warehouse, write_files};
 
 use crate::kill::{PIPELINE, contents, undisturbed, write_day};
+use crate::process::Bounded;
 use crate::scratch::{Scratch, filtered};
 use crate::tables::{apply, files_of, ids, read_by_others, read_url_by_others};
 
@@ -49,13 +50,13 @@ fn run_part(part: &str, options: Option<&[&str]>, variable: (&str, &Path)) {
         }
         None => Command::new(this),
     };
-    let output = command.args(["--exact", part, "--ignored"]).env(variable.0, variable.1).output().unwrap();
+    let output = command.args(["--exact", part, "--ignored"]).env(variable.0, variable.1).finish();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.contains("1 passed"), "{out}{err}");
 }
 
 fn mount(arguments: &[&str], folder: &Path) {
-    let output = Command::new("mount").args(arguments).arg(folder).output().unwrap();
+    let output = Command::new("mount").args(arguments).arg(folder).finish();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -165,6 +166,38 @@ fn runs_on_a_full_disk() {
     assert!(full >= 4, "only {full} runs met the full disk");
 }
 
+#[cfg(feature = "kafka")]
+#[test]
+fn continuous_work_waits_for_room_on_a_full_disk() {
+    on_a_small_disk("disk_faults::up_on_a_full_disk");
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+#[ignore = "a part of `continuous_work_waits_for_room_on_a_full_disk`"]
+fn up_on_a_full_disk() {
+    use crate::kafka_stream::Stream;
+    let disk = small_disk();
+    let kafka = crate::kafka_server::Kafka::start();
+    let mut stream = Stream::new(&kafka, &kafka.brokers(), &kafka.brokers(), 1);
+    let warehouse = stream.shop.path("warehouse");
+    std::os::unix::fs::symlink(disk.join("warehouse"), &warehouse).unwrap();
+    fs::create_dir(disk.join("warehouse")).unwrap();
+    let up = crate::kafka::Up::start(&stream.shop);
+    stream.send(&kafka, 20);
+    stream.wait_while(Stream::is_behind);
+    for free_kib in [0, 16, 40] {
+        let ballast = fill(&disk, free_kib << 10);
+        stream.send(&kafka, 20);
+        // Some tries, of which none may end it.
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        fs::remove_file(ballast).unwrap();
+        stream.wait_while(Stream::is_behind);
+    }
+    up.end();
+    stream.assert_whole(&kafka, &kafka);
+}
+
 #[test]
 fn a_full_disk_leaves_tables_as_they_were() {
     on_a_small_disk("disk_faults::writing_on_a_full_disk");
@@ -195,7 +228,7 @@ fn a_warehouse_that_became_read_only_is_named() {
         Ok(options) => run_part(part, Some(options), (MAY_MOUNT, Path::new("yes"))),
         Err(_) if !is_root() => runs_in_a_folder(tempfile::tempdir().unwrap().path(), |folder, writable| {
             let mode = if writable { "u+w" } else { "a-w" };
-            assert!(Command::new("chmod").args(["-R", mode]).arg(folder).status().unwrap().success());
+            assert!(Command::new("chmod").args(["-R", mode]).arg(folder).finish().status.success());
         }),
         Err(why) => tell(&format!(
             "{part} wasn't run: no file system can be mounted here ({why}), and permissions don't stop root"
@@ -204,7 +237,7 @@ fn a_warehouse_that_became_read_only_is_named() {
 }
 
 fn is_root() -> bool {
-    Command::new("id").arg("-u").output().unwrap().stdout == b"0\n"
+    Command::new("id").arg("-u").finish().stdout == b"0\n"
 }
 
 #[test]

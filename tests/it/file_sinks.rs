@@ -11,7 +11,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use crate::chaos::Held;
+use crate::held::Held;
+use crate::process::Bounded;
 use crate::s3_server::S3Server;
 use crate::scratch::{Scratch, TIDEMILL_YAML};
 
@@ -250,7 +251,7 @@ fn a_run_that_dies_while_publishing_is_made_up_for() {
             let name = format!("data/more-{round}-{}.csv", point.replace(':', "-"));
             shop.write(&name, "city,amount,at,note,weight\nc1,1.00,2026-01-01T00:00:00Z,,\n");
             change(&shop, &mut random);
-            let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", point).status().unwrap();
+            let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", point).finish().status;
             assert_eq!(died.code(), None, "{point} was reached");
             // What is there fits, whole or not at all.
             let _ = FORMATS.map(|format| applied(&shop.path(&format!("out/{format}"))));
@@ -392,7 +393,7 @@ fn plan_says_what_is_published() {
     told("nothing: it is up to date");
     shop.write("data/2.csv", "city,amount,at,note,weight\nNatal,1.00,2026-01-01T00:00:00Z,,\n");
     told("what this run changes");
-    let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", "after_record").status().unwrap();
+    let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", "after_record").finish().status;
     assert_eq!(died.code(), None);
     told("what changed since commit 1");
 }
@@ -459,7 +460,7 @@ models:
     let numbers = |range: std::ops::Range<u32>| range.map(|n| format!("{n}\n")).collect::<String>();
     shop.write("data/1.csv", format!("n\n{}", numbers(100_000..170_000)));
     for place in ["mid_sink:2", "decided_sink"] {
-        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).status().unwrap();
+        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).finish().status;
         assert_eq!(died.code(), None, "{place} was reached");
     }
     shop.exits(0, &["run"]);

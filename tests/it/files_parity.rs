@@ -11,6 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
+use crate::process::Bounded;
 use crate::python;
 use crate::scratch::Scratch;
 
@@ -492,7 +493,7 @@ for model in sys.argv[1:]:
     one, other = [sorted(map(repr, t.to_pylist())) for t in (ours, theirs)]
     assert one == other, (model, len(one), len(other), [r for r in one if r not in other][:3], [r for r in other if r not in one][:3])
 ";
-        let output = python::code(script).current_dir(self.shop.scratch.root()).args(&models).output().unwrap();
+        let output = python::code(script).current_dir(self.shop.scratch.root()).args(&models).finish();
         assert!(output.status.success(), "seed {}: {}", self.seed, String::from_utf8_lossy(&output.stderr));
     }
 }

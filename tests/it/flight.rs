@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
 use crate::house::root;
+use crate::process::Bounded;
 use crate::python;
 
 /// A project `shop` with a few tables; `version` has one row, which counts sessions begun after [`Shop::commit`].
@@ -209,7 +210,7 @@ fn installed(path: &str) -> PathBuf {
 
 /// Runs a driver's program and gives its lines. It must not take the runtime's thread: the server runs there.
 async fn output(mut command: Command) -> String {
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || command.finish()).await.unwrap();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     let lines = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{lines}\n{errors}");

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::process::Bounded;
+
 /// Lines of a source file, unless it is plain data.
 const FILE_LINES: usize = 700;
 
@@ -103,6 +105,16 @@ fn lints_are_expected_with_a_reason_never_allowed() {
 }
 
 #[test]
+fn no_test_waits_for_a_process_without_a_bound() {
+    // Put together here, so that this file doesn't find itself.
+    let calls = ["output()", "status()", "wait_with_output()", "spawn()"].map(|call| format!(".{call}.unwrap()"));
+    assert_none(|path, text| {
+        let call = calls.iter().find(|call| text.contains(call.as_str()))?;
+        path.starts_with("tests").then(|| format!("holds `{call}`: `process.rs` has what waits with a bound"))
+    });
+}
+
+#[test]
 fn nothing_is_left_to_be_done() {
     let marks = ["TO", "FIX"].map(|start| format!("{start}{}", if start == "TO" { "DO" } else { "ME" }));
     let macros = ["todo", "unimplemented", "dbg"].map(|name| format!("{name}!("));
@@ -127,7 +139,7 @@ fn every_limit_says_its_unit_or_its_reason() {
 #[test]
 fn everything_is_formatted() {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_string());
-    let output = Command::new(cargo).args(["fmt", "--check"]).current_dir(root()).output().unwrap();
+    let output = Command::new(cargo).args(["fmt", "--check"]).current_dir(root()).finish();
     assert!(
         output.status.success(),
         "{}{}",

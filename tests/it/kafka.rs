@@ -1,8 +1,7 @@
 //! Topics as sources, on a real broker: each message counts once, whatever ends a run in its middle.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -13,7 +12,8 @@ use rdkafka::client::DefaultClientContext;
 use serde_json::{Value, json};
 
 use crate::kafka_server::{Kafka, Message};
-use crate::scratch::{Process, Scratch};
+use crate::process::{Bounded, Process};
+use crate::scratch::Scratch;
 
 const MODELS: &str = "
 models:
@@ -210,7 +210,7 @@ fn messages_that_are_gone_are_told_and_never_passed_over_in_silence() {
     let shop = project(kafka, &topic, "    on_gap: ${ON_GAP:-fail}\n");
     let accepting = || {
         let mut command = shop.command(&["run"]);
-        shop.seen(command.env("ON_GAP", "accept").output().unwrap())
+        shop.seen(command.env("ON_GAP", "accept").finish())
     };
     shop.exits(0, &["run"]);
     send(kafka, &topic, 1, 10..20);
@@ -311,9 +311,8 @@ pub struct Up {
 impl Up {
     pub fn start(shop: &Scratch) -> Self {
         let mut command = shop.command(&["up", "--listen", "127.0.0.1:0", "--quiet"]);
-        let mut process = Process(command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap());
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).start();
+        let line = process.lines().next().unwrap();
         let address = line.trim().rsplit(' ').next().unwrap().to_string();
         assert!(address.starts_with("grpc://"), "{line}");
         Self { process, address }
@@ -333,17 +332,15 @@ impl Up {
         }
     }
 
-    /// Kills it.
-    pub fn kill(mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
+    /// Kills it; how it ended.
+    pub fn kill(mut self) -> ExitStatus {
+        self.process.end()
     }
 
     /// Asks it to end; it must do so with 0.
     pub fn end(mut self) {
-        let id = self.process.id().to_string();
-        assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        assert_eq!(self.process.wait().unwrap().code(), Some(0));
+        self.process.signal("TERM");
+        assert_eq!(self.process.wait().code(), Some(0));
     }
 }
 
@@ -356,7 +353,7 @@ fn continuous_work_follows_the_topic_through_kills() {
     let mut random = ChaCha8Rng::seed_from_u64(3);
     let mut sent = 0;
     for round in 0..6 {
-        let mut up = Up::start(&shop);
+        let up = Up::start(&shop);
         for _ in 0..3 {
             let more = random.random_range(1..60);
             send(kafka, &topic, 3, sent..sent + more);
@@ -367,7 +364,7 @@ fn continuous_work_follows_the_topic_through_kills() {
         }
         if round % 2 == 0 {
             std::thread::sleep(Duration::from_millis(random.random_range(0..400)));
-            up.process.kill().unwrap();
+            up.kill();
         } else {
             up.answers(&shop, "select count(*), count(distinct id) from payments_seen", &format!("{sent},{sent}"));
             up.end();

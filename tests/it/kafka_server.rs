@@ -1,6 +1,7 @@
 //! A real Kafka: one node, broker and controller in one, on free ports of the loopback, over a folder that goes with it.
 
 mod messages;
+mod proxy;
 mod tests;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,8 +24,10 @@ use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 pub use messages::{Message, Received};
+pub use proxy::Proxy;
 
 use crate::house::root;
+use crate::process::{Bounded, Process};
 
 /// How long anything may take that a broker does; a start takes four seconds where nothing else runs.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -49,11 +52,25 @@ kill "$watch" 2>/dev/null
 if [ "$status" = 137 ] && [ -n "$REMOVE" ]; then rm -rf "$REMOVE"; fi
 "#;
 
+/// How a broker is set up.
+#[derive(Clone, Copy, Default)]
+struct Setup {
+    /// Listens for users with a password as well.
+    is_secure: bool,
+    is_shared: bool,
+    /// The port of a proxy, by which clients are told to come.
+    proxy: Option<u16>,
+    /// Further lines.
+    properties: &'static str,
+}
+
 /// A broker that ends with the value.
 pub struct Kafka {
     /// None while it is stopped.
-    guard: Option<Child>,
+    guard: Option<Process>,
     port: u16,
+    /// Where it listens for what comes through a proxy.
+    proxied: u16,
     options: BTreeMap<String, String>,
     is_shared: bool,
     names: AtomicU64,
@@ -63,33 +80,52 @@ pub struct Kafka {
 impl Kafka {
     /// Starts an empty broker, and comes back when it does all that clients may ask of it.
     pub fn start() -> Self {
-        Self::start_as(false, false)
+        Self::start_as(Setup::default())
+    }
+
+    /// Starts a broker with further properties, a line each.
+    pub fn start_with(properties: &'static str) -> Self {
+        Self::start_as(Setup { properties, ..Setup::default() })
+    }
+
+    /// Starts a broker that is also reached through `proxy`: who begins there is told no other way.
+    pub fn start_behind(proxy: &Proxy) -> Self {
+        let kafka = Self::start_as(Setup { proxy: Some(proxy.port()), ..Setup::default() });
+        kafka.reached_by(proxy);
+        kafka
+    }
+
+    /// Has the proxy lead here.
+    pub fn reached_by(&self, proxy: &Proxy) {
+        proxy.lead_to(self.proxied);
     }
 
     /// The one broker of all tests that neither stop it nor ask which topics there are.
     pub fn shared() -> &'static Self {
-        static SHARED: LazyLock<Kafka> = LazyLock::new(|| Kafka::start_as(false, true));
+        static SHARED: LazyLock<Kafka> =
+            LazyLock::new(|| Kafka::start_as(Setup { is_shared: true, ..Setup::default() }));
         &SHARED
     }
 
     /// Starts a broker that only talks over TLS to users who say their password (SCRAM).
     pub fn start_secure() -> Self {
-        Self::start_as(true, false)
+        Self::start_as(Setup { is_secure: true, ..Setup::default() })
     }
 
-    fn start_as(is_secure: bool, is_shared: bool) -> Self {
+    fn start_as(setup: Setup) -> Self {
         // Somebody else may take a port between our asking for a free one and the broker's taking it.
-        (0..5).find_map(|_| Self::try_start(is_secure, is_shared)).expect("the broker ends at its start, five times")
+        (0..5).find_map(|_| Self::try_start(setup)).expect("the broker ends at its start, five times")
     }
 
-    fn try_start(is_secure: bool, is_shared: bool) -> Option<Self> {
+    fn try_start(setup: Setup) -> Option<Self> {
+        let Setup { is_secure, is_shared, .. } = setup;
         let folder = tempfile::tempdir().unwrap();
         // Asked for together, so that they differ.
-        let listeners = [0; 3].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+        let listeners = [0; 4].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         let ports = listeners.each_ref().map(|listener| listener.local_addr().unwrap().port());
         drop(listeners);
         let mut options = BTreeMap::new();
-        let mut properties = properties(folder.path(), ports, is_secure);
+        let mut properties = properties(folder.path(), ports, setup);
         if is_secure {
             make_keys(folder.path());
             properties += &secure_properties(folder.path());
@@ -98,7 +134,8 @@ impl Kafka {
         fs::write(folder.path().join("server.properties"), properties).unwrap();
         format_storage(folder.path(), is_secure);
         let port = ports[if is_secure { 2 } else { 1 }];
-        let mut kafka = Self { guard: None, port, options, is_shared, names: AtomicU64::new(0), folder };
+        let [.., proxied] = ports;
+        let mut kafka = Self { guard: None, port, proxied, options, is_shared, names: AtomicU64::new(0), folder };
         kafka.launch().then(|| {
             kafka.warm_up();
             kafka
@@ -114,7 +151,7 @@ impl Kafka {
         command.env("REMOVE", if self.is_shared { folder.as_os_str() } else { "".as_ref() });
         // An interrupt of the tests must not reach the guard before it has done its work.
         command.process_group(0).stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.guard = Some(command.spawn().unwrap());
+        self.guard = Some(command.start());
         let started = Instant::now();
         while started.elapsed() < LIMIT {
             if self.guard.as_mut().unwrap().try_wait().unwrap().is_some() {
@@ -160,8 +197,7 @@ impl Kafka {
     pub fn stop(&mut self) {
         if let Some(mut guard) = self.guard.take() {
             drop(guard.stdin.take());
-            // It has nothing to tell that would matter now.
-            let _ = guard.wait();
+            guard.wait();
         }
     }
 
@@ -265,18 +301,25 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// How the broker is set up, on ports for the controller, for clients and for clients with a password. It uses the second one
-/// itself.
-fn properties(folder: &Path, [controller, plain, secure]: [u16; 3], is_secure: bool) -> String {
-    let secure = if is_secure { format!(",SASL_SSL://127.0.0.1:{secure}") } else { String::new() };
+/// How the broker is set up, on ports for the controller, for clients, for clients with a password and for a proxy. It uses the
+/// second one itself.
+fn properties(folder: &Path, [controller, plain, secure, proxied]: [u16; 4], setup: Setup) -> String {
+    let secure = if setup.is_secure { format!(",SASL_SSL://127.0.0.1:{secure}") } else { String::new() };
+    let (proxied, advertised) = match setup.proxy {
+        None => (String::new(), String::new()),
+        Some(proxy) => {
+            let told = format!("advertised.listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{proxy}\n");
+            (format!(",PROXIED://127.0.0.1:{proxied}"), told)
+        }
+    };
     format!(
         "\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller}{secure}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller}{secure}{proxied}
+{advertised}listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs={}
 # A test of a topic that isn't there must not make it.
@@ -297,8 +340,10 @@ broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
 # 128 MB otherwise.
 log.cleaner.dedupe.buffer.size=2097152
+{}
 ",
-        folder.join("data").display()
+        folder.join("data").display(),
+        setup.properties
     )
 }
 
@@ -364,7 +409,7 @@ fn java(megabytes: u32, program: &str) -> Vec<String> {
 }
 
 fn succeed(command: &mut Command) {
-    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command.finish();
     let told = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{command:?}: {told}");
 }

@@ -8,9 +8,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use crate::chaos::Held;
+use crate::held::Held;
 use crate::kafka::Up;
 use crate::kafka_server::{Kafka, Received};
+use crate::process::Bounded;
 use crate::scratch::{Scratch, TIDEMILL_YAML};
 
 /// Sales per city, published in three ways, over files that come and go.
@@ -60,7 +61,7 @@ fn text(bytes: Option<&Vec<u8>>) -> Option<String> {
 }
 
 /// What is left of a topic when only the last message of each key counts.
-fn compacted(messages: &[Received]) -> BTreeSet<String> {
+pub(crate) fn compacted(messages: &[Received]) -> BTreeSet<String> {
     let mut rows = BTreeMap::new();
     for message in messages {
         let key = text(message.key.as_ref()).unwrap();
@@ -73,7 +74,7 @@ fn compacted(messages: &[Received]) -> BTreeSet<String> {
 }
 
 /// The rows that Debezium's envelopes come to, each change applied to what is there, which it must name.
-fn applied(messages: &[Received]) -> BTreeSet<String> {
+pub(crate) fn applied(messages: &[Received]) -> BTreeSet<String> {
     let mut rows: BTreeMap<String, Value> = BTreeMap::new();
     for message in messages {
         let key = text(message.key.as_ref()).unwrap();
@@ -97,7 +98,7 @@ fn applied(messages: &[Received]) -> BTreeSet<String> {
     rows.into_values().map(|row| row.to_string()).collect()
 }
 
-fn lines(shop: &Scratch, sql: &str) -> BTreeSet<String> {
+pub(crate) fn lines(shop: &Scratch, sql: &str) -> BTreeSet<String> {
     shop.exits(0, &["query", "--format", "json", sql]).out.lines().map(str::to_string).collect()
 }
 
@@ -152,7 +153,7 @@ fn a_run_that_dies_while_publishing_is_made_up_for() {
             // Another row is always a change.
             shop.write(&format!("data/more-{round}-{point}.csv"), "city,amount,at\nc1,1.00,2026-01-01T00:00:00Z\n");
             change(&shop, &mut random);
-            let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", point).status().unwrap();
+            let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", point).finish().status;
             assert_eq!(died.code(), None, "{point} was reached");
             if random.random_bool(0.5) {
                 change(&shop, &mut random);
@@ -264,7 +265,7 @@ models:
         }
         match round % 2 {
             0 => up.end(),
-            _ => up.kill(),
+            _ => drop(up.kill()),
         }
         if round % 2 == 0 {
             assert_eq!(sum(&kafka.consume(&topics)), total, "what was committed is published before the end");
@@ -303,7 +304,7 @@ models:
         }
         shop.write(&format!("data/{file}.csv"), text);
         if let Some(point) = ["mid_sink", "before_sink", "after_sink"].get(file) {
-            let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", point).status().unwrap();
+            let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", point).finish().status;
             assert_eq!(died.code(), None, "{point} was reached");
         }
         shop.exits(0, &["run"]);
@@ -426,60 +427,6 @@ fn sinks_need_a_key_and_an_end() {
     ] {
         assert!(seen.contains(part), "{part}: {seen}");
     }
-}
-
-/// Kills `up` at random instants while rows come and its sink follows: everything counts once, in the tables and in the topic.
-/// KILLS sets how often.
-#[test]
-fn whatever_is_killed_tables_and_topics_hold_each_message_once() {
-    let kafka = Kafka::shared();
-    let (topic, topics) = (kafka.topic("killed"), kafka.topic("killed-sinks"));
-    kafka.create_topic(&topic, 3);
-    let brokers = kafka.brokers();
-    let shop = Scratch::new(&format!(
-        "pipeline: sales
-sources:
-  sales: {{ connector: kafka, brokers: \"{brokers}\", topic: {topic}, format: json, columns: {{ id: bigint, city: text, amount: bigint }} }}
-models:
-  per_city:
-    sql: select city, count(*) as n, sum(amount) as amount from sales group by city
-    key: [city]
-    publish: [ {{ connector: kafka, brokers: \"{brokers}\", topic: {topics}.city }} ]
-  large:
-    sql: select id, city, amount from sales where amount > 50
-    key: [id]
-    publish: [ {{ connector: kafka, brokers: \"{brokers}\", topic: {topics}.large, emit: debezium }} ]
-"
-    ));
-    let kills: u32 = std::env::var("KILLS").map_or(20, |kills| kills.parse().unwrap());
-    let mut random = ChaCha8Rng::seed_from_u64(17);
-    let mut sent = 0;
-    for _ in 0..kills {
-        let up = Up::start(&shop);
-        for _ in 0..random.random_range(1..4) {
-            let messages: Vec<_> = (0..random.random_range(1..40))
-                .map(|_| {
-                    sent += 1;
-                    let (city, amount) = (random.random_range(0..30), random.random_range(1..100));
-                    let value = json!({ "id": sent, "city": format!("c{city}"), "amount": amount });
-                    crate::kafka_server::Message::of(value.to_string())
-                })
-                .collect();
-            kafka.produce(&topic, &messages);
-            std::thread::sleep(Duration::from_millis(random.random_range(0..500)));
-        }
-        up.kill();
-    }
-    shop.exits(0, &["run"]);
-    shop.exits(0, &["verify"]);
-    assert_eq!(shop.rows("select sum(n) from per_city"), format!("{sent}\n"));
-    assert_eq!(compacted(&kafka.consume(&format!("{topics}.city"))), lines(&shop, "select * from per_city"));
-    let rows = lines(&shop, "select * from large");
-    let rows: BTreeSet<String> =
-        rows.iter().map(|row| serde_json::from_str::<Value>(row).unwrap().to_string()).collect();
-    let large = kafka.consume(&format!("{topics}.large"));
-    assert_eq!(applied(&large), rows);
-    assert_eq!(large.len(), rows.len(), "rows that only come are sent once");
 }
 
 /// A run that stands still before its transaction's end meets another that publishes the same commit.

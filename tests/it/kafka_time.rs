@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use crate::chaos::Held;
+use crate::held::Held;
 use crate::kafka::Up;
 use crate::kafka_server::{Kafka, Message};
 use crate::scratch::{Scratch, TIDEMILL_YAML};
@@ -319,7 +319,7 @@ fn who_drains_too_long_leaves_the_rest_for_the_next_start() {
     shop.exits(0, &["run"]);
     kafka.produce(&topic, &[event(0, 2, "00:00:00")]);
     let held = Held::of(&shop, &["up", "--listen", "127.0.0.1:0"], "mid_file");
-    held.signal("-TERM");
+    held.signal("TERM");
     let seen = held.ends(&shop);
     assert_eq!(seen.code, 0, "{}", seen.err);
     assert!(seen.err.contains("warning: draining took longer than `shutdown_timeout` (100ms)"), "{}", seen.err);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::process::{Bounded, Process};
 use crate::scratch::Scratch;
 
 pub(crate) const PIPELINE: &str = "
@@ -46,18 +47,20 @@ pub(crate) fn write_day(shop: &Scratch, day: u32) {
 
 /// All that a reader sees, as text; a query that fails fails the test.
 pub(crate) fn contents(shop: &Scratch) -> String {
-    let mut all = String::new();
-    for query in [
-        "select * from kept order by id",
-        "select * from cities order by city",
-        "select * from total",
-        "select id, city, amount, _rule, _reason from kept_quarantine order by id",
-        "select id, amount, _rule, _reason, _source_file, _source_row, _raw from orders_quarantine order by id",
-    ] {
-        all.push_str(&shop.rows(query));
-        all.push_str("--\n");
-    }
-    all
+    // One query, so that a look costs one process.
+    shop.rows(
+        "select 'kept' as t, cast(id as varchar) as a, city as b, cast(amount as varchar) as c, '' as d, '' as e, '' as f from kept
+         union all
+         select 'cities', city, cast(orders as varchar), cast(revenue as varchar), '', '', '' from cities
+         union all
+         select 'total', cast(revenue as varchar), cast(orders as varchar), '', '', '', '' from total
+         union all
+         select 'kept_quarantine', id, city, amount, _rule, _reason, '' from kept_quarantine
+         union all
+         select 'orders_quarantine', id, amount, _rule, _reason, _source_file, concat(cast(_source_row as varchar), ' ', _raw)
+         from orders_quarantine
+         order by 1, 2, 3, 4, 5, 6, 7",
+    )
 }
 
 /// What a project of `days` holds that was never disturbed.
@@ -140,7 +143,7 @@ fn a_run_that_dies_at_a_named_place_is_finished_by_the_next() {
         write_day(&shop, 0);
         shop.exits(0, &["run"]);
         write_day(&shop, 1);
-        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).output().unwrap();
+        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).finish();
         assert_eq!(died.status.code(), None, "{place}: the run has to die: {}", String::from_utf8_lossy(&died.stderr));
         let seen = contents(&shop);
         assert_eq!(
@@ -167,7 +170,7 @@ fn a_first_run_that_dies_leaves_nothing_half_made() {
     for place in ["after_stage", "before_record", "after_record", "before_delta", "after_delta:2"] {
         let shop = Scratch::new(PIPELINE);
         write_day(&shop, 0);
-        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).output().unwrap();
+        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).finish();
         assert_eq!(died.status.code(), None, "{place}");
         shop.exits(0, &["run"]);
         assert_eq!(contents(&shop), one, "{place}");
@@ -181,7 +184,7 @@ fn a_landing_folder_loses_no_file_to_a_run_that_dies() {
         let landing = PIPELINE.replace("    settle: 0s\n", "    settle: 0s\n    mode: append\n    after: delete\n");
         let shop = Scratch::new(&landing);
         write_day(&shop, 0);
-        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).output().unwrap();
+        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).finish();
         assert_eq!(died.status.code(), None, "{place}");
         assert!(shop.path("data/00.csv").is_file(), "{place}: a file goes after its commit is whole, not before");
         write_day(&shop, 1);
@@ -193,45 +196,72 @@ fn a_landing_folder_loses_no_file_to_a_run_that_dies() {
     }
 }
 
+/// How many kills a test makes that counts them: as many as fit into the suite, or what the environment's KILLS says.
+pub(crate) fn kills(usual: u64) -> u64 {
+    std::env::var("KILLS").map_or(usual, |kills| kills.parse().expect("KILLS is a number"))
+}
+
+/// A seed of its own for each time, or the one that the environment gives.
+pub(crate) fn seed() -> u64 {
+    let given = std::env::var("TIDEMILL_SEED").map(|seed| seed.parse().expect("TIDEMILL_SEED is a number"));
+    let seed = given.unwrap_or_else(|_| u64::from(std::process::id()));
+    println!("seed {seed}; again with TIDEMILL_SEED={seed}");
+    seed
+}
+
+/// Waits for a process until an instant, then kills it; whether it died of that or at a fail point.
+pub(crate) fn kill_after(mut run: Process, patience: Duration) -> bool {
+    let status = run.wait_until(Instant::now() + patience).unwrap_or_else(|| run.end());
+    status.code().is_none()
+}
+
+/// Days of one warehouse; then comes another, so that runs stay short however many are killed.
+const DAYS: u32 = 24;
+
 #[test]
 fn runs_killed_at_any_instant_leave_whole_tables() {
-    let seed = std::env::var("TIDEMILL_SEED")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or_else(|| u64::from(std::process::id()));
-    eprintln!("seed {seed}; again with TIDEMILL_SEED={seed}");
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let shop = Scratch::new(PIPELINE);
-    write_day(&shop, 0);
-    let started = Instant::now();
-    shop.exits(0, &["run"]);
-    let whole_run = started.elapsed();
-
+    let (wanted, mut random) = (kills(100), ChaCha8Rng::seed_from_u64(seed()));
     let clean = Scratch::new(PIPELINE);
-    let states: Vec<String> = (0..16)
-        .map(|day| {
-            write_day(&clean, day);
-            clean.exits(0, &["run"]);
-            contents(&clean)
-        })
-        .collect();
-    assert_eq!(states[15], undisturbed(16), "sixteen runs hold what one does");
-    let mut at_least = 0;
-    for day in 1..16_u32 {
-        write_day(&shop, day);
-        let mut run = shop.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(random.random_range(Duration::ZERO..whole_run.mul_f64(1.2)));
-        run.kill().unwrap();
-        run.wait().unwrap();
-        let seen = contents(&shop);
-        let state = states.iter().position(|s| *s == seen);
-        let state = state.unwrap_or_else(|| panic!("seed {seed}, day {day}: a mix of commits:\n{seen}"));
-        assert!((at_least..=day as usize).contains(&state), "seed {seed}, day {day}: went from {at_least} to {state}");
-        at_least = state;
+    let mut states: Vec<String> = Vec::new();
+    let (mut killed, mut runs, mut whole_run) = (0, 0, Duration::ZERO);
+    while killed < wanted {
+        let shop = Scratch::new(PIPELINE);
+        let (mut day, mut at_least) = (0, 0);
+        while day < DAYS && (killed < wanted || day == 0) {
+            write_day(&shop, day);
+            if states.len() == day as usize {
+                write_day(&clean, day);
+                let started = Instant::now();
+                clean.exits(0, &["run"]);
+                whole_run = started.elapsed();
+                states.push(contents(&clean));
+            }
+            // Until one gets to its end; the first day always does, so that there is something to look at.
+            for _ in 0..8 {
+                let run = shop.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::null()).start();
+                let has_died = kill_after(run, random.random_range(Duration::ZERO..whole_run.mul_f64(1.2)));
+                (runs, killed) = (runs + 1, killed + u64::from(has_died));
+                if !has_died {
+                    break;
+                }
+            }
+            if day == 0 {
+                shop.exits(0, &["run"]);
+            }
+            let seen = contents(&shop);
+            let state = states.iter().position(|state| *state == seen);
+            let state = state.unwrap_or_else(|| panic!("day {day}: a mix of commits:\n{seen}"));
+            assert!((at_least..=day as usize).contains(&state), "day {day}: went from {at_least} to {state}");
+            (at_least, day) = (state, day + 1);
+        }
+        shop.exits(0, &["run"]);
+        assert_eq!(contents(&shop), states[day as usize - 1]);
+        assert_eq!(contents(&shop), undisturbed(day), "so many runs hold what one does");
+        shop.exits(0, &["verify"]);
+        // Cleaning comes with a commit.
+        shop.write("data/99.csv", "id,city,amount\n9999,end,1.00\n");
+        shop.exits(0, &["run"]);
+        assert_eq!(orphans(&shop), [""; 0]);
     }
-    shop.exits(0, &["run"]);
-    assert_eq!(contents(&shop), states[15], "seed {seed}");
-    shop.write("data/99.csv", "id,city,amount\n9999,end,1.00\n");
-    shop.exits(0, &["run"]);
-    assert_eq!(orphans(&shop), [""; 0], "seed {seed}");
+    println!("{runs} runs, {killed} of them killed");
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rand::seq::IndexedRandom;
@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::files_parity::{Shop, TABLES};
 use crate::house::root;
-use crate::kill::{named_files, parquet_files};
+use crate::kill::{kill_after, kills, named_files, parquet_files, seed};
+use crate::process::{Bounded, PATIENCE};
 use crate::python;
 use crate::scratch::Scratch;
 
@@ -30,34 +31,10 @@ const PLACES: [&str; 9] = [
     "mid_clean",
 ];
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
-
-/// A seed of its own for each time, or the one that the environment gives.
-fn seed() -> u64 {
-    let seed = number("TIDEMILL_SEED").unwrap_or_else(|| u64::from(std::process::id()));
-    println!("seed {seed}; again with TIDEMILL_SEED={seed}");
-    seed
-}
-
-/// Waits for a process until an instant, then kills it; whether it died of that or at a fail point.
-fn kill_after(mut run: Child, patience: Duration) -> bool {
-    let started = Instant::now();
-    while started.elapsed() < patience {
-        if let Some(status) = run.try_wait().unwrap() {
-            return status.code().is_none();
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    run.kill().unwrap();
-    run.wait().unwrap().code().is_none()
-}
-
 /// Parquet files of tables and states that neither the newest records nor Delta logs name, and named ones that aren't there.
-fn unreferenced(shop: &Scratch) -> Vec<String> {
+pub(crate) fn unreferenced(shop: &Scratch, pipelines: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    for pipeline in ["sales", "reports"] {
+    for pipeline in pipelines {
         let folder = shop.path(&format!("warehouse/_tidemill/{pipeline}/commits"));
         let newest = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
         let record: Value = serde_json::from_slice(&fs::read(newest).unwrap()).unwrap();
@@ -96,12 +73,12 @@ fn assert_whole(shop: &mut Shop, what: &str) {
     for (table, rows) in &fresh {
         assert_eq!(now[table], *rows, "{what}: {table}");
     }
-    assert_eq!(unreferenced(&shop.scratch), [""; 0], "{what}");
+    assert_eq!(unreferenced(&shop.scratch, &["sales", "reports"]), [""; 0], "{what}");
 }
 
 #[test]
 fn incremental_runs_killed_anywhere_leave_whole_tables() {
-    let kills = number("TIDEMILL_KILLS").unwrap_or(60);
+    let kills = kills(100);
     let mut shop = Shop::new(seed());
     let started = Instant::now();
     shop.scratch.exits(0, &["run"]);
@@ -121,14 +98,14 @@ fn incremental_runs_killed_anywhere_leave_whole_tables() {
                 // Some are passed once a pipeline, others once a file or a table.
                 let often = if place.ends_with("record") || place == "after_stage" { 2 } else { 6 };
                 command.env("TIDEMILL_FAILPOINT", format!("{place}:{}", shop.random.random_range(1..=often)));
-                (place, Duration::from_secs(600))
+                (place, PATIENCE)
             }
             false => ("any instant", shop.random.random_range(Duration::ZERO..whole_run)),
         };
-        let has_died = kill_after(command.spawn().unwrap(), patience);
+        let has_died = kill_after(command.start(), patience);
         *killed.entry(place).or_default() += u64::from(has_died);
         runs += 1;
-        if runs % 20 == 0 {
+        if runs % 40 == 0 {
             assert_whole(&mut shop, &what);
         }
     }
@@ -222,9 +199,9 @@ fn reward_points_are_given_once_and_never_missed_however_often_runs_are_killed()
             let mut patience = random.random_range(Duration::ZERO..whole_run);
             if random.random_bool(0.6) {
                 command.env("TIDEMILL_FAILPOINT", *PLACES.choose(&mut random).unwrap());
-                patience = Duration::from_secs(600);
+                patience = PATIENCE;
             }
-            killed += u32::from(kill_after(command.spawn().unwrap(), patience));
+            killed += u32::from(kill_after(command.start(), patience));
             let now = given(&shop);
             assert!(seen.iter().all(|row| now.contains(row)), "points were taken back: {seen:?} {now:?}");
             let all = due(days, january);
@@ -258,7 +235,7 @@ for version in range(newest + 1):
     before = now
 print(newest)
 ";
-    let output = python::code(script).current_dir(shop.root()).output().unwrap();
+    let output = python::code(script).current_dir(shop.root()).finish();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let versions: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
     assert!(versions > 3, "{versions}");

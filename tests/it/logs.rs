@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::kill::{PIPELINE, write_day};
+use crate::process::Bounded;
 use crate::scratch::{Scratch, Seen};
 
 fn shop() -> Scratch {
@@ -13,7 +14,7 @@ fn shop() -> Scratch {
 
 /// Runs with a filter in the environment.
 fn logged(shop: &Scratch, filter: &str, args: &[&str]) -> Seen {
-    let seen = shop.seen(shop.command(args).env("TIDEMILL_LOG", filter).output().unwrap());
+    let seen = shop.seen(shop.command(args).env("TIDEMILL_LOG", filter).finish());
     assert_eq!(seen.code, 0, "{}", seen.err);
     seen
 }
@@ -82,7 +83,7 @@ fn verbosity_is_counted_and_a_filter_goes_before_it() {
 fn text_logs_have_no_colours_where_nobody_sees_them() {
     let shop = shop();
     let mut command = shop.command(&["run", "--quiet"]);
-    let output = command.env_remove("NO_COLOR").env("TIDEMILL_LOG", "tidemill::engine=debug").output().unwrap();
+    let output = command.env_remove("NO_COLOR").env("TIDEMILL_LOG", "tidemill::engine=debug").finish();
     let seen = shop.seen(output);
     assert!(seen.err.contains("DEBUG executing a plan partitions="), "{}", seen.err);
     assert!(!seen.err.contains('\u{1b}'), "{:?}", seen.err);

@@ -18,11 +18,17 @@ mod kafka;
 #[cfg(feature = "kafka")]
 mod kafka_archive;
 #[cfg(feature = "kafka")]
+mod kafka_faults;
+#[cfg(feature = "kafka")]
 mod kafka_history;
+#[cfg(feature = "kafka")]
+mod kafka_kill;
 #[cfg(feature = "kafka")]
 mod kafka_server;
 #[cfg(feature = "kafka")]
 mod kafka_sinks;
+#[cfg(feature = "kafka")]
+mod kafka_stream;
 #[cfg(feature = "kafka")]
 mod kafka_time;
 mod plan_faults;
@@ -36,12 +42,14 @@ mod run_checks;
 mod run_files;
 mod run_query;
 mod scratch;
+mod held;
 mod house;
 mod layers;
 mod logs;
 mod metrics;
 mod output;
 mod parity;
+mod process;
 mod nested;
 mod python;
 mod s3;

@@ -1,12 +1,13 @@
 //! The numbers that `up` tells over HTTP, by the real program at work on files.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::scratch::{Process, Scratch, TIDEMILL_YAML};
+use crate::process::{Bounded, PATIENCE, Process};
+use crate::scratch::{Scratch, TIDEMILL_YAML};
 
 const PIPELINE: &str = "
 pipeline: sales
@@ -31,9 +32,8 @@ struct Up {
 impl Up {
     fn start(shop: &Scratch) -> Self {
         let mut command = shop.command(&["up", "--listen", "127.0.0.1:0", "--quiet"]);
-        let mut process = Process(command.stdout(Stdio::piped()).spawn().unwrap());
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let told = lines.map(|line| line.unwrap()).find(|line| line.contains("/metrics")).unwrap();
+        let mut process = command.stdout(Stdio::piped()).start();
+        let told = process.lines().find(|line| line.contains("/metrics")).unwrap();
         let address = told.trim_start_matches("serving metrics at http://").trim_end_matches("/metrics").to_string();
         Self { process, address }
     }
@@ -42,6 +42,7 @@ impl Up {
     fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -119,9 +120,8 @@ fn up_tells_its_numbers_to_prometheus() {
 
     assert_eq!(up.get("/healthz").1, "ok\n");
     assert!(up.get("/nowhere").0.starts_with("HTTP/1.1 404"));
-    let id = up.process.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-    assert_eq!(up.process.wait().unwrap().code(), Some(0));
+    up.process.signal("TERM");
+    assert_eq!(up.process.wait().code(), Some(0));
 }
 
 #[cfg(feature = "kafka")]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
+use crate::process::Bounded;
 use crate::scratch::{Scratch, filtered};
 
 const SALES: &str = "
@@ -213,11 +214,10 @@ fn a_signal_ends_a_run_with_its_own_code() {
         let shop = shop();
         // Settling keeps the run busy for as long as this test needs.
         shop.write("pipelines/sales.yaml", SALES.replace("settle: 0s", "settle: 1m"));
-        let run = shop.command(&["run"]).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let run = shop.command(&["run"]).stderr(Stdio::piped()).stdout(Stdio::piped()).start();
         std::thread::sleep(std::time::Duration::from_secs(2));
-        let pid = run.id().to_string();
-        assert!(std::process::Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
-        let seen = shop.seen(run.wait_with_output().unwrap());
+        run.signal(signal);
+        let seen = shop.seen(run.finish());
         assert_eq!(seen.code, code, "{signal}: {}", seen.err);
         shop.write("pipelines/sales.yaml", SALES);
         shop.exits(0, &["run"]);
@@ -231,10 +231,10 @@ fn a_file_that_grows_is_left_for_the_next_run() {
     shop.write("pipelines/sales.yaml", SALES.replace("settle: 0s", "settle: 1s"));
     shop.exits(0, &["run", "counted"]);
     shop.write("data/orders/2.csv", "id,city,amount\n4,Na");
-    let run = shop.command(&["run", "counted"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let run = shop.command(&["run", "counted"]).stdout(Stdio::null()).stderr(Stdio::piped()).start();
     std::thread::sleep(std::time::Duration::from_millis(600));
     shop.write("data/orders/2.csv", TUESDAY);
-    let seen = shop.seen(run.wait_with_output().unwrap());
+    let seen = shop.seen(run.finish());
     assert_eq!(seen.code, 0, "{}", seen.err);
     assert!(seen.err.contains("data/orders/2.csv is still being written"), "{}", seen.err);
     assert_eq!(shop.rows("select orders from counted"), "3\n");

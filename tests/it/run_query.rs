@@ -1,14 +1,13 @@
 //! Reading what runs made: formats, earlier versions, history, health, and a server that follows other processes.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use arrow::ipc::reader::{FileReader, StreamReader};
 
-use crate::scratch::{Process, Scratch, filtered};
+use crate::process::{Bounded, Lines, Process};
+use crate::scratch::{Scratch, filtered};
 
 const PIPELINE: &str = "
 pipeline: sales
@@ -48,7 +47,7 @@ fn each_format_holds_the_same_rows() {
     insta::assert_snapshot!("formats", format!("{}---\n{}---\n{}", text("csv"), text("json"), text("table")));
     assert_eq!(shop.exits(0, &["query", KEPT]).out, text("table"), "a table unless told otherwise");
 
-    let stream = shop.command(&["query", "--format", "arrow", KEPT]).output().unwrap().stdout;
+    let stream = shop.command(&["query", "--format", "arrow", KEPT]).finish().stdout;
     let rows: usize =
         StreamReader::try_new(stream.as_slice(), None).unwrap().map(|batch| batch.unwrap().num_rows()).sum();
     assert_eq!(rows, 2);
@@ -60,7 +59,7 @@ fn each_format_holds_the_same_rows() {
         let format = if name == "out.csv" { "csv" } else { "json" };
         assert_eq!(fs::read_to_string(shop.path(name)).unwrap(), text(format));
     }
-    let piped = shop.command(&["query", "--format", "parquet", KEPT]).output().unwrap().stdout;
+    let piped = shop.command(&["query", "--format", "parquet", KEPT]).finish().stdout;
     shop.write("again.parquet", piped);
     let again = Scratch::new(
         "sources:\n  again: { connector: files, path: ./again.parquet, format: parquet, settle: 0s }\nmodels:\n  m:\n    sql: select * from again\n",
@@ -173,10 +172,8 @@ struct Server {
 
 impl Server {
     fn start(shop: &Scratch) -> Self {
-        let mut child =
-            Process(shop.command(&["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap());
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut child = shop.command(&["serve", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).start();
+        let line = child.lines().next().unwrap();
         let url = line.trim().rsplit(' ').next().unwrap().to_string();
         assert!(url.starts_with("grpc://127.0.0.1:"), "{line}");
         Self { _process: child, url }
@@ -208,34 +205,30 @@ fn a_server_sees_commits_of_other_processes_within_a_second() {
 /// `query --watch` at work.
 struct Watch {
     child: Process,
-    lines: Receiver<String>,
+    lines: Lines,
 }
 
 impl Watch {
     fn start(shop: &Scratch, args: &[&str]) -> Self {
         let args = [&["query"], args].concat();
-        let mut child = Process(shop.command(&args).stdout(Stdio::piped()).spawn().unwrap());
-        let (sender, lines) = channel();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        thread::spawn(move || out.lines().for_each(|line| drop(sender.send(line.unwrap()))));
+        let mut child = shop.command(&args).stdout(Stdio::piped()).start();
+        let lines = child.lines();
         Self { child, lines }
     }
 
     /// The next lines, as soon as they are there.
     #[track_caller]
-    fn prints(&self, expected: &[&str]) {
-        let lines: Vec<String> =
-            expected.iter().map(|_| self.lines.recv_timeout(Duration::from_secs(60)).unwrap()).collect();
+    fn prints(&mut self, expected: &[&str]) {
+        let lines: Vec<String> = self.lines.by_ref().take(expected.len()).collect();
         assert_eq!(lines, expected);
     }
 
     /// Ends it by a signal; nothing more may be printed.
     #[track_caller]
     fn ends(mut self, signal: &str, code: i32) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", signal, &id]).status().unwrap().success());
-        assert_eq!(self.child.wait().unwrap().code(), Some(code));
-        assert_eq!(self.lines.iter().collect::<Vec<_>>(), [""; 0]);
+        self.child.signal(signal);
+        assert_eq!(self.child.wait().code(), Some(code));
+        assert_eq!(self.lines.collect::<Vec<_>>(), [""; 0]);
     }
 }
 
@@ -248,8 +241,8 @@ fn add_row(shop: &Scratch, id: u32) {
 #[test]
 fn a_watched_query_prints_each_new_result_once() {
     let shop = shop();
-    let all = Watch::start(&shop, &["--watch", "--format", "csv", "select count(*) as n from kept"]);
-    let some =
+    let mut all = Watch::start(&shop, &["--watch", "--format", "csv", "select count(*) as n from kept"]);
+    let mut some =
         Watch::start(&shop, &["--watch=20ms", "--format", "json", "select id from kept where id <> 3 order by 1"]);
     all.prints(&["n", "2"]);
     some.prints(&["{\"id\":1}", "{\"id\":2}"]);
@@ -267,7 +260,7 @@ fn a_watched_query_prints_each_new_result_once() {
 fn a_watched_server_is_asked_again() {
     let shop = shop();
     let server = Server::start(&shop);
-    let watch = Watch::start(
+    let mut watch = Watch::start(
         &shop,
         &["--watch=50ms", "--url", &server.url, "--format", "csv", "select max(id) as n from kept"],
     );

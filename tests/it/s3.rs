@@ -6,6 +6,7 @@ use serde_json::json;
 use tidemill::table::Warehouse;
 
 use crate::kill::{PIPELINE, contents, undisturbed, write_day};
+use crate::process::Bounded;
 use crate::s3_server::S3Server;
 use crate::scratch::Scratch;
 use crate::tables::read_url_by_others;
@@ -35,7 +36,7 @@ fn a_project_runs_in_a_bucket_and_goes_on_after_a_kill() {
         assert_eq!(second, ["kept nothing", "cities nothing", "total nothing"]);
 
         write_day(&shop, 1);
-        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).output().unwrap();
+        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", place).finish();
         assert_eq!(died.status.code(), None, "{place}: the run has to die: {}", String::from_utf8_lossy(&died.stderr));
         assert_eq!(contents(&shop), if published { two.clone() } else { one.clone() }, "{place}: never a mix");
         shop.exits(0, &["run"]);
@@ -80,7 +81,7 @@ fn a_server_that_refuses_is_named_and_secrets_never_show() {
     let shop = shop(&server);
     let mut options = server.options();
     options.insert("AWS_SECRET_ACCESS_KEY".into(), "another".into());
-    let refused = shop.seen(shop.command(&["run"]).envs(&options).output().unwrap());
+    let refused = shop.seen(shop.command(&["run"]).envs(&options).finish());
     assert_eq!(refused.code, 3, "{}", refused.err);
     assert!(refused.err.contains("s3://shop/warehouse"), "{}", refused.err);
     assert!(!refused.err.contains("another"), "secrets never show: {}", refused.err);

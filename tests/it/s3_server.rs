@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::house::root;
+use crate::process::{Bounded, Process};
 
 const BUCKET: &str = "shop";
 const KEY: &str = "test";
@@ -20,7 +21,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A server that ends with the value.
 pub struct S3Server {
-    process: Child,
+    process: Process,
     port: u16,
     _folder: TempDir,
 }
@@ -45,7 +46,7 @@ impl S3Server {
         // Beside the objects: not every file system keeps attributes of files.
         command.arg("--sidecar").arg(folder.path().join("attributes")).arg(folder.path().join("root"));
         command.env("ROOT_ACCESS_KEY", KEY).env("ROOT_SECRET_KEY", SECRET);
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).start();
         let mut server = Self { process, port, _folder: folder };
         let started = Instant::now();
         while started.elapsed() < START_LIMIT {
@@ -64,6 +65,7 @@ impl S3Server {
     fn answers(&self) -> bool {
         let mut answer = String::new();
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
+        stream.set_read_timeout(Some(START_LIMIT)).unwrap();
         let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.contains("<Error><Code>AccessDenied")
     }
@@ -84,13 +86,5 @@ impl S3Server {
             ("AWS_REGION", REGION),
         ];
         options.map(|(name, value)| (name.to_string(), value.to_string())).into()
-    }
-}
-
-impl Drop for S3Server {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to do.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+use crate::process::Bounded;
+
 /// The head of a small project: no waiting for young files.
 pub const TIDEMILL_YAML: &str = "version: 1\nname: shop\n";
 
@@ -67,7 +69,7 @@ impl Scratch {
 
     /// Runs the program to its end.
     pub fn tidemill(&self, args: &[&str]) -> Seen {
-        self.seen(self.command(args).output().unwrap())
+        self.seen(self.command(args).finish())
     }
 
     /// Runs the program to its end; it must exit with `code`.
@@ -123,29 +125,4 @@ pub fn filtered(check: impl FnOnce()) {
     settings.add_filter(r"host: .*", "host: [host]");
     settings.add_filter(r"c\d{8}-[0-9a-zA-Z-]+\.parquet", "[data file]");
     settings.bind(check);
-}
-
-/// A process that is killed when the value goes.
-pub struct Process(pub std::process::Child);
-
-impl std::ops::Deref for Process {
-    type Target = std::process::Child;
-
-    fn deref(&self) -> &Self::Target {
-        &self.0
-    }
-}
-
-impl std::ops::DerefMut for Process {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.0
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::kafka_server::{Kafka, Message, Received};
+use crate::process::Bounded;
 use crate::scratch::Seen;
 use crate::shop_models::{SOURCES, Shop};
 
@@ -70,7 +71,7 @@ impl Streamed<'_> {
         let mut command: Command = self.shop.0.command(&all);
         command.env_remove("SHOP_DATA").env_remove("WAREHOUSE").env("KAFKA_BROKERS", self.kafka.brokers());
         command.envs(self.prefix.as_ref().map(|prefix| ("SHOP_TOPICS", prefix)));
-        let seen = self.shop.0.seen(command.output().unwrap());
+        let seen = self.shop.0.seen(command.finish());
         assert_eq!(seen.code, code, "{all:?}\nstdout: {}\nstderr: {}", seen.out, seen.err);
         seen
     }

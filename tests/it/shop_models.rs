@@ -8,6 +8,7 @@ use chrono::{Days, NaiveDate, NaiveDateTime};
 use tidemill::generate::{Format, Options, Summary, shop};
 
 use crate::house::root;
+use crate::process::Bounded;
 use crate::scratch::{Scratch, Seen};
 
 /// This repository's project over data of its own in `data`. Its files needn't stand still first.
@@ -37,7 +38,7 @@ impl Shop {
         let overlays = overlays.iter().flat_map(|overlay| ["--overlay", *overlay]);
         let all: Vec<&str> = overlays.chain(["--overlay", "overlays/young.yaml"]).chain(args.iter().copied()).collect();
         let mut command: Command = self.0.command(&all);
-        let seen = self.0.seen(command.env_remove("SHOP_DATA").env_remove("WAREHOUSE").output().unwrap());
+        let seen = self.0.seen(command.env_remove("SHOP_DATA").env_remove("WAREHOUSE").finish());
         assert_eq!(seen.code, code, "{all:?}\nstdout: {}\nstderr: {}", seen.out, seen.err);
         seen
     }

@@ -17,6 +17,7 @@ use tidemill::table::delta::{self, At};
 use tidemill::table::{TableFiles, Warehouse, garbage, parquet_table, types, write_files};
 
 use crate::house::root;
+use crate::process::Bounded;
 use crate::python;
 
 pub(crate) const ZONE: &str = "America/Sao_Paulo";
@@ -199,7 +200,7 @@ pub(crate) fn read_url_by_others(url: &str, version: Option<i64>, options: &BTre
     command.arg(url);
     command.env("STORE_OPTIONS", serde_json::to_string(options).unwrap());
     command.args(version.map(|version| version.to_string()));
-    let output = command.output().unwrap();
+    let output = command.finish();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -222,7 +223,7 @@ fn read_by_spark(warehouse: &Warehouse, table: &str) -> Value {
     assert!(jars.is_dir(), "{} is missing: run scripts/install-drivers, which makes it", jars.display());
     let mut command = python::script("read_spark.py");
     command.arg(jars).arg(Path::new(&warehouse.url).join(table));
-    let output = command.output().unwrap();
+    let output = command.finish();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::spec::types::{AfterTaken, FilesSpec};
-use crate::table::{LocalStore, Warehouse};
+use crate::table::{LocalStore, Seen, Warehouse};
 
 /// Characters that make a path a glob.
 const GLOB: [char; 4] = ['*', '?', '[', '{'];
@@ -83,7 +83,13 @@ impl FileStore {
     /// Usage, for a path or URL that can't be read.
     pub(super) fn folder(root: &FsPath, path: &str, options: &BTreeMap<String, String>) -> Result<Warehouse> {
         let all = Self::at(root, &format!("{}/*", path.trim_end_matches('/')), options)?;
-        Ok(Warehouse { store: all.store, root: all.prefix, url: path.to_string(), is_local: all.is_local })
+        Ok(Warehouse {
+            store: all.store,
+            root: all.prefix,
+            url: path.to_string(),
+            is_local: all.is_local,
+            seen: Seen::default(),
+        })
     }
 
     /// Files that match now, in order of paths.

@@ -1,7 +1,6 @@
 //! One connection to a topic: offsets that are there, messages of a range, offsets of the group. Blocking; knows no rows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -11,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Topic;
+use super::closing::{Kept, close};
 use super::records::{Record, Records};
 use crate::connect::position::Offsets;
 use crate::error::{Error, Result, ResultExt};
@@ -106,24 +106,23 @@ pub(super) struct Client {
     step_rows: usize,
 }
 
-/// Calls the client in `slot`, which is kept between calls: connecting costs more than reading a few messages. It is dropped
+/// Calls the client in `slot`, which is kept between calls: connecting costs more than reading a few messages. It is closed
 /// after a failure, so that the next call connects anew.
 ///
 /// # Errors
 /// Those of connecting and of `work`.
-pub(super) fn with<T>(
-    slot: &Mutex<Option<Client>>,
-    topic: &Topic,
-    work: impl FnOnce(&mut Client) -> Result<T>,
-) -> Result<T> {
-    let mut slot = slot.lock().map_err(|_| Error::internal("a Kafka client was left in the middle of its work"))?;
+pub(super) fn with<T>(slot: &Kept<Client>, topic: &Topic, work: impl FnOnce(&mut Client) -> Result<T>) -> Result<T> {
+    let mut slot = slot.lock()?;
     let mut client = match slot.take() {
         Some(client) => client,
         None => Client::connect(topic)?,
     };
-    let result = work(&mut client)?;
-    *slot = Some(client);
-    Ok(result)
+    let result = work(&mut client);
+    match result {
+        Ok(_) => *slot = Some(client),
+        Err(_) => close(client),
+    }
+    result
 }
 
 impl Client {

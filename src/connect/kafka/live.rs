@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::client::Client;
+use super::closing::close;
 use super::history::PastFile;
 use super::late::{Judge, Lateness};
 use super::records::Records;
@@ -93,8 +94,14 @@ type Batches = mpsc::Sender<Result<RecordBatch, DataFusionError>>;
 impl Messages {
     fn read(&self, out: &Batches) -> Result<()> {
         let mut client = Client::connect(&self.topic)?;
+        let read = self.read_by(&mut client, out);
+        close(client);
+        read
+    }
+
+    fn read_by(&self, client: &mut Client, out: &Batches) -> Result<()> {
         let next = self.read_past(out)?;
-        let mut plan = range::plan(&mut client, &self.topic, None, &next, false)?;
+        let mut plan = range::plan(client, &self.topic, None, &next, false)?;
         plan.offsets.partitions.values_mut().for_each(|at| at.heard_us = Some(self.now_us));
         // As a first run would judge what it takes in.
         let judge = |lateness: &Lateness| lateness.judge(&plan.offsets, &plan.speaking(), self.now_us, BTreeMap::new());

@@ -4,6 +4,7 @@
 //! once; offsets are committed to a group as well, but only for Kafka's own tools to see.
 
 mod client;
+mod closing;
 mod connect_json;
 mod history;
 mod late;
@@ -17,7 +18,7 @@ mod sink;
 mod take;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -30,6 +31,7 @@ use crate::spec::fault::Fault;
 use crate::spec::types::{KafkaSpec, Located, OnInvalid, Project, SourceSpec};
 use crate::table::Warehouse;
 use client::Client;
+use closing::Kept;
 use late::Lateness;
 use rows::Decoder;
 pub use sink::KafkaSink;
@@ -39,7 +41,7 @@ pub struct KafkaSource {
     topic: Arc<Topic>,
     source: SourceSpec,
     /// Kept between calls: connecting costs more than reading a few messages.
-    client: Arc<Mutex<Option<Client>>>,
+    client: Arc<Kept<Client>>,
     /// Files that hold what came before the topic's first message.
     history: Option<FileStore>,
 }

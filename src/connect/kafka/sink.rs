@@ -4,7 +4,7 @@
 //! found once the group has expired. Asking for the cursor begins a new epoch of the transactional id, so that who published
 //! before is fenced (KIP-98).
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -19,6 +19,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
+use super::closing::{Kept, close};
 use crate::connect::encode::envelope::{Commit, Origin};
 use crate::connect::encode::message::{MessageEncoder, Outgoing};
 use crate::connect::sink::{Sink, SinkChange, SinkCursor};
@@ -44,7 +45,7 @@ pub struct KafkaSink {
     place: Arc<Place>,
     encoder: Arc<MessageEncoder>,
     /// There after the cursor was asked for, until something fails.
-    producing: Arc<Mutex<Option<Producing>>>,
+    producing: Arc<Kept<Producing>>,
 }
 
 /// How the topic is reached.
@@ -100,7 +101,7 @@ impl Sink for KafkaSink {
     async fn cursor(&self) -> Result<Option<SinkCursor>> {
         let (place, slot) = (Arc::clone(&self.place), Arc::clone(&self.producing));
         let asked = tokio::task::spawn_blocking(move || {
-            let mut slot = lock(&slot)?;
+            let mut slot = slot.lock()?;
             if slot.is_none() {
                 *slot = Some(place.connect()?);
             }
@@ -120,7 +121,7 @@ impl Sink for KafkaSink {
         let SinkChange { cursor, committed_at_us, mut rows } = change;
         let commit = Commit { n: cursor.commit, at_us: committed_at_us };
         let sending = tokio::task::spawn_blocking(move || {
-            let mut slot = lock(&slot)?;
+            let mut slot = slot.lock()?;
             // Put back only if all went well: after an error the producer's state is unknown.
             let mut producing = slot.take().ok_or_else(|| Error::internal("a sink's cursor wasn't asked for"))?;
             let next = || match received.blocking_recv() {
@@ -129,10 +130,15 @@ impl Sink for KafkaSink {
                 // Without its end the change isn't whole.
                 None => Err(Error::external("the change to publish ended early")),
             };
-            let sent = producing.publish(&place, &cursor, next)?;
-            producing.cursor = Some(cursor);
-            *slot = Some(producing);
-            Ok(sent)
+            let sent = producing.publish(&place, &cursor, next);
+            match sent {
+                Ok(_) => {
+                    producing.cursor = Some(cursor);
+                    *slot = Some(producing);
+                }
+                Err(_) => close(producing),
+            }
+            sent
         });
         let feeding = async move {
             while let Some(batch) = rows.next().await {
@@ -148,10 +154,6 @@ impl Sink for KafkaSink {
         fed?;
         sent.external("the Kafka client ended early")?
     }
-}
-
-fn lock(slot: &Mutex<Option<Producing>>) -> Result<std::sync::MutexGuard<'_, Option<Producing>>> {
-    slot.lock().map_err(|_| Error::internal("a Kafka client was left in the middle of its work"))
 }
 
 impl Place {
@@ -194,22 +196,35 @@ impl Place {
 
     /// Takes the sink over: makes the topic if it isn't there, ends transactions that were left open, reads the cursor.
     fn connect(&self) -> Result<Producing> {
-        let group: BaseConsumer = self.consumer().create().external("the Kafka client can't be started")?;
-        let partitions = match self.partitions(&group)? {
+        let group = self.consumer().create().external("the Kafka client can't be started")?;
+        let producer = self.producer().create().external("the Kafka client can't be started")?;
+        let mut producing = Producing { producer, group, cursor: None };
+        match self.begin(&producing) {
+            Ok(cursor) => {
+                producing.cursor = cursor;
+                Ok(producing)
+            }
+            Err(error) => {
+                close(producing);
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&self, Producing { producer, group, .. }: &Producing) -> Result<Option<SinkCursor>> {
+        let partitions = match self.partitions(group)? {
             0 => {
                 self.make_topic()?;
                 0
             }
             there => there,
         };
-        let producer: BaseProducer = self.producer().create().external("the Kafka client can't be started")?;
         let begun = producer.init_transactions(limits::KAFKA_ANSWER);
         begun.map_err(|error| self.failed("transactions can't be begun", error))?;
-        let cursor = match self.of_group(&group)? {
-            Some(cursor) => Some(cursor),
-            None => self.of_messages(&group, partitions)?,
-        };
-        Ok(Producing { producer, group, cursor })
+        match self.of_group(group)? {
+            Some(cursor) => Ok(Some(cursor)),
+            None => self.of_messages(group, partitions),
+        }
     }
 
     /// Partitions of the topic; zero if it isn't there.
@@ -228,6 +243,7 @@ impl Place {
         let topic = NewTopic::new(&self.topic, -1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
         let options = AdminOptions::new().operation_timeout(Some(limits::KAFKA_ANSWER));
         let made = futures::executor::block_on(admin.create_topics([&topic], &options));
+        close(admin);
         let made = made.map_err(|error| self.failed("the topic can't be made", error))?;
         for topic in made {
             if let Err((_, code)) = topic
