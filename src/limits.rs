@@ -23,6 +23,12 @@ pub const DATA_FILE_BYTES: usize = 128 << 20;
 /// Rows in a row group: the unit that readers skip and share among cores.
 pub const ROW_GROUP_ROWS: usize = 1 << 20;
 
+/// Rows at the beginning of a data file by which it is decided how its columns are encoded: enough to tell numbers that repeat.
+pub const ENCODING_ROWS: usize = 8192;
+
+/// Times that values of a column come again, from which on a dictionary of them is worth its work.
+pub const ENCODED_REPEATS: usize = 4;
+
 /// Encoded bytes that one stream may keep in unfinished row groups over all its open files; beyond, the largest is finished.
 pub const WRITE_BUFFER_BYTES: usize = 128 << 20;
 

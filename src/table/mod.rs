@@ -3,6 +3,7 @@
 mod change;
 mod crowding;
 pub mod delta;
+mod encoding;
 pub mod garbage;
 mod local;
 mod partition;
@@ -15,12 +16,12 @@ mod writer;
 
 pub use change::{TableChange, TableTarget, change_table};
 pub use crowding::crowded;
+pub(crate) use encoding::parquet_properties;
 pub(crate) use local::LocalStore;
 pub use scan::parquet_table;
 pub use seen::Seen;
 pub use store::{BOOKKEEPING, Put};
 pub(crate) use store::{write_error, write_error_after};
-pub(crate) use writer::parquet_properties;
 pub use writer::write_files;
 
 use std::sync::Arc;

@@ -127,11 +127,12 @@ fn reading_type(data_type: &DataType, zone: &str) -> DataType {
     }
 }
 
-/// Casts a batch to `target`, column by column in order.
+/// Casts a batch to `target`, column by column in order. Views of text and bytes stay as they are but for the columns `whole`:
+/// Parquet holds them alike, and to cast them is to copy them.
 ///
 /// # Errors
 /// External: a value that the target can't hold, a null in a column that has none, another number of columns.
-pub(crate) fn cast_batch(batch: &RecordBatch, target: &SchemaRef) -> Result<RecordBatch> {
+pub(crate) fn cast_batch(batch: &RecordBatch, target: &SchemaRef, whole: &[usize]) -> Result<RecordBatch> {
     if batch.num_columns() != target.fields().len() {
         return Err(Error::internal(format!(
             "rows of {} columns for a table of {}",
@@ -139,14 +140,23 @@ pub(crate) fn cast_batch(batch: &RecordBatch, target: &SchemaRef) -> Result<Reco
             target.fields().len()
         )));
     }
-    let columns = batch
-        .columns()
-        .iter()
-        .zip(target.fields())
-        .map(|(column, field)| cast_column(column, field.data_type()).map_err(|e| e.with("column", field.name())));
+    let (mut fields, mut columns) = (Vec::with_capacity(batch.num_columns()), Vec::with_capacity(batch.num_columns()));
+    for (index, (column, field)) in batch.columns().iter().zip(target.fields()).enumerate() {
+        let is_view = matches!(
+            (column.data_type(), field.data_type()),
+            (DataType::Utf8View, DataType::Utf8) | (DataType::BinaryView, DataType::Binary)
+        );
+        if is_view && !whole.contains(&index) {
+            fields.push(Arc::new(field.as_ref().clone().with_data_type(column.data_type().clone())));
+            columns.push(Arc::clone(column));
+        } else {
+            fields.push(Arc::clone(field));
+            columns.push(cast_column(column, field.data_type()).map_err(|e| e.with("column", field.name()))?);
+        }
+    }
     let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    RecordBatch::try_new_with_options(Arc::clone(target), columns, &rows).external("rows don't fit the table's columns")
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &rows)
+        .external("rows don't fit the table's columns")
 }
 
 pub(crate) fn cast_column(column: &ArrayRef, target: &DataType) -> Result<ArrayRef> {

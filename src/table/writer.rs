@@ -12,11 +12,10 @@ use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
-use parquet::arrow::{ArrowSchemaConverter, AsyncArrowWriter};
-use parquet::basic::{Compression, Encoding, Type, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::arrow::AsyncArrowWriter;
 use tokio::task::JoinSet;
 
+use super::encoding::parquet_properties;
 use super::store::write_error;
 use super::{DataFile, Warehouse, partition, stats, types};
 use crate::engine::failure;
@@ -127,7 +126,6 @@ struct Target {
     file: SchemaRef,
     /// Partition columns by index in `table`, in the order of `partition_by`.
     partitions: Vec<usize>,
-    properties: WriterProperties,
     started: Mutex<Vec<Path>>,
 }
 
@@ -149,7 +147,6 @@ impl Target {
             warehouse: warehouse.clone(),
             folder: folder.to_owned(),
             prefix: prefix.to_owned(),
-            properties: parquet_properties(&file)?,
             table,
             file,
             partitions,
@@ -157,15 +154,17 @@ impl Target {
         })
     }
 
-    fn open(&self, partition_values: Vec<Option<String>>) -> Result<OpenFile> {
+    /// Begins a file whose first rows will be `first`.
+    fn open(&self, partition_values: Vec<Option<String>>, first: &RecordBatch) -> Result<OpenFile> {
         let columns: Vec<&str> = self.partitions.iter().map(|i| self.table.field(*i).name().as_str()).collect();
         let folder = partition::folder(&columns, &partition_values);
         let id = ulid::Ulid::r#gen().to_string().to_ascii_lowercase();
         let name = format!("{folder}{}-{id}.parquet", self.prefix);
         let path = self.warehouse.path(&format!("{}/{name}", self.folder));
         self.started.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
+        let properties = parquet_properties(&self.file, Some(first))?;
         let out = BufWriter::new(Arc::clone(&self.warehouse.store), path);
-        let writer = AsyncArrowWriter::try_new(out, Arc::clone(&self.file), Some(self.properties.clone()))
+        let writer = AsyncArrowWriter::try_new(out, Arc::clone(&self.file), Some(properties))
             .external("a data file can't be begun")?;
         Ok(OpenFile { name, writer, rows: 0, null_counts: vec![0; self.file.fields().len()], partition_values })
     }
@@ -174,35 +173,6 @@ impl Target {
         write_error(&self.warehouse.shown(&self.folder), error)
     }
 }
-
-/// How Parquet files with these columns are written.
-///
-/// # Errors
-/// External, for columns that Parquet can't hold.
-pub(crate) fn parquet_properties(file: &SchemaRef) -> Result<WriterProperties> {
-    let level = ZstdLevel::try_new(1).external("the compression level is out of range")?;
-    let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_max_row_group_row_count(Some(limits::ROW_GROUP_ROWS))
-        .set_max_row_group_bytes(Some(limits::DATA_FILE_BYTES))
-        .set_created_by(format!("tidemill {}", env!("CARGO_PKG_VERSION")));
-    let parquet = ArrowSchemaConverter::new().convert(file).external("the columns can't be those of a Parquet file")?;
-    for column in parquet.columns() {
-        if matches!(column.physical_type(), Type::FLOAT | Type::DOUBLE) {
-            // Bounds of floats leave NaN out, and a reader that goes by them would lose rows that hold it.
-            properties = properties.set_column_statistics_enabled(column.path().clone(), EnabledStatistics::None);
-        }
-        if column.path().string() == COUNTING_COLUMN && column.physical_type() == Type::INT64 {
-            properties = properties
-                .set_column_dictionary_enabled(column.path().clone(), false)
-                .set_column_encoding(column.path().clone(), Encoding::DELTA_BINARY_PACKED);
-        }
-    }
-    Ok(properties.build())
-}
-
-/// A column whose every value is another, mostly the one before and one more: a dictionary of it is work for nothing.
-const COUNTING_COLUMN: &str = "_source_row";
 
 /// One file being written.
 struct OpenFile {
@@ -259,7 +229,7 @@ impl StreamWriter {
 
     async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let target = Arc::clone(&self.target);
-        let batch = types::cast_batch(batch, &target.table)?;
+        let batch = types::cast_batch(batch, &target.table, &target.partitions)?;
         let Some(converter) = &self.rows else {
             return self.write_part(None, Vec::new, &self.stored(&batch)?).await;
         };
@@ -287,7 +257,7 @@ impl StreamWriter {
     /// Columns as the file has them.
     fn stored(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let kept: Vec<usize> = (0..batch.num_columns()).filter(|i| !self.target.partitions.contains(i)).collect();
-        types::cast_batch(&batch.project(&kept).external("columns can't be chosen")?, &self.target.file)
+        types::cast_batch(&batch.project(&kept).external("columns can't be chosen")?, &self.target.file, &[])
     }
 
     async fn write_part(
@@ -298,7 +268,7 @@ impl StreamWriter {
     ) -> Result<()> {
         let file = match self.open.entry(key) {
             Entry::Occupied(slot) => slot.into_mut(),
-            Entry::Vacant(slot) => slot.insert(self.target.open(values())?),
+            Entry::Vacant(slot) => slot.insert(self.target.open(values(), part)?),
         };
         file.write(&self.target, part).await?;
         if file.bytes() >= limits::DATA_FILE_BYTES {

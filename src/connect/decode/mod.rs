@@ -2,12 +2,15 @@
 //!
 //! A row whose values don't all fit is refused whole; nothing is rounded, truncated or padded. Knows no warehouse.
 
+mod column;
 mod csv;
 mod datetime;
+mod direct;
 mod json;
 mod nested;
 mod number;
 mod rows;
+mod scan;
 mod text;
 mod values;
 
@@ -19,8 +22,9 @@ use arrow::array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 #[cfg(feature = "kafka")]
-pub(super) use json::JsonObjects;
-pub(super) use rows::{RawRows, row_numbers};
+pub(super) use json::Object;
+use rows::RawRows;
+pub(super) use rows::row_numbers;
 pub(super) use text::open as open_text;
 pub use values::{ColumnReader, Misfit, parse_column};
 
@@ -90,11 +94,12 @@ impl Decoded {
 }
 
 /// How a text file's columns are read.
+#[derive(Clone)]
 pub struct Contract {
     /// Contract columns.
     pub schema: SchemaRef,
-    readers: Vec<ColumnReader>,
-    nullable: Vec<bool>,
+    readers: Arc<[ColumnReader]>,
+    nullable: Arc<[bool]>,
 }
 
 impl Contract {
@@ -117,15 +122,17 @@ impl Contract {
             });
         }
         let nullable = schema.fields().iter().map(|f| f.is_nullable()).collect();
-        Ok(Self { schema, readers, nullable })
+        Ok(Self { schema, readers: readers.into(), nullable })
     }
 
-    /// Types records; `origin` tells where they stand.
-    pub(super) fn decode<O: Origin + Send + 'static>(
-        &self,
-        records: RawRows,
-        origin: impl FnOnce(RawRows) -> O,
-    ) -> Result<Decoded> {
+    /// Types records.
+    fn decode(&self, records: RawRows) -> Result<Decoded> {
+        let (columns, misfits) = self.columns(&records);
+        Decoded::new(&self.schema, columns, records.len(), misfits, records)
+    }
+
+    /// Columns of records, and which rows don't fit.
+    fn columns(&self, records: &RawRows) -> (Vec<ArrayRef>, Misfits) {
         let broken = records.broken().iter().enumerate();
         let mut misfits: Misfits = broken.filter_map(|(row, reason)| Some((row, reason.clone()?))).collect();
         let mut columns = Vec::with_capacity(self.readers.len());
@@ -142,8 +149,7 @@ impl Contract {
             }
             columns.push(array);
         }
-        let rows = records.len();
-        Decoded::new(&self.schema, columns, rows, misfits, origin(records))
+        (columns, misfits)
     }
 }
 
@@ -158,13 +164,13 @@ fn arrow_error(error: arrow::error::ArrowError) -> crate::error::Error {
 
 /// Reads the records of one text file, batch after batch.
 pub struct TextReader<'a> {
-    records: Records<'a>,
+    records: Records,
     contract: &'a Contract,
 }
 
-enum Records<'a> {
+enum Records {
     Csv(Box<csv::CsvRecords>),
-    Json(Box<json::JsonRecords<'a>>),
+    Json(json::JsonRecords),
 }
 
 impl<'a> TextReader<'a> {
@@ -175,7 +181,7 @@ impl<'a> TextReader<'a> {
     pub fn new(format: &FileFormat, input: Box<dyn Read + Send>, contract: &'a Contract) -> Result<Self> {
         let records = match format {
             FileFormat::Csv(options) => Records::Csv(Box::new(csv::CsvRecords::new(options, input, &contract.schema)?)),
-            FileFormat::Json(_) => Records::Json(Box::new(json::JsonRecords::new(input, contract))),
+            FileFormat::Json(_) => Records::Json(json::JsonRecords::new(input)),
             FileFormat::Parquet => return Err(crate::error::Error::internal("Parquet isn't a text format")),
         };
         Ok(Self { records, contract })
@@ -183,11 +189,14 @@ impl<'a> TextReader<'a> {
 
     /// The next batch of up to [`limits::BATCH_ROWS`] records; none at the end.
     pub fn next_batch(&mut self) -> Result<Option<Decoded>> {
-        let records = match &mut self.records {
-            Records::Csv(records) => records.next_rows(limits::BATCH_ROWS)?,
-            Records::Json(records) => records.next_rows(limits::BATCH_ROWS)?,
-        };
-        records.map(|rows| self.contract.decode(rows, |rows| rows)).transpose()
+        match &mut self.records {
+            Records::Csv(records) => {
+                records.next_rows(limits::BATCH_ROWS)?.map(|rows| self.contract.decode(rows)).transpose()
+            }
+            Records::Json(records) => {
+                records.next_lines(limits::BATCH_ROWS)?.map(|lines| lines.decode(self.contract)).transpose()
+            }
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Exact numbers from text: nothing is rounded.
 
+use std::borrow::Cow;
+
 /// Digits of a decimal text without its point, and how many of them stand after the point.
 struct Digits {
     value: i128,
@@ -33,11 +35,45 @@ fn digits(text: &str, separator: char) -> Option<Digits> {
     Some(Digits { value: if negative { -value } else { value }, scale })
 }
 
+/// Digits that fit into 64 bits whatever they are.
+const SHORT_DIGITS: usize = 18;
+
+/// Reads a decimal of few digits, not more of them after the point than `scale`, which most are, as its unscaled value.
+fn short_decimal(text: &str, precision: u8, scale: i8, separator: char) -> Option<i64> {
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (mut value, mut digits, mut point) = (0_i64, 0, None);
+    if unsigned.len() > SHORT_DIGITS {
+        return None;
+    }
+    for byte in unsigned.bytes() {
+        if byte.is_ascii_digit() {
+            value = value * 10 + i64::from(byte - b'0');
+            digits += 1;
+        } else if point.is_none() && u32::from(byte) == u32::from(separator) {
+            point = Some(digits);
+        } else {
+            return None;
+        }
+    }
+    let fraction = digits - point.unwrap_or(digits);
+    let missing = u32::try_from(scale).ok()?.checked_sub(fraction)?;
+    let unscaled = value.checked_mul(10_i64.checked_pow(missing)?)?;
+    let fits = 10_i64.checked_pow(precision.into()).is_none_or(|limit| unscaled < limit);
+    (digits > 0 && fits).then_some(if unsigned.len() < text.len() { -unscaled } else { unscaled })
+}
+
 /// Reads a decimal of `precision` digits, `scale` of them after the point, as its unscaled value.
 ///
 /// # Errors
 /// Why it isn't one, to follow the text.
 pub(super) fn decimal(text: &str, precision: u8, scale: i8, separator: char) -> Result<i128, String> {
+    match short_decimal(text, precision, scale, separator) {
+        Some(value) => Ok(value.into()),
+        None => long_decimal(text, precision, scale, separator),
+    }
+}
+
+fn long_decimal(text: &str, precision: u8, scale: i8, separator: char) -> Result<i128, String> {
     let not_a_number = || "isn't a number".to_string();
     let Digits { mut value, scale: mut has } = digits(text, separator).ok_or_else(not_a_number)?;
     while has > 0 && value % 10 == 0 && value != 0 {
@@ -93,7 +129,7 @@ fn out_of_range(low: i64, high: i64) -> String {
 /// # Errors
 /// Why it isn't one, to follow the text.
 pub(super) fn float(text: &str, separator: char) -> Result<f64, String> {
-    let point = if separator == '.' { text.to_string() } else { text.replace(separator, ".") };
+    let point = if separator == '.' { Cow::Borrowed(text) } else { Cow::Owned(text.replace(separator, ".")) };
     match point.parse::<f64>() {
         Ok(value) if value.is_infinite() && !text.to_lowercase().contains("inf") => Err("is out of range".to_string()),
         Ok(value) => Ok(value),
@@ -135,6 +171,46 @@ mod tests {
             decimal("99999999999999999999999999999999999999", 38, 0, '.'),
             Ok(99_999_999_999_999_999_999_999_999_999_999_999_999)
         );
+    }
+
+    #[test]
+    fn short_decimals_are_those_of_any_length() {
+        for separator in ['.', ','] {
+            for (precision, scale) in [(12, 2), (3, 3), (18, 0), (38, 10), (5, 5)] {
+                for text in [
+                    "0",
+                    "-0",
+                    "00.10",
+                    "1",
+                    "12",
+                    "12.5",
+                    "-12.50",
+                    "12.505",
+                    "999",
+                    "1000",
+                    "99999",
+                    "-.5",
+                    "5.",
+                    ".",
+                    "-",
+                    "",
+                    "+5",
+                    "1e2",
+                    "1.2.3",
+                    "1,5",
+                    "0.99999",
+                    "999999999999999999",
+                    "1234567890123456789",
+                    "9999999999.99",
+                ] {
+                    let long = long_decimal(text, precision, scale, separator);
+                    if let Some(short) = short_decimal(text, precision, scale, separator) {
+                        assert_eq!(long, Ok(short.into()), "{text} as decimal({precision}, {scale})");
+                    }
+                    assert_eq!(decimal(text, precision, scale, separator), long, "{text}");
+                }
+            }
+        }
     }
 
     #[test]

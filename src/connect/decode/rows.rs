@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// Records with `width` cells each.
 #[derive(Default)]
-pub(in crate::connect) struct RawRows {
+pub(super) struct RawRows {
     width: usize,
     /// Cells, one after the other; empty once they are in `text`.
     cells: Vec<u8>,
@@ -22,30 +22,16 @@ pub(in crate::connect) struct RawRows {
     nulls: Vec<bool>,
     raw: Vec<u8>,
     raw_ends: Vec<usize>,
-    lacks_raw: bool,
     numbers: Vec<u64>,
     broken: Vec<Option<String>>,
 }
 
 impl RawRows {
-    pub(in crate::connect) fn new(width: usize) -> Self {
+    pub(super) fn new(width: usize) -> Self {
         Self { width, ..Self::default() }
     }
 
-    /// The same for about this many records, whose raw text of about these bytes stands elsewhere.
-    #[cfg(feature = "kafka")]
-    pub(in crate::connect) fn without_raw(self, records: usize, bytes: usize) -> Self {
-        let cells = records * self.width;
-        Self {
-            cells: Vec::with_capacity(bytes),
-            ends: Vec::with_capacity(cells),
-            nulls: Vec::with_capacity(cells),
-            lacks_raw: true,
-            ..self
-        }
-    }
-
-    pub(in crate::connect) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.numbers.len()
     }
 
@@ -59,15 +45,13 @@ impl RawRows {
     }
 
     /// Ends a record whose cells were pushed; cells that are missing are null.
-    pub(in crate::connect) fn end_record(&mut self, number: u64, raw: &[u8], broken: Option<String>) {
+    pub(super) fn end_record(&mut self, number: u64, raw: &[u8], broken: Option<String>) {
         let complete = (self.numbers.len() + 1) * self.width;
         self.ends.truncate(complete);
         self.nulls.truncate(complete);
         self.ends.resize(complete, self.ends.last().copied().unwrap_or(0));
         self.nulls.resize(complete, true);
-        if !self.lacks_raw {
-            self.raw.extend_from_slice(raw);
-        }
+        self.raw.extend_from_slice(raw);
         self.raw_ends.push(self.raw.len());
         self.numbers.push(number);
         self.broken.push(broken);
@@ -127,6 +111,12 @@ impl RawRows {
         }
     }
 
+    /// The cells of a record, also of a broken one, to be shown.
+    pub(super) fn texts(&self, row: usize) -> Vec<Option<String>> {
+        let text = |column| String::from_utf8_lossy(self.bytes(row, column)).into_owned();
+        (0..self.width).map(|column| (!self.nulls[row * self.width + column]).then(|| text(column))).collect()
+    }
+
     /// Why records are refused whatever their types, one entry a record.
     pub(super) fn broken(&self) -> &[Option<String>] {
         &self.broken
@@ -141,12 +131,8 @@ impl Origin for RawRows {
     /// Bytes that aren't UTF-8 are shown as replacement characters.
     fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {
         let start = if index == 0 { 0 } else { self.raw_ends[index - 1] };
-        let cells = (0..self.width).map(|column| {
-            let is_null = self.nulls[index * self.width + column];
-            (!is_null).then(|| String::from_utf8_lossy(self.bytes(index, column)).into_owned())
-        });
         Ok(Refused {
-            cells: cells.collect(),
+            cells: self.texts(index),
             rule: rule.to_string(),
             reason,
             at: RefusedAt::Row(self.numbers[index]),

@@ -1,14 +1,11 @@
 //! Columns of text to Arrow arrays, exactly. A cell that doesn't fit becomes null and a reason.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryViewBuilder, BooleanBuilder, PrimitiveBuilder, StringBuilder, StringViewBuilder};
-use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
-};
+use arrow::array::ArrayRef;
+use arrow::datatypes::{DataType, TimeUnit};
 
+use super::column::{Cell, Column};
 use super::datetime::{self, TimeFormat};
 use super::{nested, number};
 use crate::error::{Error, Result};
@@ -87,12 +84,59 @@ impl ColumnReader {
     /// The text that this reads of a JSON value: none for null, what a string says, and everything else as it is written.
     /// A list, a struct and what stays JSON are read as they are written.
     pub(super) fn cell<'a>(&self, row: usize, value: &'a str) -> Result<Option<Cow<'a, str>>, Misfit> {
-        if self.is_json || self.data_type.is_nested() {
+        if self.keeps_json() {
             return Ok((!value.starts_with('n')).then_some(Cow::Borrowed(value)));
         }
         let no_text = |_| Misfit::new(row, shown(value, "holds half of a surrogate pair, which is no text"));
         let cell = text(value).map_err(no_text)?;
-        Ok(cell.filter(|cell| !self.null_values.iter().any(|null| null == cell)))
+        Ok(cell.filter(|cell| !self.is_null(cell)))
+    }
+
+    /// Whether a JSON value is read as it is written.
+    pub(super) fn keeps_json(&self) -> bool {
+        self.is_json || self.data_type.is_nested()
+    }
+
+    /// Whether a text means null.
+    pub(super) fn is_null(&self, text: &str) -> bool {
+        self.null_values.iter().any(|null| null == text)
+    }
+
+    /// Whether its values are in one another.
+    pub(super) fn is_nested(&self) -> bool {
+        self.data_type.is_nested()
+    }
+
+    /// An empty column of what this reads, which isn't nested.
+    pub(super) fn column(&self, rows: usize) -> Column {
+        Column::new(&self.data_type, rows)
+    }
+
+    /// Reads the text of one value, which isn't nested.
+    ///
+    /// # Errors
+    /// Why it doesn't fit, to follow the text.
+    pub(super) fn read<'a>(&self, text: &'a str) -> Result<Cell<'a>, String> {
+        let separator = self.decimal_separator;
+        let whole = |low: i64, high: i64| number::integer(text, low, high, separator).map(Cell::Whole);
+        match &self.data_type {
+            DataType::Boolean => boolean(text).map(Cell::Boolean),
+            DataType::Int16 => whole(i16::MIN.into(), i16::MAX.into()),
+            DataType::Int32 => whole(i32::MIN.into(), i32::MAX.into()),
+            DataType::Int64 => whole(i64::MIN, i64::MAX),
+            DataType::Float32 => short_float(text, separator).map(Cell::Float),
+            DataType::Float64 => number::float(text, separator).map(Cell::Float),
+            DataType::Decimal128(precision, scale) => {
+                number::decimal(text, *precision, *scale, separator).map(Cell::Decimal)
+            }
+            DataType::Date32 => self.time.date(text).map(|days| Cell::Whole(days.into())),
+            DataType::Time64(_) => datetime::time_of_day(text).map(Cell::Whole),
+            DataType::Timestamp(_, None) => self.time.timestamp(text).map(Cell::Whole),
+            DataType::Timestamp(_, Some(_)) => self.time.instant(text).map(Cell::Whole),
+            DataType::BinaryView => bytes(text).map(Cell::Bytes),
+            _ if self.is_json && !is_json(text) => Err("isn't JSON".to_string()),
+            _ => Ok(Cell::Text(Cow::Borrowed(text))),
+        }
     }
 }
 
@@ -139,55 +183,23 @@ pub fn parse_column<'a>(
     cells: impl Iterator<Item = Option<&'a str>>,
     rows: usize,
 ) -> (ArrayRef, Faults) {
-    let separator = reader.decimal_separator;
-    let whole = |low: i64, high: i64| move |text: &str| number::integer(text, low, high, separator);
     match &reader.data_type {
-        DataType::Boolean => booleans(cells, rows),
-        DataType::Int16 => {
-            let parse = whole(i16::MIN.into(), i16::MAX.into());
-            primitive::<Int16Type>(cells, rows, None, |text| parse(text).map(|v| v as i16))
-        }
-        DataType::Int32 => {
-            let parse = whole(i32::MIN.into(), i32::MAX.into());
-            primitive::<Int32Type>(cells, rows, None, |text| parse(text).map(|v| v as i32))
-        }
-        DataType::Int64 => primitive::<Int64Type>(cells, rows, None, whole(i64::MIN, i64::MAX)),
-        DataType::Float32 => primitive::<Float32Type>(cells, rows, None, |text| {
-            let value = number::float(text, separator)?;
-            let narrow = value as f32;
-            if narrow.is_infinite() && value.is_finite() { Err("is out of range".to_string()) } else { Ok(narrow) }
-        }),
-        DataType::Float64 => primitive::<Float64Type>(cells, rows, None, |text| number::float(text, separator)),
-        DataType::Decimal128(precision, scale) => {
-            primitive::<Decimal128Type>(cells, rows, Some(&reader.data_type), |text| {
-                number::decimal(text, *precision, *scale, separator)
-            })
-        }
-        DataType::Date32 => primitive::<Date32Type>(cells, rows, None, |text| reader.time.date(text)),
-        DataType::Time64(_) => primitive::<Time64MicrosecondType>(cells, rows, None, datetime::time_of_day),
-        DataType::Timestamp(_, None) => {
-            primitive::<TimestampMicrosecondType>(cells, rows, None, |text| reader.time.timestamp(text))
-        }
-        DataType::Timestamp(_, Some(_)) => {
-            primitive::<TimestampMicrosecondType>(cells, rows, Some(&reader.data_type), |text| {
-                reader.time.instant(text)
-            })
-        }
-        DataType::BinaryView => binary(cells, rows),
-        DataType::List(field) if let [item] = reader.inside.as_slice() => nested::lists(field, item, cells),
-        DataType::Struct(fields) => nested::structs(fields, &reader.inside, cells, rows),
-        _ if reader.is_json => json(cells, rows),
-        DataType::Utf8 => {
-            let mut builder = StringBuilder::with_capacity(rows, rows * 16);
-            cells.for_each(|cell| builder.append_option(cell));
-            (Arc::new(builder.finish()), Vec::new())
-        }
-        _ => {
-            let mut builder = StringViewBuilder::with_capacity(rows);
-            cells.for_each(|cell| builder.append_option(cell));
-            (Arc::new(builder.finish()), Vec::new())
+        DataType::List(field) if let [item] = reader.inside.as_slice() => return nested::lists(field, item, cells),
+        DataType::Struct(fields) => return nested::structs(fields, &reader.inside, cells, rows),
+        _ => {}
+    }
+    let (mut column, mut faults) = (Column::new(&reader.data_type, rows), Vec::new());
+    for (row, text) in cells.enumerate() {
+        let cell = text.map_or(Ok(Cell::Null), |text| reader.read(text).map_err(|reason| shown(text, &reason)));
+        match cell {
+            Ok(cell) => column.push(&cell),
+            Err(reason) => {
+                faults.push(Misfit::new(row, reason));
+                column.push(&Cell::Null);
+            }
         }
     }
+    (column.finish(), faults)
 }
 
 /// Texts longer than this are cut in reasons; the raw row has them whole.
@@ -204,69 +216,25 @@ pub(super) fn shown(text: &str, reason: &str) -> String {
     format!("{cut} {reason}")
 }
 
-fn primitive<'a, T: ArrowPrimitiveType>(
-    cells: impl Iterator<Item = Option<&'a str>>,
-    rows: usize,
-    data_type: Option<&DataType>,
-    parse: impl Fn(&str) -> Result<T::Native, String>,
-) -> (ArrayRef, Faults) {
-    let mut builder = PrimitiveBuilder::<T>::with_capacity(rows);
-    if let Some(data_type) = data_type {
-        builder = builder.with_data_type(data_type.clone());
+fn boolean(text: &str) -> Result<bool, String> {
+    let is = |known: &[&str]| known.iter().any(|known| known.eq_ignore_ascii_case(text));
+    match () {
+        () if is(&["true", "t", "1", "yes", "y"]) => Ok(true),
+        () if is(&["false", "f", "0", "no", "n"]) => Ok(false),
+        () => Err("isn't true or false".to_string()),
     }
-    let mut faults = Vec::new();
-    for (row, cell) in cells.enumerate() {
-        let value = cell
-            .and_then(|text| parse(text).map_err(|reason| faults.push(Misfit::new(row, shown(text, &reason)))).ok());
-        builder.append_option(value);
-    }
-    (Arc::new(builder.finish()), faults)
 }
 
-fn booleans<'a>(cells: impl Iterator<Item = Option<&'a str>>, rows: usize) -> (ArrayRef, Faults) {
-    let mut builder = BooleanBuilder::with_capacity(rows);
-    let mut faults = Vec::new();
-    for (row, cell) in cells.enumerate() {
-        builder.append_option(cell.and_then(|text| match text.to_ascii_lowercase().as_str() {
-            "true" | "t" | "1" | "yes" | "y" => Some(true),
-            "false" | "f" | "0" | "no" | "n" => Some(false),
-            _ => {
-                faults.push(Misfit::new(row, shown(text, "isn't true or false")));
-                None
-            }
-        }));
-    }
-    (Arc::new(builder.finish()), faults)
-}
-
-/// Text that is one JSON value, as it is written.
-fn json<'a>(cells: impl Iterator<Item = Option<&'a str>>, rows: usize) -> (ArrayRef, Faults) {
-    let mut builder = StringViewBuilder::with_capacity(rows);
-    let mut faults = Vec::new();
-    for (row, cell) in cells.enumerate() {
-        let (json, other) =
-            cell.map_or((None, None), |text| if is_json(text) { (cell, None) } else { (None, Some(text)) });
-        faults.extend(other.map(|text| Misfit::new(row, shown(text, "isn't JSON"))));
-        builder.append_option(json);
-    }
-    (Arc::new(builder.finish()), faults)
+/// A number of four bytes; one that they can't hold isn't infinite.
+fn short_float(text: &str, separator: char) -> Result<f64, String> {
+    let value = number::float(text, separator)?;
+    if (value as f32).is_infinite() && value.is_finite() { Err("is out of range".to_string()) } else { Ok(value) }
 }
 
 /// Bytes as SQL shells write them: `\x` and hexadecimal digits.
-fn binary<'a>(cells: impl Iterator<Item = Option<&'a str>>, rows: usize) -> (ArrayRef, Faults) {
-    let mut builder = BinaryViewBuilder::with_capacity(rows);
-    let mut faults = Vec::new();
-    for (row, cell) in cells.enumerate() {
-        let bytes = cell.and_then(|text| {
-            let bytes = text.strip_prefix("\\x").and_then(from_hex);
-            if bytes.is_none() {
-                faults.push(Misfit::new(row, shown(text, "isn't bytes as \\x and hexadecimal digits")));
-            }
-            bytes
-        });
-        builder.append_option(bytes);
-    }
-    (Arc::new(builder.finish()), faults)
+fn bytes(text: &str) -> Result<Vec<u8>, String> {
+    let bytes = text.strip_prefix("\\x").and_then(from_hex);
+    bytes.ok_or_else(|| "isn't bytes as \\x and hexadecimal digits".to_string())
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

@@ -127,7 +127,7 @@ impl<'a> FileWriter<'a> {
         let out = self.buffer();
         Ok(match self.layout.format {
             SinkFormat::Parquet => {
-                let properties = parquet_properties(&schema)?;
+                let properties = parquet_properties(&schema, None)?;
                 let writer = AsyncArrowWriter::try_new(out, schema, Some(properties));
                 let mut writer = writer.external("a Parquet file can't be begun")?;
                 writer.append_key_value_metadata(KeyValue::new(CURSOR.to_string(), self.cursor.clone()));

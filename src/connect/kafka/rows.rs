@@ -1,5 +1,6 @@
 //! Messages to rows: the value under the contract, and what stands beside it in hidden columns.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
@@ -7,7 +8,7 @@ use arrow::datatypes::{DataType, Field, SchemaRef};
 
 use super::connect_json;
 use super::records::{Record, Records, text_of};
-use crate::connect::decode::{Contract, Decoded, JsonObjects, Origin, RawRows};
+use crate::connect::decode::{Contract, Decoded, Object, Origin};
 use crate::connect::quarantine::{Refused, RefusedAt};
 use crate::error::Result;
 use crate::plan::json_text::is_json;
@@ -68,34 +69,37 @@ impl Decoder {
     }
 
     /// Rows of messages in their order.
-    pub(super) fn decode(&self, messages: Records) -> Result<Decoded> {
-        let mut objects = JsonObjects::new(&self.contract);
-        let mut rows = objects.no_rows().without_raw(messages.len(), messages.size());
-        for message in messages.iter() {
-            let number = u64::try_from(message.offset).unwrap_or_default();
-            match (message.value.filter(|_| !message.is_tombstone()), &self.format) {
-                (Some(value), MessageFormat::Json(_)) => objects.push(&mut rows, number, value),
-                (Some(value), MessageFormat::ConnectJson(_)) => match connect_json::payload(value) {
-                    Ok(Some(payload)) => objects.push(&mut rows, number, payload.as_bytes()),
-                    Ok(None) => self.push_tombstone(&mut rows, number, &message),
-                    Err(reason) => rows.end_record(number, value, Some(reason)),
-                },
-                (None, _) => self.push_tombstone(&mut rows, number, &message),
-            }
+    pub(super) fn decode(self: &Arc<Self>, messages: Records) -> Result<Decoded> {
+        let objects: Vec<Object<'_>> = messages.iter().map(|message| self.object(&message)).collect();
+        let (columns, misfits) = self.contract.read_objects(&objects)?;
+        drop(objects);
+        let rows = messages.len();
+        let origin = MessageRows { messages, decoder: Arc::clone(self) };
+        Decoded::new(&self.contract.schema, columns, rows, misfits, origin)
+    }
+
+    /// What a message says of its row.
+    fn object<'a>(&self, message: &Record<'a>) -> Object<'a> {
+        let Some(value) = message.value.filter(|_| !message.is_tombstone()) else { return self.tombstone(message) };
+        match &self.format {
+            MessageFormat::Json(_) => Object::Text(Cow::Borrowed(value)),
+            MessageFormat::ConnectJson(_) => match connect_json::payload(value) {
+                Ok(Some(Cow::Borrowed(payload))) => Object::Text(Cow::Borrowed(payload.as_bytes())),
+                Ok(Some(Cow::Owned(payload))) => Object::Text(Cow::Owned(payload.into_bytes())),
+                Ok(None) => self.tombstone(message),
+                Err(reason) => Object::Broken(reason),
+            },
         }
-        let rows = objects.finish(rows);
-        let (zone, ingested_at_us) = (Arc::clone(&self.zone), self.ingested_at_us);
-        self.contract.decode(rows, |raw| MessageRows { raw, messages, zone, ingested_at_us })
     }
 
     /// A message without a value: of an upsert relation a row with its key alone.
-    fn push_tombstone(&self, rows: &mut RawRows, number: u64, message: &Record<'_>) {
+    fn tombstone<'a>(&self, message: &Record<'a>) -> Object<'a> {
         if self.key.is_empty() {
-            return rows.end_record(number, b"", None);
+            return Object::Nothing;
         }
         match key_object(message.key, &self.key, &self.format) {
-            Ok(object) => JsonObjects::new(&self.contract).push(rows, number, object.as_bytes()),
-            Err(reason) => rows.end_record(number, message.key.unwrap_or_default(), Some(reason)),
+            Ok(object) => Object::Text(Cow::Owned(object.into_bytes())),
+            Err(reason) => Object::Broken(reason),
         }
     }
 }
@@ -134,23 +138,21 @@ fn key_object(key: Option<&[u8]>, names: &[String], format: &MessageFormat) -> R
     Ok(format!("{{{name}:{value}}}"))
 }
 
-/// Messages and the records that were read out of them.
+/// Messages whose rows were read.
 struct MessageRows {
-    raw: RawRows,
     messages: Records,
-    zone: Arc<str>,
-    ingested_at_us: i64,
+    decoder: Arc<Decoder>,
 }
 
 impl Origin for MessageRows {
     fn hidden(&self, rows: &[usize]) -> Vec<ArrayRef> {
         let of = || rows.iter().map(|row| self.messages.get(*row));
         let times = of().map(|message| message.timestamp_ms.map(|ms| ms * 1000));
-        let instants = |array: TimestampMicrosecondArray| Arc::new(array.with_timezone(Arc::clone(&self.zone)));
+        let instants = |array: TimestampMicrosecondArray| Arc::new(array.with_timezone(Arc::clone(&self.decoder.zone)));
         vec![
             Arc::new(Int32Array::from_iter_values(of().map(|message| message.partition))),
             Arc::new(Int64Array::from_iter_values(of().map(|message| message.offset))),
-            instants(TimestampMicrosecondArray::from_value(self.ingested_at_us, rows.len())),
+            instants(TimestampMicrosecondArray::from_value(self.decoder.ingested_at_us, rows.len())),
             Arc::new(of().map(|message| message.key.map(text_of)).collect::<StringArray>()),
             instants(times.collect()),
             Arc::new(of().map(|message| message.headers).collect::<StringArray>()),
@@ -160,9 +162,9 @@ impl Origin for MessageRows {
 
     fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {
         let message = self.messages.get(index);
-        let refused = self.raw.refused(index, rule, reason)?;
+        let cells = self.decoder.contract.cells_of_object(&self.decoder.object(&message));
         let at = RefusedAt::Message { partition: message.partition, offset: message.offset };
         let raw = message.value.map(text_of).unwrap_or_default().into_owned();
-        Ok(Refused { at, raw, ..refused })
+        Ok(Refused { cells, rule: rule.to_string(), reason, at, raw })
     }
 }
