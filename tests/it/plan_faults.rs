@@ -1,5 +1,6 @@
 //! What a user sees of faults in SQL: code, place, caret, hint. All of a project at once, causes without consequences.
 
+use tidemill::spec::fault::Severity;
 use tidemill::spec::sql_type::SqlType;
 
 use crate::plan_project::{Builder, Draft};
@@ -219,16 +220,30 @@ async fn checks() {
 
 #[tokio::test]
 async fn faults_come_in_the_order_of_files_and_lines() {
-    let (_, plan, faults) = shop()
+    let (_, plan, mut faults) = shop()
         .model("z", "SELECT nope FROM orders")
         .model("a", "SELECT order_id,\n  nope2,\n  nope3 FROM orders")
         .model("fine", "SELECT order_id FROM orders")
         .plan()
         .await;
+    faults.retain(|fault| fault.severity == Severity::Error);
     let places: Vec<(String, usize)> =
         faults.iter().map(|f| f.place.as_ref().unwrap()).map(|p| (p.source.path.clone(), p.span.start)).collect();
     assert_eq!(places, [("sql/a.sql".into(), 19), ("sql/a.sql".into(), 28), ("sql/z.sql".into(), 7)]);
     assert_eq!(plan.models.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["fine"]);
+}
+
+#[tokio::test]
+async fn sound_models_come_with_notes() {
+    let all = shop()
+        .model("anew", "SELECT o.order_id FROM orders o, items i WHERE o.units > i.amount")
+        .model("bag", "SELECT order_status FROM orders WHERE units > 1")
+        .model("clock", "SELECT order_id, now() AS at FROM orders")
+        .model("grouped", "SELECT order_status, count(*) AS n FROM orders GROUP BY order_status");
+    insta::assert_snapshot!(all.notes().await);
+    let estimates =
+        "SELECT order_status, approx_median(units) AS m, median(units) AS e FROM orders GROUP BY order_status";
+    assert!(faults(estimates).await.starts_with("warning[approximate]: approx_median() is an estimate"));
 }
 
 #[tokio::test]

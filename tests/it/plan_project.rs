@@ -13,7 +13,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 use tidemill::plan::{Clock, Plan, PlannedModel, SchemaSource, bind, plan_project, session};
-use tidemill::spec::fault::{Fault, Place, SourceText};
+use tidemill::spec::fault::{Fault, Place, Severity, SourceText};
 use tidemill::spec::sql_type::SqlType;
 use tidemill::spec::types::{
     AfterTaken, CheckKind, CheckSpec, ColumnSpec, ConnectorSpec, FileFormat, FilesMode, FilesSpec, Located, ModelSpec,
@@ -253,17 +253,26 @@ impl Builder {
         (project, plan, faults)
     }
 
-    /// The faults as a user meets them.
+    /// The faults as a user meets them, without notes on what is sound.
     pub async fn faults(&self) -> String {
-        let (_, _, faults) = self.plan().await;
+        self.told(|severity| severity != Severity::Note).await
+    }
+
+    /// The notes alone.
+    pub async fn notes(&self) -> String {
+        self.told(|severity| severity == Severity::Note).await
+    }
+
+    async fn told(&self, which: impl Fn(Severity) -> bool) -> String {
+        let (_, _, mut faults) = self.plan().await;
+        faults.retain(|fault| which(fault.severity));
         render(&faults)
     }
 
     /// The plan of a project without faults.
     pub async fn planned(&self) -> Planned {
         let (project, plan, faults) = self.plan().await;
-        let errors: Vec<_> =
-            faults.iter().filter(|f| f.severity == tidemill::spec::fault::Severity::Error).cloned().collect();
+        let errors: Vec<_> = faults.iter().filter(|f| f.severity == Severity::Error).cloned().collect();
         assert!(errors.is_empty(), "{}", render(&errors));
         Planned { project, plan }
     }
