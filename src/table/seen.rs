@@ -8,7 +8,10 @@ use chrono::{DateTime, Utc};
 
 /// The last file of each folder, and when it was the last. Clones share what they know.
 #[derive(Debug, Clone, Default)]
-pub struct Seen(Arc<Mutex<BTreeMap<String, (u64, DateTime<Utc>)>>>);
+pub struct Seen(Arc<Mutex<BTreeMap<String, At>>>);
+
+/// A number, and when it was the newest.
+type At = (u64, DateTime<Utc>);
 
 impl Seen {
     /// Notes that `n` was the last file of a folder at an instant.

@@ -124,7 +124,8 @@ impl<'c, 't> Direct<'c, 't> {
 /// A name as it stands in JSON. One with escapes is never met: a member of such a name is left to the general way.
 fn quoted(name: &str) -> String {
     let quoted = format!("\"{name}\"");
-    if serde_json::Value::from(name).to_string() == quoted { quoted } else { String::from("?") }
+    let written = serde_json::Value::from(name).to_string();
+    if written == quoted { quoted } else { String::from("?") }
 }
 
 /// What a column reads of a value, if it fits.
