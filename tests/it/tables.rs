@@ -11,6 +11,8 @@ use arrow::util::pretty::pretty_format_batches;
 use datafusion::physical_plan::displayable;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidemill::table::delta::{self, At};
@@ -371,7 +373,9 @@ async fn odd_folder_names_are_only_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_is_read_by_several_cores() {
     let (_dir, warehouse) = warehouse().await;
-    let values: Vec<i64> = (0..2_500_000).map(|i| i * 7919 % 1_000_003).collect();
+    // Numbers that follow from one another would make a small file.
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let values: Vec<i64> = (0..2_500_000).map(|_| random.random_range(0..1 << 40)).collect();
     let files = files_of(&warehouse, "t", &ids(&values), &[]).await;
     assert_eq!(files.files.len(), 1);
     let (rows, plan) = query(&warehouse, "t", files, "select sum(id * 2) from t").await;
