@@ -72,7 +72,7 @@ struct Faulty {
     times: u64,
     calls: AtomicU64,
     /// Whether calls count only from the first put on.
-    from_put: bool,
+    past_put: bool,
     has_put: AtomicBool,
     late: Mutex<Vec<(StorePath, PutPayload, PutOptions)>>,
 }
@@ -90,16 +90,16 @@ fn timed_out() -> object_store::Error {
 impl Faulty {
     fn new(inner: Arc<dyn ObjectStore>, fault: Fault, on: &'static str, at: u64, times: u64) -> Self {
         let (calls, has_put) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { inner, fault, on, at, times, calls, from_put: false, has_put, late: Mutex::default() }
+        Self { inner, fault, on, at, times, calls, past_put: false, has_put, late: Mutex::default() }
     }
 
     /// Counts calls only from the first put on: others may look for what isn't there yet.
-    fn from_put(self) -> Self {
-        Self { from_put: true, ..self }
+    fn past_put(self) -> Self {
+        Self { past_put: true, ..self }
     }
 
     fn is_struck(&self, path: &str) -> bool {
-        path.contains(self.on) && (!self.from_put || self.has_put.load(Ordering::SeqCst)) && {
+        path.contains(self.on) && (!self.past_put || self.has_put.load(Ordering::SeqCst)) && {
             let call = self.calls.fetch_add(1, Ordering::SeqCst);
             (self.at..self.at.saturating_add(self.times)).contains(&call)
         }
@@ -219,7 +219,7 @@ fn a_record_whose_put_times_out_though_it_succeeded_is_gone_on_from_by_the_same_
     write_day(&shop, 1);
     let deaf = |inner| -> Arc<dyn ObjectStore> {
         let on = "commits/00000000000000000002.json";
-        Arc::new(Faulty::new(inner, Fault::After, on, 0, 1).from_put())
+        Arc::new(Faulty::new(inner, Fault::After, on, 0, 1).past_put())
     };
     let report = run_in_store(&shop, false, deaf).unwrap();
     assert_eq!(report.exit_code, 0);
@@ -230,7 +230,7 @@ fn a_record_whose_put_times_out_though_it_succeeded_is_gone_on_from_by_the_same_
     write_day(&shop, 2);
     let mute = |inner| -> Arc<dyn ObjectStore> {
         let on = "commits/00000000000000000003.json";
-        Arc::new(Faulty::new(inner, Fault::After, on, 0, u64::MAX).from_put())
+        Arc::new(Faulty::new(inner, Fault::After, on, 0, u64::MAX).past_put())
     };
     assert_eq!(run_in_store(&shop, false, mute).map(|report| report.exit_code).unwrap_err().exit_code(), 3);
     assert_eq!(contents(&shop), undisturbed(3), "it is committed all the same");
@@ -249,7 +249,7 @@ fn a_record_that_lands_when_its_writer_has_given_up_counts_only_where_none_else_
         let kept: Arc<Mutex<Option<Arc<Faulty>>>> = Arc::default();
         let store = Arc::clone(&kept);
         let wrap = move |inner| -> Arc<dyn ObjectStore> {
-            let late = Arc::new(Faulty::new(inner, Fault::Late, "commits/00000000000000000002.json", 0, 1).from_put());
+            let late = Arc::new(Faulty::new(inner, Fault::Late, "commits/00000000000000000002.json", 0, 1).past_put());
             *store.lock().unwrap() = Some(Arc::clone(&late));
             late
         };
