@@ -56,6 +56,10 @@ pub async fn plan_project(project: &Project, schemas: &dyn SchemaSource) -> (Pla
     let bound = work.models(parsed, &circular);
     let plan = work.assemble(bound);
     let mut faults = work.faults;
+    if faults.iter().any(|fault| fault.severity == Severity::Error) {
+        // First things first.
+        faults.retain(|fault| fault.severity != Severity::Note);
+    }
     in_order(&mut faults);
     (plan, faults)
 }

@@ -223,14 +223,20 @@ where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let source = source.into();
-    let message = match io_kind(source.as_ref()) {
+    let kind = io_kind(source.as_ref());
+    let message = match kind {
         Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => full,
         Some(std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied) => {
             "the warehouse can't be written: read-only, or not permitted"
         }
         _ => "the warehouse can't be written",
     };
-    Error::external(message).with("path", place).caused_by(source)
+    let error = Error::external(message).with("path", place).caused_by(source);
+    match kind {
+        // Somebody may make room: who goes on working waits for that.
+        Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => error.retryable(),
+        _ => error,
+    }
 }
 
 fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<std::io::ErrorKind> {

@@ -14,7 +14,7 @@ use tidemill::table::{Warehouse, write_files};
 use crate::kill::{PIPELINE, contents, undisturbed, write_day};
 use crate::process::Bounded;
 use crate::scratch::{Scratch, filtered};
-use crate::tables::{apply, files_of, ids, read_by_others, read_url_by_others};
+use crate::tables::{apply, files_of, ids, read_by_others, read_url_by_others, scattered};
 
 /// Variable with a small file system's folder, for the parts that fill it.
 const SMALL_DISK: &str = "SMALL_DISK";
@@ -211,7 +211,7 @@ async fn writing_on_a_full_disk() {
     apply(&warehouse, "t", 1, &files_of(&warehouse, "t", &ids(&[1]), &[]).await).await;
     let used = || warehouse.list("t");
     let before = used().await.unwrap().len();
-    let many = ids(&(0..500_000_i64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15_u64 as i64)).collect::<Vec<_>>());
+    let many = ids(&scattered(500_000));
     let stream = futures::stream::iter([Ok(many.clone())]);
     let stream = datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(many.schema(), stream);
     fill(&disk, 300 << 10);

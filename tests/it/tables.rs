@@ -50,6 +50,12 @@ pub(crate) fn ids(ids: &[i64]) -> RecordBatch {
     RecordBatch::try_new(Arc::new(schema), vec![Arc::new(Int64Array::from(ids.to_vec()))]).unwrap()
 }
 
+/// Numbers that make a large file: from those that follow from one another it is small.
+pub(crate) fn scattered(count: usize) -> Vec<i64> {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    (0..count).map(|_| random.random_range(0..1 << 40)).collect()
+}
+
 async fn query(warehouse: &Warehouse, table: &str, files: TableFiles, sql: &str) -> (String, String) {
     let config = SessionConfig::new().with_target_partitions(4).with_collect_statistics(true);
     let session = SessionContext::new_with_config(config);
@@ -373,9 +379,7 @@ async fn odd_folder_names_are_only_names() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_file_is_read_by_several_cores() {
     let (_dir, warehouse) = warehouse().await;
-    // Numbers that follow from one another would make a small file.
-    let mut random = ChaCha8Rng::seed_from_u64(1);
-    let values: Vec<i64> = (0..2_500_000).map(|_| random.random_range(0..1 << 40)).collect();
+    let values = scattered(2_500_000);
     let files = files_of(&warehouse, "t", &ids(&values), &[]).await;
     assert_eq!(files.files.len(), 1);
     let (rows, plan) = query(&warehouse, "t", files, "select sum(id * 2) from t").await;
