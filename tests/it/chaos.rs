@@ -35,7 +35,7 @@ use crate::scratch::{Scratch, TIDEMILL_YAML};
 /// The project of the kill tests, whose leases run out soon.
 fn shop() -> Scratch {
     let shop = Scratch::new(PIPELINE);
-    shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}lease_ttl: 1s\n"));
+    shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}lease_ttl: 2s\n"));
     shop
 }
 
