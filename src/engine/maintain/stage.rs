@@ -34,24 +34,46 @@ impl Engine<'_> {
     /// How the stage's state changes.
     pub(super) async fn advance_stage(&self, stage: &Stage) -> Result<Net> {
         let Some(mut input) = self.delta(&stage.input).await? else { return Ok(Net::default()) };
-        if !input.insert_only && stage.has_irreversible_parts() {
+        // Of a window that is run again most rows stay as they were: that isn't a change of groups that were let go.
+        let lets_go = self.let_go.contains_key(stage.name.as_str());
+        if !input.insert_only && (stage.has_irreversible_parts() || lets_go) {
             match self.settle(Some(input)).await? {
                 Some(settled) => input = settled,
                 None => return Ok(Net::default()),
             }
         }
         let touched = self.collect(changed_groups(stage, &input).map_err(failure)?).await?;
+        let (kept, gone) = self.by_age(stage, touched)?;
+        let mut changed = self.advance_groups(stage, &input, kept).await?;
+        if !gone.is_empty() {
+            let rows = self.without_states(&stage.input).map_err(failure)?;
+            for (version, each) in [(Version::Old, -1), (Version::New, 1)] {
+                for batch in self.groups_anew(stage, (&rows, version), &gone).await? {
+                    changed.push(with_weight(&conform(&batch, &stage.schema)?, each)?);
+                }
+            }
+        }
+        Net::of(&added_up(&changed)?)
+    }
+
+    /// How touched groups change from what the state has of them, with weights.
+    async fn advance_groups(
+        &self,
+        stage: &Stage,
+        input: &Delta,
+        touched: Vec<RecordBatch>,
+    ) -> Result<Vec<RecordBatch>> {
         if touched.is_empty() {
-            return Ok(Net::default());
+            return Ok(vec![]);
         }
         let old = self.state_of(stage, &touched).await?;
-        let (merging, rerunning) = by_way(stage, &input, touched)?;
+        let (merging, rerunning) = by_way(stage, input, touched)?;
         let mut changed = old.iter().map(|batch| with_weight(batch, -1)).collect::<Result<Vec<_>>>()?;
-        let anew = self.groups_anew(stage, &rerunning).await?;
+        let anew = self.groups_anew(stage, (&stage.input, Version::New), &rerunning).await?;
         for batch in anew.iter().chain(&self.merged(stage, &old, &merging).await?) {
             changed.push(with_weight(&conform(batch, &stage.schema)?, 1)?);
         }
-        Net::of(&added_up(&changed)?)
+        Ok(changed)
     }
 
     /// The stage's whole state, over relations as they are now.
@@ -91,13 +113,18 @@ impl Engine<'_> {
         Ok(Some(Restriction { exprs, keys, nulls: NullEquality::NullEqualsNull }))
     }
 
-    /// Groups computed anew from all their rows.
-    async fn groups_anew(&self, stage: &Stage, touched: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    /// Groups computed anew from all their rows, those of a plan at a version.
+    async fn groups_anew(
+        &self,
+        stage: &Stage,
+        (input, version): (&LogicalPlan, Version),
+        touched: &[RecordBatch],
+    ) -> Result<Vec<RecordBatch>> {
         if touched.is_empty() {
             return Ok(vec![]);
         }
         let restriction = self.groups(stage, touched, stage.group.clone())?;
-        let input = self.at(&stage.input, Version::New, restriction.as_ref()).map_err(failure)?;
+        let input = self.at(input, version, restriction.as_ref()).map_err(failure)?;
         self.collect(state_over(stage, input).map_err(failure)?).await
     }
 
@@ -179,7 +206,7 @@ fn as_state(plan: LogicalPlan, stage: &Stage) -> DataFusionResult<LogicalPlan> {
 }
 
 /// The state of the groups of `input`'s rows.
-fn state_over(stage: &Stage, input: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+pub(super) fn state_over(stage: &Stage, input: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     let mut aggregates = vec![count(lit(1i64)).alias("__n")];
     for (at, part) in stage.parts.iter().enumerate() {
         aggregates.push(part.aggregate.clone().unalias().alias(format!("__p{at}")));

@@ -3,6 +3,7 @@
 
 mod average;
 mod classes;
+mod closed;
 mod cut;
 mod decompose;
 mod distinct;
@@ -18,6 +19,8 @@ pub use cut::maintenance;
 pub use decompose::Merge;
 pub use explain::common_partition;
 pub use growing::reads_again;
+
+use super::closing::Closing;
 
 /// Column of a stage's state: rows of the input in the group.
 pub const COUNT: &str = "n";
@@ -46,6 +49,8 @@ pub struct Stage {
     pub parts: Vec<Part>,
     /// Columns of the state, as stored.
     pub schema: SchemaRef,
+    /// How its groups are closed, where nothing but a late row asks for closed ones again: the state can do without them.
+    pub closing: Option<Closing>,
 }
 
 /// One column of a state.

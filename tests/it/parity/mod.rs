@@ -6,6 +6,7 @@ mod extrema;
 mod functions;
 mod harness;
 mod random;
+mod retention;
 mod shrink;
 mod special;
 mod sql;
