@@ -516,7 +516,7 @@ impl<'a> Work<'a> {
             return Some(None);
         }
         let mut text = self.surroundings(model)?;
-        for Stage { name, input, group, parts, schema, closing: _ } in &maintenance.stages {
+        for Stage { name, input, group, parts, schema, closing: _, sessions: _ } in &maintenance.stages {
             writeln!(text, "{name} {group:?} {parts:?} {schema:?}\n{}\n{input:?}", input.display_indent_schema())
                 .ok()?;
         }

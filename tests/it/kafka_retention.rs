@@ -154,7 +154,7 @@ fn plan_says_which_groups_are_let_go() {
     let (additive, let_go) = ("aggregate: added up and subtracted", "; groups beyond `retention` are let go");
     assert_eq!(aggregates("per_minute"), [format!("{extremum}{let_go}")]);
     assert_eq!(aggregates("visitors"), [format!("{additive}{let_go}"), format!("{additive}{let_go}")]);
-    assert_eq!(aggregates("visits"), [format!("{additive}{let_go}")]);
+    assert_eq!(aggregates("visits"), [format!("{additive}; new rows join the sessions that they touch{let_go}")]);
     assert_eq!(aggregates("best"), [format!("{extremum}{let_go}"), format!("{additive}{let_go}")]);
     assert_eq!(aggregates("all_time"), [extremum, additive]);
     assert_eq!(aggregates("rolled_up"), [format!("{additive}; all groups are kept"), format!("{additive}{let_go}")]);

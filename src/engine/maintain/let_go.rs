@@ -109,6 +109,13 @@ impl Engine<'_> {
         }
     }
 
+    /// Whether a column, of the type that groups are let go by, has values of the time that the state lacks.
+    pub(super) fn reaches_back(&self, stage: &Stage, column: usize, batches: &[RecordBatch]) -> Result<bool> {
+        let Some((_, let_go)) = self.let_go.get(stage.name.as_str()) else { return Ok(false) };
+        let by_column = LetGo { column: stage.schema.field(column).name().clone(), below: let_go.below };
+        by_column.split(stage, batches).map(|(_, gone)| !gone.is_empty())
+    }
+
     /// What of a change its state is told.
     pub(super) fn kept(&self, stage: &Stage, net: &Net) -> Result<Net> {
         let kept = |batches: &[RecordBatch]| self.by_age(stage, batches.to_vec()).map(|(kept, _)| kept);

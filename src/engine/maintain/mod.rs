@@ -14,6 +14,7 @@ mod derive;
 mod join;
 mod let_go;
 mod restrict;
+mod sessions;
 mod stage;
 
 use std::collections::HashMap;

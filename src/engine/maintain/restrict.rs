@@ -14,7 +14,7 @@ const KEYS: &str = "__keys";
 pub(super) struct Restriction {
     /// Over the operator's columns.
     pub(super) exprs: Vec<Expr>,
-    /// A scan of the keys, as many columns as there are expressions; no key twice.
+    /// A scan of the keys, as many columns as there are expressions.
     pub(super) keys: LogicalPlan,
     /// Whether a null key asks for rows with nulls.
     pub(super) nulls: NullEquality,

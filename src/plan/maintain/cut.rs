@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 };
 
 use super::decompose::{Decomposed, Merge, aggregate_of, decompose};
-use super::{COUNT, Maintenance, Part, Stage, closed, explain, normal};
+use super::{COUNT, Maintenance, Part, Stage, closed, explain, normal, sessions};
 use crate::plan::relation::RelationTable;
 use crate::plan::types::{sql_name, stored_type};
 
@@ -43,6 +43,7 @@ pub fn maintenance(state: &SessionState, plan: &LogicalPlan, lets_go: bool) -> R
     let closings = closed::closings(&maintenance.stages, &maintenance.root)?;
     for (stage, closing) in maintenance.stages.iter_mut().zip(closings) {
         stage.closing = closing;
+        stage.sessions = sessions::sessions(stage)?;
     }
     Ok(explain::operators(&maintenance, lets_go)?.map(|operators| Maintenance { operators, ..maintenance }))
 }
@@ -94,7 +95,7 @@ impl Cutter {
         let scan = read_state(aggregate, (&functions, &places), &name, &schema)?;
         let parts = functions.into_iter().flat_map(|function| function.parts).collect();
         let (input, group) = (aggregate.input.as_ref().clone(), aggregate.group_expr.clone());
-        self.stages.push(Stage { name, input, group, parts, schema, closing: None });
+        self.stages.push(Stage { name, input, group, parts, schema, closing: None, sessions: None });
         Ok(Some(scan))
     }
 

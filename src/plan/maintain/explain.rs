@@ -157,7 +157,8 @@ fn aggregate(stage: &Stage) -> String {
     } else {
         "added up and subtracted".into()
     };
-    format!("aggregate: {how}")
+    let joined = if stage.sessions.is_some() { "; new rows join the sessions that they touch" } else { "" };
+    format!("aggregate: {how}{joined}")
 }
 
 /// Functions of the parts that can't be merged, or those that can't be subtracted.

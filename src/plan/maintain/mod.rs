@@ -10,6 +10,7 @@ mod distinct;
 mod explain;
 mod growing;
 mod normal;
+mod sessions;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -19,6 +20,7 @@ pub use cut::maintenance;
 pub use decompose::Merge;
 pub use explain::common_partition;
 pub use growing::reads_again;
+pub use sessions::Sessions;
 
 use super::closing::Closing;
 
@@ -51,6 +53,8 @@ pub struct Stage {
     pub schema: SchemaRef,
     /// How its groups are closed, where nothing but a late row asks for closed ones again: the state can do without them.
     pub closing: Option<Closing>,
+    /// How its groups go on as sessions, where they are some that merge.
+    pub sessions: Option<Sessions>,
 }
 
 /// One column of a state.

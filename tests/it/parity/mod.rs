@@ -7,6 +7,7 @@ mod functions;
 mod harness;
 mod random;
 mod retention;
+mod sessions;
 mod shrink;
 mod special;
 mod sql;
