@@ -5,7 +5,7 @@
 //! once the function of the watermark is beyond its value. Through a local time zone, whose clock goes back once a year, a day
 //! later.
 
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, cast, lit};
@@ -31,21 +31,33 @@ enum Rule {
 }
 
 impl Closing {
+    /// Name of the column.
+    pub fn column(&self) -> &str {
+        &self.column
+    }
+
     /// Which rows of the table are closed by a watermark, microseconds since 1970 UTC; null counts as no.
     pub fn condition(&self, watermark_us: i64) -> Result<Expr> {
         let column = Expr::Column(Column::new_unqualified(&self.column));
-        match &self.rule {
-            Rule::End => Ok(column.lt_eq(instant(watermark_us, &self.data_type))),
-            Rule::Beyond { of, time, time_type, is_local } => {
-                let late = if *is_local { watermark_us.saturating_sub(DAY_US) } else { watermark_us };
-                let at = instant(late, time_type);
-                let of = of.as_ref().clone().transform(|expr| match &expr {
-                    Expr::Column(column) if column == time => Ok(Transformed::yes(at.clone())),
-                    _ => Ok(Transformed::no(expr)),
-                })?;
-                Ok(column.lt(cast(of.data, self.data_type.clone())))
-            }
-        }
+        let passed = self.passed(watermark_us)?;
+        Ok(match &self.rule {
+            Rule::End => column.lt_eq(passed),
+            Rule::Beyond { .. } => column.lt(passed),
+        })
+    }
+
+    /// A constant, of the column's own unit: rows with lesser values are closed by a watermark.
+    pub fn passed(&self, watermark_us: i64) -> Result<Expr> {
+        let Rule::Beyond { of, time, time_type, is_local } = &self.rule else {
+            return Ok(instant(watermark_us, &self.data_type));
+        };
+        let late = if *is_local { watermark_us.saturating_sub(DAY_US) } else { watermark_us };
+        let at = instant(late, time_type);
+        let of = of.as_ref().clone().transform(|expr| match &expr {
+            Expr::Column(column) if column == time => Ok(Transformed::yes(at.clone())),
+            _ => Ok(Transformed::no(expr)),
+        })?;
+        Ok(cast(of.data, self.data_type.clone()))
     }
 }
 
@@ -61,9 +73,22 @@ fn instant(us: i64, data_type: &DataType) -> Expr {
 
 /// How rows of `plan`, stored as `schema`, are closed; none where no column tells.
 pub fn closing(plan: &LogicalPlan, schema: &SchemaRef) -> Option<Closing> {
-    let rules = schema.fields().iter().enumerate().filter_map(|(at, field)| {
+    let columns = plan.schema().columns().into_iter().map(Expr::Column);
+    closing_of(plan, schema.fields().iter().zip(columns), &|_| None)
+}
+
+/// Gives the rows that a scan reads groups of, and the groups' expressions, by the scan's name.
+pub type Grouped<'a> = dyn Fn(&str) -> Option<(&'a LogicalPlan, &'a [Expr])> + 'a;
+
+/// How rows with these values of `plan`, each stored as a field, are closed; none where none of them tells.
+pub fn closing_of<'a>(
+    plan: &LogicalPlan,
+    values: impl Iterator<Item = (&'a FieldRef, Expr)>,
+    grouped: &Grouped<'_>,
+) -> Option<Closing> {
+    let rules = values.filter_map(|(field, value)| {
         let is_time = matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32);
-        let rule = if is_time { rule_of(plan, at) } else { None }?;
+        let rule = if is_time { rule_of(plan, value, grouped) } else { None }?;
         Some(Closing { column: field.name().clone(), rule, data_type: field.data_type().clone() })
     });
     // Ends are exact; among the others the first will do.
@@ -72,9 +97,8 @@ pub fn closing(plan: &LogicalPlan, schema: &SchemaRef) -> Option<Closing> {
     rules.into_iter().next()
 }
 
-fn rule_of(plan: &LogicalPlan, at: usize) -> Option<Rule> {
-    let (qualifier, field) = plan.schema().qualified_field(at);
-    let (of, schema) = traced(plan, Expr::Column(Column::from((qualifier, field))))?;
+fn rule_of(plan: &LogicalPlan, value: Expr, grouped: &Grouped<'_>) -> Option<Rule> {
+    let (of, schema) = traced(plan, value, grouped, To::Ends)?;
     if let Expr::Column(column) = bare(&of)
         && is_window_end(column)
     {
@@ -103,15 +127,24 @@ fn bare(expr: &Expr) -> &Expr {
     }
 }
 
+/// How far an expression is followed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// To the scans of the plan.
+    Scans,
+    /// The same, or to the end of a window.
+    Ends,
+}
+
 /// `expr` over the columns of the relations that the plan reads, or over the end of a window; none where a column comes out
 /// of an aggregate, a union or a list.
-fn traced(plan: &LogicalPlan, expr: Expr) -> Option<(Expr, DFSchema)> {
-    if expr.column_refs().iter().any(|column| is_window_end(column)) {
+pub fn traced(plan: &LogicalPlan, expr: Expr, grouped: &Grouped<'_>, to: To) -> Option<(Expr, DFSchema)> {
+    if to == To::Ends && expr.column_refs().iter().any(|column| is_window_end(column)) {
         return Some((expr, plan.schema().as_ref().clone()));
     }
     let at_input = |input: &LogicalPlan, place: &dyn Fn(usize) -> Option<Expr>| {
         let placed = replaced(expr.clone(), plan.schema(), place)?;
-        traced(input, placed)
+        traced(input, placed, grouped, to)
     };
     let same = |input: &LogicalPlan, at: usize| {
         let (qualifier, field) = input.schema().qualified_field(at);
@@ -121,7 +154,10 @@ fn traced(plan: &LogicalPlan, expr: Expr) -> Option<(Expr, DFSchema)> {
         at_input(input, &|at| (at < input.schema().fields().len()).then(|| same(input, at)).flatten())
     };
     match plan {
-        LogicalPlan::TableScan(_) => Some((expr, plan.schema().as_ref().clone())),
+        LogicalPlan::TableScan(scan) => match grouped(scan.table_name.table()) {
+            Some((rows, groups)) => at_input(rows, &|at| groups.get(at).cloned()),
+            None => Some((expr, plan.schema().as_ref().clone())),
+        },
         LogicalPlan::Projection(projection) => at_input(&projection.input, &|at| {
             let expr = projection.expr.get(at)?.clone().unalias();
             Some(expr)

@@ -28,6 +28,7 @@ mod place;
 mod project;
 mod query;
 mod relation;
+mod retention;
 pub mod select;
 mod session;
 mod sql_faults;
@@ -39,6 +40,7 @@ mod window_plan;
 mod windows;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -135,6 +137,8 @@ pub struct PlannedModel {
     pub fingerprint: String,
     /// Hash of what its states hang on besides its inputs' rows; none where it is kept by none.
     pub states_fingerprint: Option<String>,
+    /// How far behind the watermark groups are kept in states; none: for ever.
+    pub retention: Option<Duration>,
     /// How it is maintained and why, for `plan`.
     pub strategy: Strategy,
     /// The plan to maintain it by; none where it can only be computed anew.

@@ -19,6 +19,7 @@ use super::notes::notes;
 use super::order::Graph;
 use super::place::with_place;
 use super::relation::RelationTable;
+use super::retention::retention_faults;
 use super::sql_text::parse_model;
 use super::unarchived::{rereading_faults, unarchived_faults};
 use super::windows::rewrite_windows;
@@ -359,6 +360,8 @@ impl<'a> Work<'a> {
                 self.tell_taken_names(spec, &planned);
                 self.tell_endless_sinks(spec, &planned, &models);
                 self.faults.extend(notes(spec, &planned, &self.sources()));
+                let is_timed = self.is_timed(&planned, &models);
+                self.faults.extend(retention_faults(spec, &planned, &self.sources(), is_timed));
                 models.push(planned);
             }
         }
@@ -418,6 +421,15 @@ impl<'a> Work<'a> {
             let message = format!("no column of `{}` says when a row is final", planned.name);
             self.faults.push(fault(message, "select `window_end`, or a date_trunc or date_bin of the event time"));
         }
+        if !self.is_timed(planned, before) {
+            let message =
+                format!("`{}` reads no topic that has an `event_time`: nothing says how late it is", planned.name);
+            self.faults.push(fault(message, "`emit: changes` publishes each change"));
+        }
+    }
+
+    /// Whether a topic with an event time is under a model, by way of those `before` it.
+    fn is_timed(&self, planned: &PlannedModel, before: &[PlannedModel]) -> bool {
         let mut inputs: Vec<&str> = planned.inputs.iter().map(String::as_str).collect();
         let mut at = 0;
         while let Some(input) = inputs.get(at) {
@@ -429,11 +441,7 @@ impl<'a> Work<'a> {
             Spec::Source(source) => source.has_watermark() && inputs.contains(&node.name),
             Spec::Model(_) => false,
         };
-        if !self.nodes.iter().any(is_timed) {
-            let message =
-                format!("`{}` reads no topic that has an `event_time`: nothing says how late it is", planned.name);
-            self.faults.push(fault(message, "`emit: changes` publishes each change"));
-        }
+        self.nodes.iter().any(is_timed)
     }
 
     fn planned(
@@ -449,7 +457,8 @@ impl<'a> Work<'a> {
         let maintenance = if reads_clock {
             Err("it reads the clock: computed anew when an input or the time has changed".to_owned())
         } else {
-            maintenance(self.state, &model.plan).unwrap_or_else(|error| Err(error.strip_backtrace()))
+            let lets_go = spec.retention.is_some();
+            maintenance(self.state, &model.plan, lets_go).unwrap_or_else(|error| Err(error.strip_backtrace()))
         };
         let strategy = match &maintenance {
             Ok(maintenance) => Strategy {
@@ -485,6 +494,7 @@ impl<'a> Work<'a> {
             serve: spec.serve,
             publish: spec.publish.clone(),
             closing,
+            retention: spec.retention.as_ref().map(|retention| retention.value),
             fingerprint,
             states_fingerprint,
         })
@@ -510,7 +520,7 @@ impl<'a> Work<'a> {
             return Some(None);
         }
         let mut text = self.surroundings(model)?;
-        for Stage { name, input, group, parts, schema } in &maintenance.stages {
+        for Stage { name, input, group, parts, schema, closing: _, sessions: _ } in &maintenance.stages {
             writeln!(text, "{name} {group:?} {parts:?} {schema:?}\n{}\n{input:?}", input.display_indent_schema())
                 .ok()?;
         }

@@ -34,6 +34,10 @@ pub const WINDOW_END: &str = "window_end";
 
 /// Time in microseconds, while sessions are made of it.
 pub const SESSION_TIME: &str = "us";
+/// That time where a session begins, while sessions are made of it.
+pub const OPENS: &str = "opens";
+/// And where its last row is.
+pub const CLOSES: &str = "closes";
 
 /// Plans what [`super::windows`] has marked.
 #[derive(Debug)]
@@ -199,9 +203,9 @@ fn session(plan: LogicalPlan, time: Expr, gap_us: i64, with_end: bool, keys: Vec
     let far = |left: Expr, right: Expr, neighbour: Expr| {
         when(us().is_not_null().and(neighbour.is_null().or((left - right).gt_eq(lit(gap_us)))), us()).end()
     };
-    let mut edges = vec![named(far(us(), near[0].clone(), near[0].clone())?, "opens")];
+    let mut edges = vec![named(far(us(), near[0].clone(), near[0].clone())?, OPENS)];
     if let Some(next) = near.get(1) {
-        edges.push(named(far(next.clone(), us(), next.clone())?, "closes"));
+        edges.push(named(far(next.clone(), us(), next.clone())?, CLOSES));
     }
     let plan = LogicalPlanBuilder::from(plan).project(kept.iter().cloned().chain([us()]).chain(edges))?.build()?;
 
@@ -210,9 +214,9 @@ fn session(plan: LogicalPlan, time: Expr, gap_us: i64, with_end: bool, keys: Vec
     };
     let until_here = frame(WindowFrameBound::Preceding(ScalarValue::Null), WindowFrameBound::CurrentRow);
     let from_here = frame(WindowFrameBound::CurrentRow, WindowFrameBound::Following(ScalarValue::Null));
-    let mut bounds = vec![over(aggregate(max_udaf(), window_column("opens")), &keys, order(), Some(until_here))?];
+    let mut bounds = vec![over(aggregate(max_udaf(), window_column(OPENS)), &keys, order(), Some(until_here))?];
     if with_end {
-        bounds.push(over(aggregate(min_udaf(), window_column("closes")), &keys, order(), Some(from_here))?);
+        bounds.push(over(aggregate(min_udaf(), window_column(CLOSES)), &keys, order(), Some(from_here))?);
     }
     let (plan, bounds) = with_windows(plan, bounds)?;
 

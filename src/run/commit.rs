@@ -10,6 +10,7 @@ use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use super::failpoint;
+use crate::engine::maintain::LetGo;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::limits;
 use crate::table::{BOOKKEEPING, DataFile, Put, TableFiles, Warehouse, types};
@@ -94,6 +95,18 @@ pub struct TableEntry {
     pub last_error: Option<String>,
 }
 
+impl TableEntry {
+    /// Whether a state let go of groups.
+    pub fn lacks_groups(&self) -> bool {
+        self.states.iter().any(|state| state.let_go.is_some())
+    }
+
+    /// The groups that each state let go of.
+    pub fn let_go(&self) -> Vec<Option<LetGo>> {
+        self.states.iter().map(|state| state.let_go.clone()).collect()
+    }
+}
+
 /// Files of one state of a maintained model, relative to the model's state folder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StateFiles {
@@ -102,6 +115,9 @@ pub struct StateFiles {
     /// Rows that count by their weight.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<DataFile>,
+    /// Groups that aren't there any more; none: all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub let_go: Option<LetGo>,
 }
 
 impl StateFiles {

@@ -18,5 +18,6 @@ pub mod unit_test;
 pub mod up;
 pub mod verify;
 mod version;
+mod watermark;
 
 pub use crate::failpoint;

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use super::commit::{CommitChain, CommitRecord, TableEntry};
 use super::project::{OpenProject, OpenSink};
 use super::version::{Read, Versions, rows_beyond};
-use crate::connect::{Position, SinkChange, SinkCursor};
+use super::watermark::watermark_under;
+use crate::connect::{SinkChange, SinkCursor};
 use crate::engine;
 use crate::error::{Error, Result, ResultExt};
-use crate::spec::types::ConnectorSpec;
 use crate::table::{BOOKKEEPING, TableFiles, Warehouse, parquet_table};
 
 /// What is known of a sink without asking it.
@@ -157,7 +157,7 @@ pub(in crate::run) async fn follow(
         (note.model, note.sink) = (sink.model.clone(), sink.name.clone());
         let (run, committed_at_us) = chain.last_change(record, entry).await?;
         let closed_us = match sink.is_final {
-            true => match watermark(open, warehouse, record, sink).await? {
+            true => match watermark_under(open, warehouse, record, &sink.model).await? {
                 // Nothing says yet how far time is: no window is closed.
                 None => return Ok(None),
                 known => known,
@@ -268,36 +268,6 @@ async fn changes(
     };
     let session = open.session(entry.refreshed_at_us);
     engine::keyed_changes(&session, old, new, &sink.key).await
-}
-
-/// How far time is in all topics that a model goes back to, microseconds since 1970 UTC; none where one of them doesn't tell yet.
-async fn watermark(
-    open: &OpenProject,
-    warehouse: &Warehouse,
-    record: &CommitRecord,
-    sink: &OpenSink,
-) -> Result<Option<i64>> {
-    let now_us = super::schedule::wall_clock_us();
-    let mut lowest: Option<i64> = None;
-    for source in open.sources_under(&sink.model).into_iter().filter(|source| source.spec.has_watermark()) {
-        let ConnectorSpec::Kafka(spec) = &source.spec.connector else { continue };
-        let name = &source.spec.name.value;
-        let other;
-        let record = match source.pipeline == sink.pipeline {
-            true => Some(record),
-            false => {
-                other = CommitChain::open(warehouse, &source.pipeline).latest().await?;
-                other.as_ref()
-            }
-        };
-        let position = Position::from_json(record.and_then(|record| record.sources.get(name)))?;
-        let offsets = position.offsets.unwrap_or_default();
-        match offsets.watermark_us(now_us, spec.watermark_delay, spec.idle_timeout) {
-            Some(us) => lowest = Some(lowest.map_or(us, |lowest| lowest.min(us))),
-            None => return Ok(None),
-        }
-    }
-    Ok(lowest)
 }
 
 /// Which rows of a table are closed by a watermark; none: all count.

@@ -169,7 +169,8 @@ impl Run<'_> {
             relations.insert(stage.name.clone(), Relation::unchanged(state.clone()));
         }
         let advance =
-            maintain::advance(self.session, self.maintenance, relations, limits::CHANGE_BYTES, GoesOn::Result).await?;
+            maintain::advance(self.session, self.maintenance, relations, &[], limits::CHANGE_BYTES, GoesOn::Result)
+                .await?;
         let advance = advance.ok_or_else(|| Error::external("a test's change is too large to be held in memory"))?;
         for (state, net) in self.states.iter_mut().zip(&advance.stages) {
             let weighted = net.weighted()?;
@@ -193,7 +194,7 @@ impl Run<'_> {
     /// States as another process would find them.
     async fn restart(&mut self) -> Result<()> {
         for (at, stage) in self.maintenance.stages.iter().enumerate() {
-            let plan = maintain::state_rows(stage, &self.states[at])?;
+            let plan = maintain::state_rows(stage, &self.states[at], None)?;
             let (_, stream) = engine::rows(self.session, plan, None).await?;
             let batches: Vec<RecordBatch> = stream.try_collect().await?;
             self.states[at] = self.state(&batches, &stage.schema)?;

@@ -262,10 +262,15 @@ pub(super) const MODEL: KeyTable = KeyTable {
         key("serve", Boolean, "Whether Flight clients see it; default true"),
         key("owner", Text, "Who answers for it"),
         key("tags", Names, "Labels for selectors"),
+        key(
+            "retention",
+            Duration,
+            "How far behind the watermark groups are kept in states; default for ever. Later rows still correct the table",
+        ),
         key("publish", ListOf(&SINK), "Where its changes go"),
     ],
     required: &[],
-    lacking: &["retention"],
+    lacking: &[],
 };
 
 pub(super) const SINK: KeyTable = KeyTable {

@@ -1,5 +1,7 @@
 //! Reads a model.
 
+use std::time::Duration;
+
 use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 
@@ -38,6 +40,7 @@ pub(super) fn read_model(
         serve: fields.get("serve").and_then(|node| reader.boolean(node)).unwrap_or(true),
         owner: fields.get("owner").and_then(|node| reader.text(node)).map(|text| text.value),
         tags: fields.get("tags").map(|node| reader.names(node)).unwrap_or_default(),
+        retention: fields.get("retention").and_then(|node| read_retention(reader, node)),
         publish: fields.get("publish").map(|node| read_publish(reader, node)).unwrap_or_default(),
         sql: sql?,
     };
@@ -90,6 +93,10 @@ fn read_sql(
     });
     reader.fault(fault.hint(hint));
     None
+}
+
+fn read_retention(reader: &mut Reader<'_>, node: &Node) -> Option<Located<Duration>> {
+    reader.length(node).map(|value| Located { value, place: node.place.clone() })
 }
 
 fn read_refresh(reader: &mut Reader<'_>, node: &Node) -> Option<Located<Refresh>> {

@@ -379,6 +379,8 @@ pub struct ModelSpec {
     pub owner: Option<String>,
     /// Labels for selectors.
     pub tags: Vec<Located<String>>,
+    /// How far behind the watermark groups are kept in states; none: for ever.
+    pub retention: Option<Located<Duration>>,
     /// Where its changes go.
     pub publish: Vec<SinkSpec>,
 }

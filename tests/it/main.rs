@@ -24,6 +24,8 @@ mod kafka_history;
 #[cfg(feature = "kafka")]
 mod kafka_kill;
 #[cfg(feature = "kafka")]
+mod kafka_retention;
+#[cfg(feature = "kafka")]
 mod kafka_server;
 #[cfg(feature = "kafka")]
 mod kafka_sinks;

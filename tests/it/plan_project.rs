@@ -192,6 +192,7 @@ impl Builder {
         let at = |value: &str| self.at(source, value);
         ModelSpec {
             publish: vec![],
+            retention: None,
             name: at(&draft.name),
             description: None,
             sql: SqlText::free(&format!("sql/{}.sql", draft.name), &draft.sql),

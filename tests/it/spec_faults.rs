@@ -146,7 +146,7 @@ fn names_are_unique_in_the_project() {
 
 #[test]
 fn features_of_other_builds_are_never_ignored() {
-    let text = "sources:\n  events: { connector: kafka, brokers: b, topic: t, format: avro, history: h, on_late: drop, archive: false }\n  calls: { connector: postgres }\nmodels:\n  daily:\n    sql: select 1\n    retention: 1d\n    publish: []\n";
+    let text = "sources:\n  events: { connector: kafka, brokers: b, topic: t, format: avro, history: h, on_late: drop, archive: false }\n  calls: { connector: postgres, on_drift: evolve }\nmodels:\n  daily:\n    sql: select 1\n    publish: []\n";
     insta::assert_snapshot!(faults(&[PROJECT, ("pipelines/a.yaml", text)]));
 }
 

@@ -12,7 +12,9 @@ mod at;
 mod delta;
 mod derive;
 mod join;
+mod let_go;
 mod restrict;
+mod sessions;
 mod stage;
 
 use std::collections::HashMap;
@@ -20,11 +22,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::SessionContext;
 
 pub use arrangement::Arrangement;
 pub use delta::{Net, WEIGHT};
+pub use let_go::LetGo;
 
 use crate::engine::failure;
 use crate::error::{Error, Result};
@@ -104,7 +107,7 @@ pub enum GoesOn {
 }
 
 /// Finds how a model changes. `relations` has each source and model that the plan reads, and each stage's state as `old`, by
-/// the stage's name.
+/// the stage's name; `let_go` has the groups that each of these lacks, in the order of stages, and may end early.
 ///
 /// Memory: the net changes between operators are held whole, up to `delta_bytes_max` each; beyond, the result is none and the
 /// model is better computed anew.
@@ -115,10 +118,13 @@ pub async fn advance(
     ctx: &SessionContext,
     maintenance: &Maintenance,
     relations: HashMap<String, Relation>,
+    let_go: &[Option<LetGo>],
     delta_bytes_max: usize,
     goes_on: GoesOn,
 ) -> Result<Option<Advance>> {
-    let mut engine = Engine { ctx, relations, delta_bytes_max };
+    let let_go = maintenance.stages.iter().zip(let_go);
+    let let_go = let_go.filter_map(|(stage, let_go)| Some((stage.name.as_str(), (stage, let_go.as_ref()?)))).collect();
+    let mut engine = Engine { ctx, relations, let_go, delta_bytes_max };
     match engine.advance(maintenance, goes_on).await {
         Ok(advance) => Ok(Some(advance)),
         Err(error) if delta::is_too_large(&error) => Ok(None),
@@ -131,7 +137,7 @@ pub async fn advance(
 /// # Errors
 /// A bug: the plan was bound before.
 pub fn build_stage(ctx: &SessionContext, stage: &Stage, relations: &HashMap<String, Relation>) -> Result<LogicalPlan> {
-    let engine = Engine { ctx, relations: relations.clone(), delta_bytes_max: 0 };
+    let engine = Engine { ctx, relations: relations.clone(), let_go: HashMap::new(), delta_bytes_max: 0 };
     engine.whole_state(stage).map_err(failure)
 }
 
@@ -144,17 +150,20 @@ pub fn build_root(
     maintenance: &Maintenance,
     relations: &HashMap<String, Relation>,
 ) -> Result<LogicalPlan> {
-    let engine = Engine { ctx, relations: relations.clone(), delta_bytes_max: 0 };
+    let engine = Engine { ctx, relations: relations.clone(), let_go: HashMap::new(), delta_bytes_max: 0 };
     engine.at(&maintenance.root, Version::New, None).map_err(failure)
 }
 
-/// The plan of a stage's rows, netted.
+/// The plan of a stage's rows, netted, without groups that are let go.
 ///
 /// # Errors
 /// A bug: a state has its stage's columns.
-pub fn state_rows(stage: &Stage, rows: &Rows) -> Result<LogicalPlan> {
+pub fn state_rows(stage: &Stage, rows: &Rows, let_go: Option<&LetGo>) -> Result<LogicalPlan> {
     let scan = stage::state_scan(stage).map_err(failure)?;
-    at::rows_of(&scan, rows, None).map_err(failure)
+    let plan = at::rows_of(&scan, rows, None).map_err(failure)?;
+    let Some(let_go) = let_go else { return Ok(plan) };
+    let kept = let_go.kept(stage).and_then(|kept| LogicalPlanBuilder::from(plan).filter(kept)?.build());
+    kept.map_err(failure)
 }
 
 /// The plan of a stage's changes, netted, with their weights in a last column.
@@ -169,6 +178,8 @@ pub fn state_changes(stage: &Stage, rows: &Rows) -> Result<LogicalPlan> {
 struct Engine<'a> {
     ctx: &'a SessionContext,
     relations: HashMap<String, Relation>,
+    /// Stages whose states lack groups, by name.
+    let_go: HashMap<&'a str, (&'a Stage, &'a LetGo)>,
     delta_bytes_max: usize,
 }
 
@@ -177,12 +188,13 @@ impl Engine<'_> {
         let mut stages = Vec::with_capacity(maintenance.stages.len());
         for stage in &maintenance.stages {
             let net = self.advance_stage(stage).await?;
+            let kept = self.kept(stage, &net)?;
             let relation = self
                 .relations
                 .get_mut(&stage.name)
                 .ok_or_else(|| Error::internal("a stage's state wasn't given").with("stage", &stage.name))?;
-            *relation = net.applied_to(&relation.old)?;
-            stages.push(net);
+            *relation = net.applied_to(&relation.old, &kept)?;
+            stages.push(kept);
         }
         let root = match goes_on == GoesOn::States || derive::whole_top(&maintenance.root) {
             true if goes_on == GoesOn::Result && !self.is_touched(&maintenance.root).map_err(failure)? => {
@@ -216,12 +228,12 @@ impl Net {
         came.chain(self.removed.iter().map(|batch| delta::with_weight(batch, -1))).collect()
     }
 
-    /// The relation that held `old`, changed.
-    fn applied_to(&self, old: &Rows) -> Result<Relation> {
+    /// The relation that held `old`, changed; it keeps `kept` of the change.
+    fn applied_to(&self, old: &Rows, kept: &Self) -> Result<Relation> {
         let added = delta::table(&self.added)?;
         let removed = delta::table(&self.removed)?;
         let mut new = old.clone();
-        new.changes.extend(delta::table(&self.weighted()?)?);
+        new.changes.extend(delta::table(&kept.weighted()?)?);
         Ok(Relation {
             old: old.clone(),
             new,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinConstraint, JoinType, NullEquality, Result};
-use datafusion::logical_expr::{Expr, Join, LogicalPlan, TableScan};
+use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, LogicalPlanBuilder, TableScan};
 
 /// Name of keys in plans.
 const KEYS: &str = "__keys";
@@ -14,7 +14,7 @@ const KEYS: &str = "__keys";
 pub(super) struct Restriction {
     /// Over the operator's columns.
     pub(super) exprs: Vec<Expr>,
-    /// A scan of the keys, as many columns as there are expressions; no key twice.
+    /// A scan of the keys, as many columns as there are expressions.
     pub(super) keys: LogicalPlan,
     /// Whether a null key asks for rows with nulls.
     pub(super) nulls: NullEquality,
@@ -24,11 +24,30 @@ impl Restriction {
     fn on(&self, exprs: Vec<Expr>) -> Self {
         Self { exprs, ..self.clone() }
     }
+
+    /// What of the restriction is by expressions that `is_of` holds for; none where no expression is.
+    fn part(&self, is_of: impl Fn(&Expr) -> bool) -> Result<Option<Self>> {
+        let (mut exprs, mut columns) = (Vec::new(), Vec::new());
+        for (expr, column) in self.exprs.iter().zip(self.keys.schema().columns()) {
+            if is_of(expr) {
+                exprs.push(expr.clone());
+                columns.push(Expr::Column(column));
+            }
+        }
+        if exprs.len() == self.exprs.len() {
+            return Ok(Some(self.clone()));
+        }
+        if exprs.is_empty() {
+            return Ok(None);
+        }
+        let some = LogicalPlanBuilder::from(self.keys.clone()).project(columns)?.distinct()?.build()?;
+        Ok(Some(Self { exprs, keys: keys(some)?, nulls: self.nulls }))
+    }
 }
 
 /// Names keys, so that [`matching_of`] knows them again.
 pub(super) fn keys(plan: LogicalPlan) -> Result<LogicalPlan> {
-    datafusion::logical_expr::LogicalPlanBuilder::from(plan).alias(KEYS)?.build()
+    LogicalPlanBuilder::from(plan).alias(KEYS)?.build()
 }
 
 /// The rows of `plan` that the restriction asks for.
@@ -84,14 +103,29 @@ pub(super) fn restricted(plan: &LogicalPlan, restriction: &Restriction) -> Resul
         }
         LogicalPlan::Window(window) => {
             let partition = crate::plan::maintain::common_partition(&window.window_expr);
-            let by_partition = restriction.exprs.iter().all(|expr| partition.contains(expr));
-            if by_partition { Some(vec![restricted(&window.input, restriction)?]) } else { None }
+            match restriction.part(|expr| partition.contains(expr))? {
+                Some(whole) if whole.exprs.len() == restriction.exprs.len() => {
+                    Some(vec![restricted(&window.input, &whole)?])
+                }
+                Some(of_partition) => {
+                    let input = restricted(&window.input, &of_partition)?;
+                    return matching(plan.with_new_exprs(plan.expressions(), vec![input])?, restriction);
+                }
+                None => None,
+            }
         }
         LogicalPlan::Unnest(unnest) => {
             let known = restriction.exprs.iter().all(|expr| reads_only(expr, unnest.input.schema()));
             let unnested = |column: &Column| unnest.exec_columns.contains(column);
             let touched = restriction.exprs.iter().any(|expr| expr.column_refs().into_iter().any(unnested));
             if known && !touched { Some(vec![restricted(&unnest.input, restriction)?]) } else { None }
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            let groups = group_exprs(aggregate, &restriction.exprs)?;
+            groups
+                .map(|exprs| restricted(&aggregate.input, &restriction.on(exprs)))
+                .transpose()?
+                .map(|input| vec![input])
         }
         LogicalPlan::Join(join) => join_sides(join, restriction)?,
         _ => None,
@@ -100,6 +134,23 @@ pub(super) fn restricted(plan: &LogicalPlan, restriction: &Restriction) -> Resul
         Some(inputs) => plan.with_new_exprs(plan.expressions(), inputs),
         None => matching(plan.clone(), restriction),
     }
+}
+
+/// `exprs` over an aggregate's columns as expressions over its input; none where they are not of the group alone.
+fn group_exprs(aggregate: &Aggregate, exprs: &[Expr]) -> Result<Option<Vec<Expr>>> {
+    let is_set = aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_)));
+    let groups = |column: &Column| {
+        let at = aggregate.schema.maybe_index_of_column(column);
+        at.is_some_and(|at| at < aggregate.group_expr.len())
+    };
+    let by_group = exprs.iter().all(|expr| {
+        let columns = expr.column_refs();
+        !columns.is_empty() && columns.into_iter().all(groups)
+    });
+    if is_set || !by_group {
+        return Ok(None);
+    }
+    through(exprs, &aggregate.schema, &aggregate.group_expr).map(Some)
 }
 
 /// Both inputs of a join, restricted where that takes away only rows that the result wouldn't have; none where neither can be.

@@ -21,7 +21,7 @@ use super::added_up::added_up;
 use super::at::rows_of;
 use super::delta::{Delta, Net, all_of, in_memory, weighing, weight, with_weight};
 use super::restrict::{self, Restriction};
-use super::{Engine, Version};
+use super::{Engine, Relation, Version};
 use crate::engine::{conform, failure};
 use crate::error::{Error, Result, ResultExt};
 use crate::plan::RelationTable;
@@ -33,25 +33,50 @@ const GONE: &str = "__gone";
 impl Engine<'_> {
     /// How the stage's state changes.
     pub(super) async fn advance_stage(&self, stage: &Stage) -> Result<Net> {
+        if let Some(net) = self.merge_sessions(stage).await? {
+            return Ok(net);
+        }
         let Some(mut input) = self.delta(&stage.input).await? else { return Ok(Net::default()) };
-        if !input.insert_only && stage.has_irreversible_parts() {
+        // Of a window that is run again most rows stay as they were: that isn't a change of groups that were let go.
+        let lets_go = self.let_go.contains_key(stage.name.as_str());
+        if !input.insert_only && (stage.has_irreversible_parts() || lets_go) {
             match self.settle(Some(input)).await? {
                 Some(settled) => input = settled,
                 None => return Ok(Net::default()),
             }
         }
         let touched = self.collect(changed_groups(stage, &input).map_err(failure)?).await?;
+        let (kept, gone) = self.by_age(stage, touched)?;
+        let mut changed = self.advance_groups(stage, &input, kept).await?;
+        if !gone.is_empty() {
+            let rows = self.without_states(&stage.input).map_err(failure)?;
+            for (version, each) in [(Version::Old, -1), (Version::New, 1)] {
+                for batch in self.groups_anew(stage, (&rows, version), &gone).await? {
+                    changed.push(with_weight(&conform(&batch, &stage.schema)?, each)?);
+                }
+            }
+        }
+        Net::of(&added_up(&changed)?)
+    }
+
+    /// How touched groups change from what the state has of them, with weights.
+    async fn advance_groups(
+        &self,
+        stage: &Stage,
+        input: &Delta,
+        touched: Vec<RecordBatch>,
+    ) -> Result<Vec<RecordBatch>> {
         if touched.is_empty() {
-            return Ok(Net::default());
+            return Ok(vec![]);
         }
         let old = self.state_of(stage, &touched).await?;
-        let (merging, rerunning) = by_way(stage, &input, touched)?;
+        let (merging, rerunning) = by_way(stage, input, touched)?;
         let mut changed = old.iter().map(|batch| with_weight(batch, -1)).collect::<Result<Vec<_>>>()?;
-        let anew = self.groups_anew(stage, &rerunning).await?;
+        let anew = self.groups_anew(stage, (&stage.input, Version::New), &rerunning).await?;
         for batch in anew.iter().chain(&self.merged(stage, &old, &merging).await?) {
             changed.push(with_weight(&conform(batch, &stage.schema)?, 1)?);
         }
-        Net::of(&added_up(&changed)?)
+        Ok(changed)
     }
 
     /// The stage's whole state, over relations as they are now.
@@ -61,48 +86,71 @@ impl Engine<'_> {
 
     /// The state's rows of the touched groups.
     async fn state_of(&self, stage: &Stage, touched: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
-        let relation = self
-            .relations
-            .get(&stage.name)
-            .ok_or_else(|| Error::internal("a stage's state wasn't given").with("stage", &stage.name))?;
-        if let Some(arranged) = &relation.arranged {
+        if let Some(arranged) = &self.state(stage)?.arranged {
             return arranged.find(touched);
         }
+        let all: Vec<usize> = (0..stage.group.len()).collect();
+        self.state_by(stage, touched, &all).await
+    }
+
+    fn state(&self, stage: &Stage) -> Result<&Relation> {
+        let state = self.relations.get(&stage.name);
+        state.ok_or_else(|| Error::internal("a stage's state wasn't given").with("stage", &stage.name))
+    }
+
+    /// The state's rows whose `columns`, some of the group's, are those of a touched one; all rows where there are none.
+    pub(super) async fn state_by(
+        &self,
+        stage: &Stage,
+        touched: &[RecordBatch],
+        columns: &[usize],
+    ) -> Result<Vec<RecordBatch>> {
         let scan = state_scan(stage).map_err(failure)?;
-        let exprs = group_columns(stage).into_iter().map(|expr| match expr {
-            Expr::Column(column) => Expr::Column(Column::new(Some(stage.name.as_str()), column.name)),
-            other => other,
-        });
-        let keys = self.groups(stage, touched, exprs.collect())?;
-        let plan = rows_of(&scan, &relation.old, keys.as_ref()).map_err(failure)?;
+        let of_state = |at: &usize| {
+            let name = stage.schema.field(*at).name();
+            Expr::Column(Column::new(Some(stage.name.as_str()), name))
+        };
+        let keys = self.groups(touched, columns, columns.iter().map(of_state).collect())?;
+        let plan = rows_of(&scan, &self.state(stage)?.old, keys.as_ref()).map_err(failure)?;
+        let plan = self.without_gone(stage, plan).map_err(failure)?;
         let found = self.collect(plan).await?;
         found.iter().map(|batch| conform(batch, &stage.schema)).collect()
     }
 
-    /// The groups of rows that begin with the group's columns as a restriction of `exprs`; none for the group of all rows.
-    fn groups(&self, stage: &Stage, rows: &[RecordBatch], exprs: Vec<Expr>) -> Result<Option<Restriction>> {
-        let width: Vec<usize> = (0..stage.group.len()).collect();
-        if width.is_empty() {
+    /// The values of some columns as a restriction of `exprs`; none where no column is named.
+    fn groups(&self, rows: &[RecordBatch], columns: &[usize], exprs: Vec<Expr>) -> Result<Option<Restriction>> {
+        if columns.is_empty() {
             return Ok(None);
         }
-        let groups = rows.iter().map(|batch| batch.project(&width).external("a group has no columns"));
+        let groups = rows.iter().map(|batch| batch.project(columns).external("a group has no columns"));
         let Some(keys) = in_memory(&groups.collect::<Result<Vec<_>>>()?)? else { return Ok(None) };
         let keys = restrict::keys(keys).map_err(failure)?;
         Ok(Some(Restriction { exprs, keys, nulls: NullEquality::NullEqualsNull }))
     }
 
-    /// Groups computed anew from all their rows.
-    async fn groups_anew(&self, stage: &Stage, touched: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    /// Groups computed anew from all their rows, those of a plan at a version.
+    async fn groups_anew(
+        &self,
+        stage: &Stage,
+        (input, version): (&LogicalPlan, Version),
+        touched: &[RecordBatch],
+    ) -> Result<Vec<RecordBatch>> {
         if touched.is_empty() {
             return Ok(vec![]);
         }
-        let restriction = self.groups(stage, touched, stage.group.clone())?;
-        let input = self.at(&stage.input, Version::New, restriction.as_ref()).map_err(failure)?;
+        let all: Vec<usize> = (0..stage.group.len()).collect();
+        let restriction = self.groups(touched, &all, stage.group.clone())?;
+        let input = self.at(input, version, restriction.as_ref()).map_err(failure)?;
         self.collect(state_over(stage, input).map_err(failure)?).await
     }
 
     /// The state's rows of groups merged with their changes; groups that are left without rows are gone.
-    async fn merged(&self, stage: &Stage, old: &[RecordBatch], changed: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+    pub(super) async fn merged(
+        &self,
+        stage: &Stage,
+        old: &[RecordBatch],
+        changed: &[RecordBatch],
+    ) -> Result<Vec<RecordBatch>> {
         let Some(changed) = in_memory(changed)? else { return Ok(vec![]) };
         let changed = renamed(changed, stage).map_err(failure)?;
         let old = in_memory(old)?.map(|old| renamed(old, stage)).transpose().map_err(failure)?;
@@ -121,12 +169,12 @@ impl Engine<'_> {
     }
 }
 
-fn integers(batch: &RecordBatch, at: usize) -> Result<&Int64Array> {
+pub(super) fn integers(batch: &RecordBatch, at: usize) -> Result<&Int64Array> {
     let column = batch.columns().get(at).and_then(|column| column.as_primitive_opt::<Int64Type>());
     column.ok_or_else(|| Error::internal("a state's count isn't there"))
 }
 
-fn filtered(batch: &RecordBatch, keep: &BooleanArray) -> Result<RecordBatch> {
+pub(super) fn filtered(batch: &RecordBatch, keep: &BooleanArray) -> Result<RecordBatch> {
     filter_record_batch(batch, keep).external("a change's rows can't be chosen")
 }
 
@@ -135,7 +183,7 @@ fn group_columns(stage: &Stage) -> Vec<Expr> {
     (0..stage.group.len()).map(|at| column(stage, at)).collect()
 }
 
-fn column(stage: &Stage, at: usize) -> Expr {
+pub(super) fn column(stage: &Stage, at: usize) -> Expr {
     Expr::Column(Column::new_unqualified(stage.schema.field(at).name()))
 }
 
@@ -149,7 +197,7 @@ pub(super) fn state_scan(stage: &Stage) -> DataFusionResult<TableScan> {
 }
 
 /// `plan`'s columns by position as the state's, maybe more behind them.
-fn renamed(plan: LogicalPlan, stage: &Stage) -> DataFusionResult<LogicalPlan> {
+pub(super) fn renamed(plan: LogicalPlan, stage: &Stage) -> DataFusionResult<LogicalPlan> {
     let width = stage.schema.fields().len();
     let names = stage.schema.fields().iter().map(|field| field.name().as_str());
     let more = plan.schema().fields().len().saturating_sub(width);
@@ -179,7 +227,7 @@ fn as_state(plan: LogicalPlan, stage: &Stage) -> DataFusionResult<LogicalPlan> {
 }
 
 /// The state of the groups of `input`'s rows.
-fn state_over(stage: &Stage, input: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+pub(super) fn state_over(stage: &Stage, input: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     let mut aggregates = vec![count(lit(1i64)).alias("__n")];
     for (at, part) in stage.parts.iter().enumerate() {
         aggregates.push(part.aggregate.clone().unalias().alias(format!("__p{at}")));
@@ -195,7 +243,7 @@ fn named_groups(stage: &Stage) -> Vec<Expr> {
 
 /// For each group with changed rows, how its parts change: what came less what went, or only what came for parts that can't be
 /// subtracted; and how many rows went.
-fn changed_groups(stage: &Stage, input: &Delta) -> DataFusionResult<LogicalPlan> {
+pub(super) fn changed_groups(stage: &Stage, input: &Delta) -> DataFusionResult<LogicalPlan> {
     // Settled or not, a change's weights are 1 and −1.
     let came = if input.insert_only { None } else { Some(weight().gt(lit(0i64))) };
     let went = weight().lt(lit(0i64));

@@ -12,15 +12,15 @@ use datafusion::logical_expr::{
 };
 
 use super::decompose::{Decomposed, Merge, aggregate_of, decompose};
-use super::{COUNT, Maintenance, Part, Stage, explain, normal};
+use super::{COUNT, Maintenance, Part, Stage, closed, explain, normal, sessions};
 use crate::plan::relation::RelationTable;
 use crate::plan::types::{sql_name, stored_type};
 
-/// The way to maintain `plan`, or why it can only be computed anew.
+/// The way to maintain `plan`, or why it can only be computed anew. `lets_go`: closed groups aren't kept, which operators say.
 ///
 /// # Errors
 /// A bug: the plan was bound before.
-pub fn maintenance(state: &SessionState, plan: &LogicalPlan) -> Result<Result<Maintenance, String>> {
+pub fn maintenance(state: &SessionState, plan: &LogicalPlan, lets_go: bool) -> Result<Result<Maintenance, String>> {
     if let Some(reason) = explain::unsupported(plan)? {
         return Ok(Err(reason));
     }
@@ -39,8 +39,13 @@ pub fn maintenance(state: &SessionState, plan: &LogicalPlan) -> Result<Result<Ma
     if let Some(reason) = cutter.refused {
         return Ok(Err(reason));
     }
-    let maintenance = Maintenance { stages: cutter.stages, root: root.data, operators: Vec::new() };
-    Ok(explain::operators(&maintenance)?.map(|operators| Maintenance { operators, ..maintenance }))
+    let mut maintenance = Maintenance { stages: cutter.stages, root: root.data, operators: Vec::new() };
+    let closings = closed::closings(&maintenance.stages, &maintenance.root)?;
+    for (stage, closing) in maintenance.stages.iter_mut().zip(closings) {
+        stage.closing = closing;
+        stage.sessions = sessions::sessions(stage)?;
+    }
+    Ok(explain::operators(&maintenance, lets_go)?.map(|operators| Maintenance { operators, ..maintenance }))
 }
 
 fn has_grouping_sets(aggregate: &Aggregate) -> bool {
@@ -90,7 +95,7 @@ impl Cutter {
         let scan = read_state(aggregate, (&functions, &places), &name, &schema)?;
         let parts = functions.into_iter().flat_map(|function| function.parts).collect();
         let (input, group) = (aggregate.input.as_ref().clone(), aggregate.group_expr.clone());
-        self.stages.push(Stage { name, input, group, parts, schema });
+        self.stages.push(Stage { name, input, group, parts, schema, closing: None, sessions: None });
         Ok(Some(scan))
     }
 

@@ -27,7 +27,7 @@ pub(super) fn unsupported(plan: &LogicalPlan) -> Result<Option<String>> {
 }
 
 /// Each operator with how it is maintained, top first; or why the model can only be computed anew.
-pub(super) fn operators(maintenance: &Maintenance) -> Result<Result<Vec<String>, String>> {
+pub(super) fn operators(maintenance: &Maintenance, lets_go: bool) -> Result<Result<Vec<String>, String>> {
     let mut words = Vec::new();
     let mut refused = None;
     let mut describe = |plan: &LogicalPlan, words: &mut Vec<String>| {
@@ -43,7 +43,12 @@ pub(super) fn operators(maintenance: &Maintenance) -> Result<Result<Vec<String>,
     };
     describe(&maintenance.root, &mut words)?;
     for stage in maintenance.stages.iter().rev() {
-        words.push(aggregate(stage));
+        let kept = match (lets_go, &stage.closing) {
+            (false, _) => "",
+            (true, Some(_)) => "; groups beyond `retention` are let go",
+            (true, None) => "; all groups are kept",
+        };
+        words.push(aggregate(stage) + kept);
         describe(&stage.input, &mut words)?;
     }
     for stage in &maintenance.stages {
@@ -152,7 +157,8 @@ fn aggregate(stage: &Stage) -> String {
     } else {
         "added up and subtracted".into()
     };
-    format!("aggregate: {how}")
+    let joined = if stage.sessions.is_some() { "; new rows join the sessions that they touch" } else { "" };
+    format!("aggregate: {how}{joined}")
 }
 
 /// Functions of the parts that can't be merged, or those that can't be subtracted.

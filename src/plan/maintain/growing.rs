@@ -46,7 +46,7 @@ fn merges_not(stage: &Stage, grows: &dyn Fn(&str) -> bool) -> Result<Option<&'st
 }
 
 /// The operator over rows of `source` that looks beyond each of them for itself, if there is one.
-fn beyond_rows(plan: &LogicalPlan, source: &str) -> Result<Option<&'static str>> {
+pub(super) fn beyond_rows(plan: &LogicalPlan, source: &str) -> Result<Option<&'static str>> {
     let all = scans(plan, source)?;
     if all == 0 {
         return Ok(None);
@@ -80,7 +80,7 @@ fn beyond_rows(plan: &LogicalPlan, source: &str) -> Result<Option<&'static str>>
 }
 
 /// How often a plan reads `source`.
-fn scans(plan: &LogicalPlan, source: &str) -> Result<usize> {
+pub(super) fn scans(plan: &LogicalPlan, source: &str) -> Result<usize> {
     let mut count = 0;
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node

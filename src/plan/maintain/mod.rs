@@ -3,12 +3,14 @@
 
 mod average;
 mod classes;
+mod closed;
 mod cut;
 mod decompose;
 mod distinct;
 mod explain;
 mod growing;
 mod normal;
+mod sessions;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Expr, LogicalPlan};
@@ -18,6 +20,9 @@ pub use cut::maintenance;
 pub use decompose::Merge;
 pub use explain::common_partition;
 pub use growing::reads_again;
+pub use sessions::Sessions;
+
+use super::closing::Closing;
 
 /// Column of a stage's state: rows of the input in the group.
 pub const COUNT: &str = "n";
@@ -46,6 +51,10 @@ pub struct Stage {
     pub parts: Vec<Part>,
     /// Columns of the state, as stored.
     pub schema: SchemaRef,
+    /// How its groups are closed, where nothing but a late row asks for closed ones again: the state can do without them.
+    pub closing: Option<Closing>,
+    /// How its groups go on as sessions, where they are some that merge.
+    pub sessions: Option<Sessions>,
 }
 
 /// One column of a state.

@@ -67,7 +67,7 @@ impl Refresh<'_> {
         Ok(())
     }
 
-    /// What each model has read of a source; none where one has read nothing that is known.
+    /// What each model has read of a source; none where one has read nothing that is known, or needs all of it again.
     async fn read_by_all(
         &self,
         source: &PlannedSource,
@@ -78,6 +78,8 @@ impl Refresh<'_> {
         let mut read = Vec::new();
         for model in self.readers(source) {
             let entry = self.entry_of(model, draft).await?;
+            // Groups that a state lacks are computed anew from all their rows.
+            let entry = entry.filter(|entry| !entry.lacks_groups());
             let Some(at) = entry.and_then(|entry| entry.inputs_at.get(name).copied()) else { return Ok(None) };
             if at == draft.record.n {
                 read.push(position.clone());

@@ -12,15 +12,17 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 
+use super::draft::Draft;
 use super::model::Work;
 use super::{Refresh, TableNet};
-use crate::engine::maintain::{self, Arrangement, GoesOn, Net, Relation, RootChange, Rows, WEIGHT};
+use crate::engine::maintain::{self, Arrangement, GoesOn, LetGo, Net, Relation, RootChange, Rows, WEIGHT};
 use crate::engine::{self};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::plan::maintain::{Maintenance, Stage};
 use crate::run::commit::{StateFiles, TableEntry, state_folder};
 use crate::run::failpoint;
+use crate::run::watermark::retained_from;
 use crate::table::{DataFile, TableFiles, parquet_table, write_files};
 
 /// What came of going on from the last commit.
@@ -40,7 +42,7 @@ impl Refresh<'_> {
         work: &Work<'_>,
         maintenance: &Maintenance,
         (entry, goes_on): (&TableEntry, GoesOn),
-        prefix: &str,
+        draft: &Draft,
     ) -> Result<Attempt> {
         if entry.states.len() != maintenance.stages.len() {
             return Ok(Attempt::Anew("its states aren't there".into()));
@@ -97,17 +99,16 @@ impl Refresh<'_> {
                 .insert(stage.name.clone(), Relation::state(self.state_rows(work, stage, state)?, arranged.clone()));
             held.push(arranged);
         }
-        let session = &work.session;
+        let (session, let_go) = (&work.session, entry.let_go());
         let bytes = if lacks_rows { usize::MAX } else { limits::CHANGE_BYTES };
-        let Some(advance) = maintain::advance(session, maintenance, relations, bytes, goes_on).await? else {
+        let Some(advance) = maintain::advance(session, maintenance, relations, &let_go, bytes, goes_on).await? else {
             return Ok(Attempt::Anew("the change is too large to be held in memory".into()));
         };
-        let mut states = Vec::with_capacity(entry.states.len());
-        for ((stage, state), net) in maintenance.stages.iter().zip(&entry.states).zip(&advance.stages) {
-            states.push(self.next_state(work, stage, state, net, prefix).await?);
-        }
+        let states = self.next_states(work, maintenance, entry, &advance.stages, draft).await?;
         for (at, (arranged, net)) in held.into_iter().zip(&advance.stages).enumerate() {
-            if let (Some(held), Some(mut rows)) = (self.held, arranged.and_then(Arc::into_inner)) {
+            // What was let go is let go of in memory, too, by reading the state anew.
+            let is_whole = states[at].let_go == entry.states[at].let_go;
+            if let (Some(held), Some(mut rows)) = (self.held.filter(|_| is_whole), arranged.and_then(Arc::into_inner)) {
                 rows.apply(net)?;
                 held.keep(&work.model.name, at, states[at].clone(), rows);
             }
@@ -180,25 +181,73 @@ impl Refresh<'_> {
         is_between.then_some(net)
     }
 
+    /// The states with their changes.
+    async fn next_states(
+        &self,
+        work: &Work<'_>,
+        maintenance: &Maintenance,
+        entry: &TableEntry,
+        nets: &[Net],
+        draft: &Draft,
+    ) -> Result<Vec<StateFiles>> {
+        let (let_go, prefix) = (entry.let_go(), draft.prefix());
+        let can_go = self.can_let_go(work, maintenance, &let_go, draft).await?;
+        let mut states = Vec::with_capacity(entry.states.len());
+        let stages = maintenance.stages.iter().zip(&entry.states).zip(nets).zip(&can_go);
+        for (((stage, state), net), can_go) in stages {
+            states.push(self.next_state(work, stage, (state, can_go.as_ref()), net, &prefix).await?);
+        }
+        // Of all states at once, so that the rows of a group that one of them has are all in those under it.
+        if states.iter().zip(&let_go).any(|(next, let_go)| next.let_go != *let_go) {
+            for (state, can_go) in states.iter_mut().zip(can_go) {
+                state.let_go = can_go;
+            }
+        }
+        Ok(states)
+    }
+
+    /// The groups that each state can do without, those that it lacks already among them.
+    async fn can_let_go(
+        &self,
+        work: &Work<'_>,
+        maintenance: &Maintenance,
+        let_go: &[Option<LetGo>],
+        draft: &Draft,
+    ) -> Result<Vec<Option<LetGo>>> {
+        let from_us = retained_from(self.open, &self.warehouse, &draft.record, work.model).await?;
+        let Some(from_us) = from_us else { return Ok(let_go.to_vec()) };
+        let stages = maintenance.stages.iter().zip(let_go);
+        stages.map(|(stage, before)| LetGo::at(&work.session, stage, from_us, before.as_ref())).collect()
+    }
+
     /// Computes a maintained model's states anew; its result's plan reads them.
     pub(super) async fn build(
         &self,
         work: &Work<'_>,
         maintenance: &Maintenance,
-        prefix: &str,
+        draft: &Draft,
     ) -> Result<(LogicalPlan, Vec<StateFiles>)> {
+        let prefix = draft.prefix();
+        let can_go = self.can_let_go(work, maintenance, &vec![None; maintenance.stages.len()], draft).await?;
         let mut relations = HashMap::new();
         for (name, provider) in &work.inputs.relations {
             let rows = Rows { plain: vec![Arc::clone(provider)], changes: vec![] };
             relations.insert(name.clone(), Relation::unchanged(rows));
         }
         let mut states = Vec::new();
-        for stage in &maintenance.stages {
+        for (stage, can_go) in maintenance.stages.iter().zip(can_go) {
             let plan = maintain::build_stage(&work.session, stage, &relations)?;
-            let base = self.write_state(work, &stage.schema, plan, prefix).await?;
+            let base = self.write_state(work, &stage.schema, plan, &prefix).await?;
             failpoint::hit("mid_state");
-            let state = StateFiles { base, changes: vec![] };
-            relations.insert(stage.name.clone(), Relation::unchanged(self.state_rows(work, stage, &state)?));
+            let mut state = StateFiles { base, changes: vec![], let_go: None };
+            let rows = self.state_rows(work, stage, &state)?;
+            relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
+            if can_go.is_some() {
+                // The result is made of the whole state, whose files no record names.
+                let plan = maintain::state_rows(stage, &rows, can_go.as_ref())?;
+                let base = self.write_state(work, &stage.schema, plan, &prefix).await?;
+                state = StateFiles { base, changes: vec![], let_go: can_go };
+            }
             states.push(state);
         }
         Ok((maintain::build_root(&work.session, maintenance, &relations)?, states))
@@ -229,7 +278,7 @@ impl Refresh<'_> {
         if !usize::try_from(bytes).is_ok_and(|bytes| held.has_room(bytes)) {
             return Ok(None);
         }
-        let plan = maintain::state_rows(stage, &self.state_rows(work, stage, state)?)?;
+        let plan = maintain::state_rows(stage, &self.state_rows(work, stage, state)?, state.let_go.as_ref())?;
         let (_, stream) = engine::rows(&work.session, plan, None).await?;
         let batches: Vec<RecordBatch> = stream.try_collect().await?;
         Arrangement::new(Arc::clone(&stage.schema), stage.group.len(), &batches).map(Some)
@@ -252,12 +301,13 @@ impl Refresh<'_> {
     }
 
     /// The state with its change. Changes are put together as they come to many files, each time with those before them that
-    /// aren't much larger, so that a row is written anew as often as the state doubles; the whole state once half of it changed.
+    /// aren't much larger, so that a row is written anew as often as the state doubles; the whole state once half of it changed,
+    /// without the groups that `can_go`.
     async fn next_state(
         &self,
         work: &Work<'_>,
         stage: &Stage,
-        state: &StateFiles,
+        (state, can_go): (&StateFiles, Option<&LetGo>),
         net: &Net,
         prefix: &str,
     ) -> Result<StateFiles> {
@@ -275,22 +325,23 @@ impl Refresh<'_> {
         let (is_half, is_crowded) =
             (rows(&next.changes) * 2 > rows(&next.base), next.changes.len() >= limits::STATE_CHANGE_FILES);
         let together = if is_half {
-            let plan = maintain::state_rows(stage, &self.state_rows(work, stage, &next)?)?;
-            StateFiles { base: self.write_state(work, &stage.schema, plan, prefix).await?, changes: vec![] }
+            let plan = maintain::state_rows(stage, &self.state_rows(work, stage, &next)?, can_go)?;
+            let base = self.write_state(work, &stage.schema, plan, prefix).await?;
+            StateFiles { base, changes: vec![], let_go: can_go.cloned() }
         } else if is_crowded {
             let kept = next.changes.len() - newest_tier(&next.changes);
-            let newest = StateFiles { base: vec![], changes: next.changes[kept..].to_vec() };
+            let newest = StateFiles { changes: next.changes[kept..].to_vec(), ..StateFiles::default() };
             let plan = maintain::state_changes(stage, &self.state_rows(work, stage, &newest)?)?;
             let mut changes = next.changes[..kept].to_vec();
             changes.extend(self.write_state(work, &schema, plan, prefix).await?);
-            StateFiles { base: next.base.clone(), changes }
+            StateFiles { changes, ..next.clone() }
         } else {
             return Ok(next);
         };
         failpoint::hit("mid_compact");
         // The change's own file is never named by a record.
         let unnamed = next.changes.into_iter().filter(|file| !together.changes.contains(file)).collect();
-        self.discard_states(work, &[StateFiles { base: vec![], changes: unnamed }], prefix).await;
+        self.discard_states(work, &[StateFiles { changes: unnamed, ..StateFiles::default() }], prefix).await;
         Ok(together)
     }
 

@@ -160,7 +160,7 @@ impl Refresh<'_> {
             GoesOn::Result => "incremental".into(),
             GoesOn::States => "rebuilt".into(),
         };
-        match self.advance(work, maintenance, (entry, goes_on), &draft.prefix()).await? {
+        match self.advance(work, maintenance, (entry, goes_on), draft).await? {
             Attempt::Net { net, states } => {
                 let change = NetChange { net, states, rules };
                 if let Some(change) = self.refusing(work, change).await? {
@@ -189,7 +189,7 @@ impl Refresh<'_> {
         outcome: &mut ModelOutcome,
     ) -> Result<()> {
         outcome.strategy = "rebuilt".into();
-        let made = self.build(work, maintenance, &draft.prefix()).await?;
+        let made = self.build(work, maintenance, draft).await?;
         self.enter_whole(work, made, rules, old, draft, outcome).await
     }
 
@@ -532,9 +532,9 @@ impl Refresh<'_> {
 /// What is told of a model that is rebuilt of its states.
 const STATES_STAY: &str = "; its states stay";
 
-/// Whether the states of a model's last version are those of its present definition.
+/// Whether the states of a model's last version are those of its present definition, whole, so that its table can be made of them.
 pub(in crate::run) fn states_stay(model: &PlannedModel, entry: &TableEntry) -> bool {
-    entry.states_fingerprint.is_some() && entry.states_fingerprint == model.states_fingerprint
+    !entry.lacks_groups() && entry.states_fingerprint.is_some() && entry.states_fingerprint == model.states_fingerprint
 }
 
 fn inputs_at(work: &Work<'_>, draft: &Draft) -> BTreeMap<String, u64> {

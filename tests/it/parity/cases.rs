@@ -47,6 +47,31 @@ pub const CASES: &[(&str, &str)] = &[
         "session",
         "SELECT k, window_start, window_end, count(*) AS c, sum(v) AS s FROM a GROUP BY session(t, INTERVAL '15 minutes'), k",
     ),
+    (
+        "session_parts",
+        "SELECT k, g, window_start, window_end, avg(v) AS av, min(n) AS lo, max(t) AS last, count(v) FILTER (WHERE ok) AS f FROM a GROUP BY k, session(t, INTERVAL '9 minutes'), g",
+    ),
+    (
+        "session_of_all",
+        "SELECT window_start, window_end, count(*) AS c FROM a GROUP BY session(t, INTERVAL '8 minutes')",
+    ),
+    (
+        "session_distinct",
+        "SELECT k, window_start, window_end, count(DISTINCT n) AS d, sum(v) AS s FROM a GROUP BY session(t, INTERVAL '15 minutes'), k",
+    ),
+    (
+        "session_bounds",
+        "SELECT k, window_start, window_end, count(*) FILTER (WHERE t = window_start) AS c, max(v) AS m FROM a GROUP BY session(t, INTERVAL '15 minutes'), k",
+    ),
+    ("session_start", "SELECT k, window_start, count(*) AS c FROM a GROUP BY session(t, INTERVAL '15 minutes'), k"),
+    (
+        "session_joined",
+        "SELECT h, window_start, window_end, sum(w) AS s FROM a JOIN b ON a.k = b.k WHERE n > -1 GROUP BY session(t, INTERVAL '10 minutes'), h",
+    ),
+    (
+        "session_expr",
+        "SELECT k + 1 AS next, window_start, window_end, sum(v * 2) AS s FROM a GROUP BY session(t, INTERVAL '15 minutes'), k + 1",
+    ),
     ("join", "SELECT a.k, a.v, b.w FROM a JOIN b ON a.k = b.k"),
     ("join_residual", "SELECT a.k, a.v, b.w FROM a JOIN b ON a.k = b.k AND a.n < b.w"),
     ("join_expr", "SELECT a.k, b.w FROM a JOIN b ON a.k + 1 = b.k * 2"),

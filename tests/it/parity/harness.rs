@@ -13,9 +13,9 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use futures::{FutureExt, TryStreamExt};
 use tidemill::engine::maintain::{
-    Arrangement, GoesOn, Net, Relation, RootChange, Rows, advance, build_root, build_stage, state_rows,
+    Arrangement, GoesOn, LetGo, Net, Relation, RootChange, Rows, advance, build_root, build_stage, state_rows,
 };
-use tidemill::plan::maintain::Maintenance;
+use tidemill::plan::maintain::{Maintenance, Stage};
 use tidemill::plan::{self, Clock, PlannedModel};
 use tidemill::spec::fault::Severity;
 
@@ -69,11 +69,13 @@ pub struct Way {
     pub memory_bytes: Option<usize>,
     /// How far two numbers may be apart, as a part of the greater.
     pub tolerance: f64,
+    /// States let go of the groups that this watermark has closed, by the step: microseconds since 1970 UTC.
+    pub watermark: Option<fn(usize) -> i64>,
 }
 
 impl Default for Way {
     fn default() -> Self {
-        Self { partitions: 2, memory_bytes: None, tolerance: 0.0 }
+        Self { partitions: 2, memory_bytes: None, tolerance: 0.0, watermark: None }
     }
 }
 
@@ -177,6 +179,7 @@ struct Kept {
     states: Vec<Rows>,
     /// The same in memory, where a state has groups.
     arranged: Vec<Option<Arrangement>>,
+    let_go: Vec<Option<LetGo>>,
     result: Vec<String>,
     /// The rows of batch, for the models that read this one.
     rows: Vec<RecordBatch>,
@@ -291,11 +294,7 @@ impl Case {
         if step == 0 {
             kept.states = build_states(session, maintenance, &mut relations).await.map_err(failed)?;
             for (stage, rows) in maintenance.stages.iter().zip(&kept.states) {
-                let plan = state_rows(stage, rows).map_err(differs)?;
-                let rows = collect(session, plan).await.map_err(failed)?;
-                let width = stage.group.len();
-                let arranged = (width > 0).then(|| Arrangement::new(Arc::clone(&stage.schema), width, &rows));
-                kept.arranged.push(arranged.transpose().map_err(differs)?);
+                kept.arranged.push(arranged(session, stage, rows, None).await.map_err(failed)?);
             }
             let root = build_root(session, maintenance, &relations).map_err(differs)?;
             kept.result = lines(&collect(session, root).await.map_err(failed)?);
@@ -306,7 +305,7 @@ impl Case {
                 let arranged = arranged.clone().filter(|_| step % 2 == 1);
                 relations.insert(stage.name.clone(), Relation::state(rows.clone(), arranged));
             }
-            let advance = advance(session, maintenance, relations, 1 << 30, GoesOn::Result).await;
+            let advance = advance(session, maintenance, relations, &kept.let_go, 1 << 30, GoesOn::Result).await;
             let advance = advance.map_err(|e| failed(format!("{e:?}")))?.ok_or_else(|| differs("too large"))?;
             for ((rows, arranged), net) in kept.states.iter_mut().zip(arranged).zip(&advance.stages) {
                 rows.changes.extend(weighted(net));
@@ -322,12 +321,34 @@ impl Case {
                 RootChange::Whole(plan) => kept.result = lines(&collect(session, *plan).await.map_err(failed)?),
             }
         }
+        if let Some(watermark) = self.way.watermark {
+            self.let_go(maintenance, kept, watermark(step), step).await.map_err(failed)?;
+        }
         let expected = lines(expected);
         if alike(&kept.result, &expected, self.way.tolerance) {
             return Ok(change);
         }
         let (maintained, batch) = (kept.result.join("\n  "), expected.join("\n  "));
         Err(failed(format!("maintained\n  {maintained}\nbatch\n  {batch}")))
+    }
+
+    /// Lets groups go. Every other state is written anew without them; of the others they stay in the files, and don't count.
+    async fn let_go(&self, maintenance: &Maintenance, kept: &mut Kept, us: i64, step: usize) -> Result<(), String> {
+        kept.let_go.resize(maintenance.stages.len(), None);
+        for (at, stage) in maintenance.stages.iter().enumerate() {
+            let let_go =
+                LetGo::at(&self.sessions[0], stage, us, kept.let_go[at].as_ref()).map_err(|e| format!("{e:?}"))?;
+            if (at + step) % 2 == 0 {
+                let plan = state_rows(stage, &kept.states[at], let_go.as_ref()).map_err(|e| format!("{e:?}"))?;
+                let batches = collect(&self.sessions[0], plan).await?;
+                let rows =
+                    Rows { plain: vec![memory(&loose(&stage.schema), stored(stage, &batches))], changes: vec![] };
+                kept.states[at] = rows;
+            }
+            kept.arranged[at] = arranged(&self.sessions[0], stage, &kept.states[at], let_go.as_ref()).await?;
+            kept.let_go[at] = let_go;
+        }
+        Ok(())
     }
 
     /// Whether a change is too large for `bytes`, after the first of `steps` is built.
@@ -348,7 +369,7 @@ impl Case {
         for (stage, rows) in maintenance.stages.iter().zip(states) {
             relations.insert(stage.name.clone(), Relation::unchanged(rows));
         }
-        advance(session, maintenance, relations, bytes, GoesOn::Result).await.unwrap().is_none()
+        advance(session, maintenance, relations, &[], bytes, GoesOn::Result).await.unwrap().is_none()
     }
 
     /// The rows of one batch run; the oracle agrees with itself however many partitions and in whatever order.
@@ -420,6 +441,25 @@ fn memory(schema: &SchemaRef, batches: Vec<RecordBatch>) -> Arc<dyn TableProvide
     Arc::new(MemTable::try_new(Arc::clone(schema), vec![batches]).unwrap())
 }
 
+/// A state in memory, where it has groups.
+async fn arranged(
+    session: &SessionContext,
+    stage: &Stage,
+    rows: &Rows,
+    let_go: Option<&LetGo>,
+) -> Result<Option<Arrangement>, String> {
+    let plan = state_rows(stage, rows, let_go).map_err(|e| format!("{e:?}"))?;
+    let rows = collect(session, plan).await?;
+    let width = stage.group.len();
+    let arranged = (width > 0).then(|| Arrangement::new(Arc::clone(&stage.schema), width, &rows));
+    arranged.transpose().map_err(|e| format!("{e:?}"))
+}
+
+/// Rows of a state as they are kept.
+fn stored(stage: &Stage, batches: &[RecordBatch]) -> Vec<RecordBatch> {
+    batches.iter().map(|batch| tidemill::engine::conform(batch, &stage.schema).unwrap()).collect()
+}
+
 async fn build_states(
     session: &SessionContext,
     maintenance: &Maintenance,
@@ -429,8 +469,7 @@ async fn build_states(
     for stage in &maintenance.stages {
         let plan = build_stage(session, stage, relations).map_err(|e| format!("{e:?}"))?;
         let batches = collect(session, plan).await?;
-        let batches = batches.iter().map(|b| tidemill::engine::conform(b, &stage.schema).unwrap()).collect::<Vec<_>>();
-        let rows = Rows { plain: vec![memory(&loose(&stage.schema), batches)], changes: vec![] };
+        let rows = Rows { plain: vec![memory(&loose(&stage.schema), stored(stage, &batches))], changes: vec![] };
         relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
         states.push(rows);
     }

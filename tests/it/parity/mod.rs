@@ -6,6 +6,8 @@ mod extrema;
 mod functions;
 mod harness;
 mod random;
+mod retention;
+mod sessions;
 mod shrink;
 mod special;
 mod sql;
