@@ -50,7 +50,7 @@ pub const STATE_CHANGE_FILES: usize = 12;
 /// Parts that a state in memory may lie in before it is put together: each step that changes it adds one.
 pub const ARRANGED_CHUNKS: usize = 4096;
 
-/// Percent of the engine's memory that states may be held in by a process that goes on; plans share the rest.
+/// Percent of the engine's memory that states may be held in by a process that goes on; plans and changes have the rest for sure.
 pub const ARRANGED_PERCENT: usize = 25;
 
 /// Bytes that a value of a state takes in memory, its share of the index included; by it is told beforehand whether a state fits.

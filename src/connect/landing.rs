@@ -43,6 +43,8 @@ pub struct Landing<'a> {
     pub run: String,
     /// Microseconds since 1970 UTC.
     pub ingested_at_us: i64,
+    /// Whether the process goes on after this: work that rows needn't wait for can be left to later calls.
+    pub goes_on: bool,
 }
 
 /// Accepted rows, refused rows, warnings by rule.

@@ -22,7 +22,7 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlanProperties, PhysicalExpr, execute_stream_partitioned};
+use datafusion::physical_plan::{ExecutionPlanProperties, PhysicalExpr, displayable, execute_stream_partitioned};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -61,6 +61,7 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<Vec<Send
     let task = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await.map_err(failure)?;
     tracing::debug!(partitions = plan.output_partitioning().partition_count(), "executing a plan");
+    tracing::trace!(plan = %displayable(plan.as_ref()).indent(false), "a plan");
     execute_stream_partitioned(plan, task).map_err(failure)
 }
 

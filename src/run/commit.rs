@@ -286,16 +286,11 @@ impl CommitChain {
         serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
     }
 
-    /// Commits `record`. That one put commits everything that the record names. Data files of its tables are written through
-    /// to the disk first; whatever else it names (landed rows) must be so already.
+    /// Commits `record`. That one put commits everything that the record names, which must be written through to the disk already.
     ///
     /// # Errors
     /// Lease: the number was taken by another writer, so this one is fenced and has touched nothing. External: the store.
     pub async fn put(&self, record: &CommitRecord) -> Result<()> {
-        let changed = record.tables.iter().filter(|(_, entry)| entry.changed_in == record.n);
-        let files = changed
-            .flat_map(|(table, entry)| entry.files.iter().flatten().map(move |file| format!("{table}/{}", file.path)));
-        self.warehouse.sync_files(&files.collect::<Vec<_>>()).await?;
         let path = self.record_path(record.n);
         let bytes = serde_json::to_vec(record).external("a commit record can't be written as JSON")?;
         failpoint::hit("before_record");

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 
 use crate::connect::{self, RowRule, Sink, Source};
 use crate::engine::{self, row_expression};
 use crate::error::{Error, Result};
-use crate::limits;
 use crate::plan::{self, CheckTest, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
 use crate::spec::fault::{Fault, Severity};
 use crate::spec::types::{Project, SourceSpec};
@@ -71,14 +71,13 @@ impl OpenProject {
         let sinks = open_sinks(&project, &plan, &mut faults);
         crate::spec::sort_faults(&mut faults);
         let memory_bytes = project.state_memory_bytes.unwrap_or_else(engine::default_memory_bytes);
-        // Less what states may be held in.
-        let runtime = engine::runtime(memory_bytes - memory_bytes / 100 * limits::ARRANGED_PERCENT)?;
+        let runtime = engine::runtime(memory_bytes)?;
         Ok(Self { project, plan, sources, faults, sinks, runtime, memory_bytes })
     }
 
-    /// Memory that plans and states share, in bytes.
-    pub fn memory_bytes(&self) -> usize {
-        self.memory_bytes
+    /// Memory that plans, changes and states share: bytes, and what counts them.
+    pub fn memory(&self) -> (usize, &Arc<dyn MemoryPool>) {
+        (self.memory_bytes, &self.runtime.memory_pool)
     }
 
     /// Whether a fault makes the project invalid.

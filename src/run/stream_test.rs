@@ -168,9 +168,15 @@ impl Run<'_> {
         for (stage, state) in self.maintenance.stages.iter().zip(&self.states) {
             relations.insert(stage.name.clone(), Relation::unchanged(state.clone()));
         }
-        let advance =
-            maintain::advance(self.session, self.maintenance, relations, &[], limits::CHANGE_BYTES, GoesOn::Result)
-                .await?;
+        let advance = maintain::advance(
+            self.session,
+            self.maintenance,
+            relations,
+            &[],
+            Some(limits::CHANGE_BYTES),
+            GoesOn::Result,
+        )
+        .await?;
         let advance = advance.ok_or_else(|| Error::external("a test's change is too large to be held in memory"))?;
         for (state, net) in self.states.iter_mut().zip(&advance.stages) {
             let weighted = net.weighted()?;

@@ -62,7 +62,7 @@ pub async fn up(
         published: BTreeMap::new(),
         published_at: Instant::now(),
         heads: BTreeMap::new(),
-        states: HeldStates::new(open.memory_bytes()),
+        states: HeldStates::new(open.memory()),
         commits: None,
     };
     let worked = work.drained(stop).await;

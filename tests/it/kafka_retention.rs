@@ -116,7 +116,7 @@ fn states_stay_small_and_late_rows_are_counted() {
     assert_eq!(state_rows(&shop, "per_minute"), [62]);
     shop.write("pipelines/sales.yaml", pipeline("    retention: 5m\n"));
     shop.exits(0, &["run", "--full-refresh"]);
-    assert_eq!(state_rows(&shop, "per_minute"), [7]);
+    assert_eq!(state_rows(&shop, "per_minute"), [6]);
     send(62..63, &[65, 125, 1805]);
     assert!(goes_on(&shop));
     shop.exits(0, &["verify"]);

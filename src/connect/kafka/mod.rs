@@ -16,6 +16,7 @@ mod records;
 mod rows;
 mod sink;
 mod take;
+mod together;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use closing::Kept;
 use late::Lateness;
 use rows::Decoder;
 pub use sink::KafkaSink;
+use together::Beside;
 
 /// A topic, ready to be looked at.
 pub struct KafkaSource {
@@ -44,6 +46,7 @@ pub struct KafkaSource {
     client: Arc<Kept<Client>>,
     /// Files that hold what came before the topic's first message.
     history: Option<FileStore>,
+    together: Beside,
 }
 
 /// How a topic is read.
@@ -72,7 +75,13 @@ impl KafkaSource {
         client::config(&topic)?;
         let files = |path: &Located<String>| FileStore::at(&project.root, &path.value, &BTreeMap::new());
         let history = spec.history.as_ref().map(files).transpose()?;
-        Ok(Self { topic: Arc::new(topic), source: source.clone(), client: Arc::default(), history })
+        Ok(Self {
+            topic: Arc::new(topic),
+            source: source.clone(),
+            client: Arc::default(),
+            history,
+            together: Beside::default(),
+        })
     }
 
     fn decoder(&self, contract: &SchemaRef, ingested_at_us: i64) -> Result<Decoder> {

@@ -3,11 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use datafusion::datasource::provider_as_source;
-use datafusion::logical_expr::LogicalPlanBuilder;
-use datafusion::prelude::SessionContext;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -28,8 +25,8 @@ use crate::connect::rules::Ruled;
 use crate::connect::{FileEntry, Landing, Position, TakenIn};
 use crate::error::{Result, ResultExt};
 use crate::spec::types::KafkaSpec;
-use crate::table::{DataFile, TableFiles, Warehouse, crowded, parquet_table, write_files};
-use crate::{engine, failpoint, limits};
+use crate::table::{DataFile, TableFiles, Warehouse, parquet_table};
+use crate::{failpoint, limits};
 
 /// See [`crate::connect::Source::take_in`]. Rows of another contract are read again from the first message that counted.
 pub(super) async fn take_in(
@@ -108,7 +105,10 @@ async fn take_messages(
     let has_rows = entry.rows + entry.refused > 0;
     if has_rows {
         position.files.push(entry);
-        compact(&mut position.files, landing, &source.topic).await?;
+        // Units that are let go soon are known by their offsets: together with newer ones they would look like a change.
+        if source.topic.spec.unarchived.is_none() {
+            source.together.compact(&mut position.files, landing, &source.topic.zone).await?;
+        }
         position.files.sort_by(|a, b| a.path.cmp(&b.path));
     }
     Ok(TakenIn { position, has_changes: has_rows || is_changed, warnings: done.warnings })
@@ -162,52 +162,6 @@ pub(super) async fn judge(
         false => BTreeMap::new(),
     };
     Ok(Some(lateness.judge(&plan.offsets, &plan.speaking(), landing.ingested_at_us, before)))
-}
-
-/// Puts small units together once there are many: a reader opens each. The old files stay for those who still read them.
-async fn compact(files: &mut Vec<FileEntry>, landing: &Landing<'_>, topic: &Topic) -> Result<()> {
-    // Units that are let go soon are known by their offsets: together with newer ones they would look like a change.
-    if topic.spec.unarchived.is_some() {
-        return Ok(());
-    }
-    let bytes = |entry: &FileEntry| entry.landed.iter().flatten().map(|file| file.size).sum::<u64>();
-    // Of what was let go there is nothing to put together.
-    let together = crowded(files.iter().map(|entry| if entry.is_let_go { u64::MAX } else { bytes(entry) }));
-    if together.is_empty() {
-        return Ok(());
-    }
-    let (mut small, mut others) = (Vec::new(), Vec::new());
-    for (at, entry) in std::mem::take(files).into_iter().enumerate() {
-        if together.contains(&at) { small.push(entry) } else { others.push(entry) }
-    }
-    let fields = landing.contract.fields().iter().cloned().chain(landed_fields(&topic.zone).into_iter().map(Arc::new));
-    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let landed = small.iter().flat_map(|entry| entry.landed.iter().flatten().cloned()).collect();
-    let written = rewritten(landing, topic, &schema, landed).await?;
-    let mut together = FileEntry::together(format!("{}-together", landing.prefix), &small, landing.ingested_at_us);
-    if together.late_offsets.len() > 1 {
-        let late_offsets = std::mem::take(&mut together.late_offsets);
-        together.late_offsets = rewritten(landing, topic, &late_offsets::schema(), late_offsets).await?;
-    }
-    together.landed = Some(written);
-    *files = others;
-    files.push(together);
-    Ok(())
-}
-
-/// Rows of files as new files, fewer and larger ones.
-async fn rewritten(
-    landing: &Landing<'_>,
-    topic: &Topic,
-    schema: &SchemaRef,
-    files: Vec<DataFile>,
-) -> Result<Vec<DataFile>> {
-    let old = TableFiles { schema: Arc::clone(schema), partition_by: Vec::new(), files };
-    let table = parquet_table(landing.warehouse, &landing.landed, old, &topic.zone)?;
-    let plan = LogicalPlanBuilder::scan("landed", provider_as_source(table), None).and_then(LogicalPlanBuilder::build);
-    let streams = engine::execute(&SessionContext::new(), plan.map_err(engine::failure)?).await?;
-    let streams = streams.into_iter().map(|stream| engine::conforming(stream, schema)).collect();
-    write_files(landing.warehouse, &landing.landed, schema, &[], &landing.prefix, streams).await
 }
 
 /// What reading a plan came to.

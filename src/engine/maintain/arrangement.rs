@@ -8,6 +8,7 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, interleave_record_batch, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, Rows};
+use datafusion::execution::memory_pool::MemoryReservation;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::added_up::converter;
@@ -28,6 +29,8 @@ pub struct Arrangement {
     hasher: DefaultHashBuilder,
     /// Rows in chunks that the index has no more.
     dead: usize,
+    /// Its bytes, as the pool that plans share counts them.
+    memory: MemoryReservation,
 }
 
 #[derive(Debug)]
@@ -41,15 +44,17 @@ type Place = (u32, u32);
 
 impl Arrangement {
     /// The rows of `batches`, which have the columns of `schema` by position; `width` of them, at least one, are the group.
+    /// `memory`, of any size, counts its bytes from now on.
     ///
     /// # Errors
     /// External: groups can't be compared. A bug: a group stands twice.
-    pub fn new(schema: SchemaRef, width: usize, batches: &[RecordBatch]) -> Result<Self> {
+    pub fn new(memory: MemoryReservation, schema: SchemaRef, width: usize, batches: &[RecordBatch]) -> Result<Self> {
         let empty = RecordBatch::new_empty(Arc::clone(&schema));
         let converter = converter(&empty.columns()[..width])?;
         let (index, hasher) = (HashTable::new(), DefaultHashBuilder::default());
-        let mut made = Self { schema, width, converter, chunks: vec![], index, hasher, dead: 0 };
+        let mut made = Self { schema, width, converter, chunks: vec![], index, hasher, dead: 0, memory };
         batches.iter().try_for_each(|batch| made.insert(batch))?;
+        made.memory.resize(made.bytes());
         Ok(made)
     }
 
@@ -102,7 +107,11 @@ impl Arrangement {
         }
         net.added.iter().try_for_each(|batch| self.insert(batch))?;
         let is_crowded = self.dead > self.rows() || self.chunks.len() > limits::ARRANGED_CHUNKS;
-        if is_crowded { self.compact() } else { Ok(()) }
+        if is_crowded {
+            self.compact()?;
+        }
+        self.memory.resize(self.bytes());
+        Ok(())
     }
 
     fn insert(&mut self, batch: &RecordBatch) -> Result<()> {

@@ -8,12 +8,15 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Column, DFSchema, Result as DataFusionResult};
 use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, lit};
 use futures::TryStreamExt;
+use tokio::task::JoinSet;
 
 use super::Engine;
 use super::added_up::added_up;
+use super::memory::Memory;
 use crate::engine::{execute, failure, memory_table};
 use crate::error::{Error, Result, ResultExt};
 use crate::plan::float_bits;
@@ -61,12 +64,6 @@ impl Net {
     pub fn rows(&self) -> usize {
         self.added.iter().chain(&self.removed).map(RecordBatch::num_rows).sum()
     }
-}
-
-const TOO_LARGE: &str = "a change is too large to be held in memory";
-
-pub(super) fn is_too_large(error: &Error) -> bool {
-    error.to_string().starts_with(TOO_LARGE)
 }
 
 /// The column [`WEIGHT`].
@@ -182,24 +179,23 @@ pub(super) fn with_weight(batch: &RecordBatch, each: i64) -> Result<RecordBatch>
 }
 
 impl Engine<'_> {
-    /// The rows of `plan` in memory.
+    /// The rows of `plan` in memory, its partitions worked on at the same time.
     pub(super) async fn collect(&self, plan: LogicalPlan) -> Result<Vec<RecordBatch>> {
-        let streams = execute(self.ctx, plan).await?;
-        let collected = futures::future::try_join_all(streams.into_iter().map(async |mut stream| {
-            let (mut batches, mut bytes) = (Vec::new(), 0);
-            while let Some(batch) = stream.try_next().await.map_err(failure)? {
-                if batch.num_rows() == 0 {
-                    continue;
-                }
-                bytes += batch.get_array_memory_size();
-                if bytes > self.delta_bytes_max {
-                    return Err(Error::external(TOO_LARGE));
-                }
-                batches.push(batch);
-            }
-            Ok(batches)
-        }));
-        Ok(collected.await?.into_iter().flatten().collect())
+        let mut parts = JoinSet::new();
+        for (at, stream) in execute(self.ctx, plan).await?.into_iter().enumerate() {
+            let rows = all_rows(stream, self.memory.clone());
+            parts.spawn(async move { rows.await.map(|batches| (at, batches)) });
+        }
+        let mut collected = Vec::with_capacity(parts.len());
+        while let Some(done) = parts.join_next().await {
+            collected.push(match done {
+                Ok(part) => part?,
+                Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+                Err(e) => return Err(Error::internal("a plan ended early").caused_by(e)),
+            });
+        }
+        collected.sort_by_key(|(at, _)| *at);
+        Ok(collected.into_iter().flat_map(|(_, batches)| batches).collect())
     }
 
     /// The change with its net rows in memory; none where they come to nothing.
@@ -229,6 +225,21 @@ impl Engine<'_> {
         let batches = self.collect(delta.plan).await?;
         Net::of(&if is_net { batches } else { added_up(&batches)? })
     }
+}
+
+/// The batches of a stream that have rows.
+async fn all_rows(mut stream: SendableRecordBatchStream, memory: Memory) -> Result<Vec<RecordBatch>> {
+    let (mut batches, mut bytes) = (Vec::new(), 0);
+    while let Some(batch) = stream.try_next().await.map_err(failure)? {
+        if batch.num_rows() == 0 {
+            continue;
+        }
+        let more = batch.get_array_memory_size();
+        bytes += more;
+        memory.take(bytes, more)?;
+        batches.push(batch);
+    }
+    Ok(batches)
 }
 
 /// Batches as a scan whose columns have plain names, so that a relation's own can be given to them.

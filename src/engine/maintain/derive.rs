@@ -172,6 +172,17 @@ impl Engine<'_> {
         keys: &Restriction,
     ) -> Result<Sides> {
         let old = self.held(plan, Version::Old, keys).await?;
+        self.after(plan, old, delta, keys).await
+    }
+
+    /// The rows of some keys before the change, which are given, and after it.
+    pub(super) async fn after(
+        &self,
+        plan: &LogicalPlan,
+        old: LogicalPlan,
+        delta: Option<&Delta>,
+        keys: &Restriction,
+    ) -> Result<Sides> {
         let Some(delta) = delta else { return Ok(Sides { new: old.clone(), old }) };
         if has_window(plan) {
             // Windows under windows, those of sessions, give rows of one time their neighbours in any order: what one run took

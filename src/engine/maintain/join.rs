@@ -8,10 +8,10 @@ use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Proj
 
 use super::delta::{Delta, all_of, columns, named_as, weighing, weight};
 use super::derive::Sides;
-use super::restrict::Restriction;
+use super::restrict::{Restriction, matching};
 use super::{Engine, Version};
 use crate::engine::failure;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A side of a join.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -83,30 +83,40 @@ impl Engine<'_> {
         own: Option<Delta>,
         others: Option<Delta>,
     ) -> Result<Option<Delta>> {
-        let mut parts = Vec::new();
-        let mut insert_only = true;
+        let (mut parts, mut insert_only) = (Vec::new(), true);
+        let looked_up = kept.other();
+        let keys = looked_up.keys(join);
+        let touched = match &others {
+            // Null keys meet nothing, unless nulls are equal.
+            Some(delta) if !keys.is_empty() => self.keys_of(delta, &keys, join.null_equality).await?,
+            _ => None,
+        };
+        let once = match (&own, &touched) {
+            (Some(own), Some(touched)) => Some(self.partners_of_both(join, kept, own, touched).await?),
+            _ => None,
+        };
         if let Some(delta) = own {
             insert_only &= delta.insert_only;
-            let other = self.partners(join, kept, &delta, Version::Old).await?;
+            let other = match &once {
+                Some(rows) => rows.clone(),
+                None => self.partners(join, kept, &delta, Version::Old).await?,
+            };
             parts.push(joined(join, kept, delta.plan, other).map_err(failure)?);
         }
         if let Some(delta) = others {
-            let keys = kept.other().keys(join);
-            // Null keys meet nothing, unless nulls are equal.
-            let touched = match keys.is_empty() {
-                true => None,
-                false => match self.keys_of(&delta, &keys, join.null_equality).await? {
-                    Some(touched) => Some(touched),
-                    None => return finished(parts, insert_only),
-                },
-            };
+            if touched.is_none() && !keys.is_empty() {
+                return finished(parts, insert_only);
+            }
             insert_only = false;
-            let looked_up = kept.other();
             let (rows, sides) = match &touched {
                 Some(touched) => {
                     let on = |side: Side| Restriction { exprs: side.keys(join), ..touched.clone() };
                     let rows = self.held(kept.of(join), Version::New, &on(kept)).await?;
-                    (rows, self.before_and_after(looked_up.of(join), Some(&delta), &on(looked_up)).await?)
+                    let old = match once {
+                        Some(once) => matching(once, &on(looked_up)).map_err(failure)?,
+                        None => self.held(looked_up.of(join), Version::Old, &on(looked_up)).await?,
+                    };
+                    (rows, self.after(looked_up.of(join), old, Some(&delta), &on(looked_up)).await?)
                 }
                 None => {
                     let at = |side: Side, version| self.at(side.of(join), version, None).map_err(failure);
@@ -153,6 +163,28 @@ impl Engine<'_> {
             parts.push(rerun.map_err(failure)?);
         }
         finished(parts, false)
+    }
+
+    /// The rows that the looked-up side had of keys that changed on either side, read once.
+    async fn partners_of_both(
+        &self,
+        join: &Join,
+        kept: Side,
+        own: &Delta,
+        touched: &Restriction,
+    ) -> Result<LogicalPlan> {
+        let keys = match self.keys_of(own, &kept.keys(join), join.null_equality).await? {
+            Some(own) => {
+                let both = all_of(vec![own.keys, touched.keys.clone()]).map_err(failure)?;
+                let both = both.map(|both| LogicalPlanBuilder::from(both).distinct()?.build()).transpose();
+                let both = both.map_err(failure)?.ok_or_else(|| Error::internal("there are keys"))?;
+                self.restriction(both, vec![], join.null_equality).await?
+            }
+            None => None,
+        };
+        let looked_up = kept.other();
+        let keys = Restriction { exprs: looked_up.keys(join), ..keys.unwrap_or_else(|| touched.clone()) };
+        self.held(looked_up.of(join), Version::Old, &keys).await
     }
 
     /// The rows of the side opposite to `side` that the change's rows may meet.

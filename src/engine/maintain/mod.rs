@@ -13,6 +13,7 @@ mod delta;
 mod derive;
 mod join;
 mod let_go;
+mod memory;
 mod restrict;
 mod sessions;
 mod stage;
@@ -28,6 +29,8 @@ use datafusion::prelude::SessionContext;
 pub use arrangement::Arrangement;
 pub use delta::{Net, WEIGHT};
 pub use let_go::LetGo;
+
+use memory::Memory;
 
 use crate::engine::failure;
 use crate::error::{Error, Result};
@@ -109,8 +112,8 @@ pub enum GoesOn {
 /// Finds how a model changes. `relations` has each source and model that the plan reads, and each stage's state as `old`, by
 /// the stage's name; `let_go` has the groups that each of these lacks, in the order of stages, and may end early.
 ///
-/// Memory: the net changes between operators are held whole, up to `delta_bytes_max` each; beyond, the result is none and the
-/// model is better computed anew.
+/// Memory: the net changes between operators are held whole, and counted in the session's pool. With `delta_bytes_max` the result is
+/// none, and the model better computed anew, where one of them is larger or the pool has no room; without, none is refused.
 ///
 /// # Errors
 /// As running the model's plan would.
@@ -119,15 +122,15 @@ pub async fn advance(
     maintenance: &Maintenance,
     relations: HashMap<String, Relation>,
     let_go: &[Option<LetGo>],
-    delta_bytes_max: usize,
+    delta_bytes_max: Option<usize>,
     goes_on: GoesOn,
 ) -> Result<Option<Advance>> {
     let let_go = maintenance.stages.iter().zip(let_go);
     let let_go = let_go.filter_map(|(stage, let_go)| Some((stage.name.as_str(), (stage, let_go.as_ref()?)))).collect();
-    let mut engine = Engine { ctx, relations, let_go, delta_bytes_max };
+    let mut engine = Engine { ctx, relations, let_go, memory: Memory::new(ctx, delta_bytes_max) };
     match engine.advance(maintenance, goes_on).await {
         Ok(advance) => Ok(Some(advance)),
-        Err(error) if delta::is_too_large(&error) => Ok(None),
+        Err(error) if memory::is_too_large(&error) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -137,7 +140,7 @@ pub async fn advance(
 /// # Errors
 /// A bug: the plan was bound before.
 pub fn build_stage(ctx: &SessionContext, stage: &Stage, relations: &HashMap<String, Relation>) -> Result<LogicalPlan> {
-    let engine = Engine { ctx, relations: relations.clone(), let_go: HashMap::new(), delta_bytes_max: 0 };
+    let engine = Engine { ctx, relations: relations.clone(), let_go: HashMap::new(), memory: Memory::new(ctx, None) };
     engine.whole_state(stage).map_err(failure)
 }
 
@@ -150,7 +153,7 @@ pub fn build_root(
     maintenance: &Maintenance,
     relations: &HashMap<String, Relation>,
 ) -> Result<LogicalPlan> {
-    let engine = Engine { ctx, relations: relations.clone(), let_go: HashMap::new(), delta_bytes_max: 0 };
+    let engine = Engine { ctx, relations: relations.clone(), let_go: HashMap::new(), memory: Memory::new(ctx, None) };
     engine.at(&maintenance.root, Version::New, None).map_err(failure)
 }
 
@@ -180,7 +183,7 @@ struct Engine<'a> {
     relations: HashMap<String, Relation>,
     /// Stages whose states lack groups, by name.
     let_go: HashMap<&'a str, (&'a Stage, &'a LetGo)>,
-    delta_bytes_max: usize,
+    memory: Memory,
 }
 
 impl Engine<'_> {

@@ -2,7 +2,9 @@
 //! rows: who finds other files named reads those. Knows no plans.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 
 use crate::engine::maintain::Arrangement;
 use crate::limits;
@@ -11,6 +13,7 @@ use crate::run::commit::StateFiles;
 /// States by model and stage, as far as memory goes.
 pub struct HeldStates {
     bytes_max: usize,
+    pool: Arc<dyn MemoryPool>,
     states: Mutex<HashMap<(String, usize), Held>>,
 }
 
@@ -20,9 +23,10 @@ struct Held {
 }
 
 impl HeldStates {
-    /// None yet; their share of the engine's memory.
-    pub fn new(memory_bytes: usize) -> Self {
-        Self { bytes_max: memory_bytes / 100 * limits::ARRANGED_PERCENT, states: Mutex::default() }
+    /// None yet; their share of the engine's memory, so many bytes that a pool counts.
+    pub fn new((memory_bytes, pool): (usize, &Arc<dyn MemoryPool>)) -> Self {
+        let bytes_max = memory_bytes / 100 * limits::ARRANGED_PERCENT;
+        Self { bytes_max, pool: Arc::clone(pool), states: Mutex::default() }
     }
 
     /// Takes out a stage's state, if it is that of `files`.
@@ -38,8 +42,13 @@ impl HeldStates {
         }
     }
 
-    /// Whether a state of so many bytes fits beside the others.
-    pub(super) fn has_room(&self, bytes: usize) -> bool {
+    /// Memory for a state of so many bytes, where it fits beside the others and the pool has it.
+    pub(super) fn reserve(&self, bytes: usize) -> Option<MemoryReservation> {
+        let memory = MemoryConsumer::new("a state between steps").register(&self.pool);
+        (self.has_room(bytes) && memory.try_grow(bytes).is_ok()).then_some(memory)
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
         self.bytes().saturating_add(bytes) <= self.bytes_max
     }
 

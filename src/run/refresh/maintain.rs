@@ -100,7 +100,7 @@ impl Refresh<'_> {
             held.push(arranged);
         }
         let (session, let_go) = (&work.session, entry.let_go());
-        let bytes = if lacks_rows { usize::MAX } else { limits::CHANGE_BYTES };
+        let bytes = if lacks_rows { None } else { Some(limits::CHANGE_BYTES) };
         let Some(advance) = maintain::advance(session, maintenance, relations, &let_go, bytes, goes_on).await? else {
             return Ok(Attempt::Anew("the change is too large to be held in memory".into()));
         };
@@ -275,13 +275,11 @@ impl Refresh<'_> {
         }
         let rows: u64 = state.files().map(|file| file.rows).sum();
         let bytes = rows.saturating_mul(stage.schema.fields().len() as u64 * limits::ARRANGED_VALUE_BYTES);
-        if !usize::try_from(bytes).is_ok_and(|bytes| held.has_room(bytes)) {
-            return Ok(None);
-        }
+        let Some(memory) = usize::try_from(bytes).ok().and_then(|bytes| held.reserve(bytes)) else { return Ok(None) };
         let plan = maintain::state_rows(stage, &self.state_rows(work, stage, state)?, state.let_go.as_ref())?;
         let (_, stream) = engine::rows(&work.session, plan, None).await?;
         let batches: Vec<RecordBatch> = stream.try_collect().await?;
-        Arrangement::new(Arc::clone(&stage.schema), stage.group.len(), &batches).map(Some)
+        Arrangement::new(memory, Arc::clone(&stage.schema), stage.group.len(), &batches).map(Some)
     }
 
     /// A state's rows as relations.

@@ -14,7 +14,7 @@ use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
 use crate::run::version::landed_folder;
 use crate::run::{commit, failpoint, schedule, sinks};
-use crate::table::{Warehouse, delta, garbage};
+use crate::table::{DataFile, Warehouse, delta, garbage};
 
 impl<'a> Refresh<'a> {
     /// Brings the selected models of `pipeline` up to date and publishes them in one commit.
@@ -134,23 +134,24 @@ impl<'a> Refresh<'a> {
             .await
     }
 
-    /// Writes the files that the record names through to the disk, before the record does so itself.
+    /// Writes the files that were made for the record through to the disk, before the record itself: those that it names of
+    /// earlier commits were by them.
     async fn sync_staged(&self, record: &CommitRecord) -> Result<()> {
-        let mut paths = Vec::new();
-        for (table, entry) in record.tables.iter().filter(|(_, entry)| entry.changed_in == record.n) {
-            paths.extend(entry.files.iter().flatten().map(|file| format!("{table}/{}", file.path)));
-        }
         let prefix = format!("c{:08}", record.n);
+        let is_fresh =
+            |file: &&DataFile| file.path.rsplit_once('/').map_or(&*file.path, |(_, name)| name).starts_with(&prefix);
+        let mut paths = Vec::new();
         for (table, entry) in &record.tables {
-            let files = entry.states.iter().flat_map(StateFiles::files).filter(|file| file.path.starts_with(&prefix));
+            let files = entry.files.iter().flatten().filter(is_fresh);
+            paths.extend(files.map(|file| format!("{table}/{}", file.path)));
+            let files = entry.states.iter().flat_map(StateFiles::files).filter(is_fresh);
             let folder = state_folder(&record.pipeline, table);
             paths.extend(files.map(|file| format!("{folder}/{}", file.path)));
         }
         for (source, position) in &record.sources {
             let position = crate::connect::Position::from_json(Some(position))?;
             let landed = position.files.iter().flat_map(FileEntry::landed_files);
-            // Landed rows of earlier commits were synced by them.
-            let fresh = landed.filter(|file| file.path.starts_with(&format!("c{:08}", record.n)));
+            let fresh = landed.filter(is_fresh);
             paths.extend(fresh.map(|file| format!("{}/{}", landed_folder(&record.pipeline, source), file.path)));
         }
         self.warehouse.sync_files(&paths).await

@@ -80,6 +80,7 @@ impl<'a> Refresh<'a> {
             fingerprint: source.fingerprint.clone(),
             run: self.run.clone(),
             ingested_at_us: self.options.now_us,
+            goes_on: self.held.is_some(),
         };
         let known = self.with_rows_again(source, &prior, &landing, draft).await?;
         let landed = connector.take_in(&known, &landing, is_stale).await?;

@@ -23,9 +23,9 @@ use arrow_flight::flight_service_server::FlightServiceServer;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 pub use planning::plan_read_only;
 
@@ -59,11 +59,12 @@ pub async fn serve(
         .max_decoding_message_size(limits::FLIGHT_REQUEST_BYTES)
         .max_encoding_message_size(usize::MAX);
     let stop = CancellationToken::new();
+    // Answers are small and go back and forth: each would wait for the client's delayed acknowledgement.
+    let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
     let server = Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(limits::FLIGHT_PING_SECONDS)))
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.clone().cancelled_owned());
+        .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
     tokio::pin!(server);
     tokio::select! {
         ended = &mut server => return ended.external("the Flight SQL server stopped"),

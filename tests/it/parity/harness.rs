@@ -9,6 +9,7 @@ use datafusion::arrow::datatypes::{Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use futures::{FutureExt, TryStreamExt};
@@ -305,7 +306,7 @@ impl Case {
                 let arranged = arranged.clone().filter(|_| step % 2 == 1);
                 relations.insert(stage.name.clone(), Relation::state(rows.clone(), arranged));
             }
-            let advance = advance(session, maintenance, relations, &kept.let_go, 1 << 30, GoesOn::Result).await;
+            let advance = advance(session, maintenance, relations, &kept.let_go, Some(1 << 30), GoesOn::Result).await;
             let advance = advance.map_err(|e| failed(format!("{e:?}")))?.ok_or_else(|| differs("too large"))?;
             for ((rows, arranged), net) in kept.states.iter_mut().zip(arranged).zip(&advance.stages) {
                 rows.changes.extend(weighted(net));
@@ -369,7 +370,7 @@ impl Case {
         for (stage, rows) in maintenance.stages.iter().zip(states) {
             relations.insert(stage.name.clone(), Relation::unchanged(rows));
         }
-        advance(session, maintenance, relations, &[], bytes, GoesOn::Result).await.unwrap().is_none()
+        advance(session, maintenance, relations, &[], Some(bytes), GoesOn::Result).await.unwrap().is_none()
     }
 
     /// The rows of one batch run; the oracle agrees with itself however many partitions and in whatever order.
@@ -451,7 +452,8 @@ async fn arranged(
     let plan = state_rows(stage, rows, let_go).map_err(|e| format!("{e:?}"))?;
     let rows = collect(session, plan).await?;
     let width = stage.group.len();
-    let arranged = (width > 0).then(|| Arrangement::new(Arc::clone(&stage.schema), width, &rows));
+    let memory = MemoryConsumer::new("a state").register(&session.runtime_env().memory_pool);
+    let arranged = (width > 0).then(|| Arrangement::new(memory, Arc::clone(&stage.schema), width, &rows));
     arranged.transpose().map_err(|e| format!("{e:?}"))
 }
 

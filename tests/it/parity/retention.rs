@@ -96,7 +96,7 @@ fn letting_go() -> Way {
 
 #[test]
 fn late_rows_behind_what_states_let_go_give_what_batch_gives() {
-    let options = Options::of_environment(5);
+    let options = Options::of_environment(2);
     let cases: Vec<_> = TIMED.iter().map(|(name, sql, _)| (*name, *sql)).collect();
     run(&SMALL, &cases, &options, letting_go());
     // And whatever else lets go of anything.

@@ -1,0 +1,45 @@
+//! What the parts of a change hold in memory, counted in the pool that plans share. Knows no rows.
+
+use std::sync::Arc;
+
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::prelude::SessionContext;
+
+use crate::error::{Error, Result};
+
+const TOO_LARGE: &str = "a change is too large to be held in memory";
+
+/// Whether [`Memory::take`] refused.
+pub(super) fn is_too_large(error: &Error) -> bool {
+    error.to_string().starts_with(TOO_LARGE)
+}
+
+/// The bytes that one change holds, until it is dropped.
+#[derive(Clone)]
+pub(super) struct Memory {
+    part_bytes_max: Option<usize>,
+    held: Arc<MemoryReservation>,
+}
+
+impl Memory {
+    /// Nothing yet. Parts may have so many bytes, as far as the pool has room; without a bound nothing is refused.
+    pub(super) fn new(ctx: &SessionContext, part_bytes_max: Option<usize>) -> Self {
+        let held = MemoryConsumer::new("a change").register(&ctx.runtime_env().memory_pool);
+        Self { part_bytes_max, held: Arc::new(held) }
+    }
+
+    /// Counts `more` bytes of a part that holds `bytes` with them.
+    ///
+    /// # Errors
+    /// The change is too large.
+    pub(super) fn take(&self, bytes: usize, more: usize) -> Result<()> {
+        let Some(part_bytes_max) = self.part_bytes_max else {
+            self.held.grow(more);
+            return Ok(());
+        };
+        if bytes > part_bytes_max || self.held.try_grow(more).is_err() {
+            return Err(Error::external(TOO_LARGE));
+        }
+        Ok(())
+    }
+}
