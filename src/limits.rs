@@ -134,8 +134,8 @@ pub const STEP_RETENTION: std::time::Duration = std::time::Duration::from_secs(1
 /// [`STEP_RETENTION`], so that none after it can have been deleted.
 pub const COMMITS_SEEN: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// How long rows of a topic that were let go (`archive: false`) stay on disk: as long as a run may take that is reading them.
-pub const LET_GO_RETENTION: std::time::Duration = std::time::Duration::from_secs(60 * 60);
+/// How long landed rows that no kept version hangs on stay on disk: as long as a run may take that is reading them.
+pub const READ_RETENTION: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 
 /// Tables that follow a record at the same time: each is a few small requests.
 pub const FOLLOWED_TABLES: usize = 8;

@@ -9,6 +9,7 @@ pub mod outlook;
 pub mod preview;
 pub mod process;
 pub mod project;
+mod publishing;
 pub mod reader;
 pub mod refresh;
 pub mod schedule;

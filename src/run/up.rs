@@ -8,11 +8,10 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use super::commit::{CommitChain, CommitRecord};
-use super::follow::Which;
 use super::lease::Lease;
 use super::project::{OpenProject, OpenSink};
+use super::publishing::Publisher;
 use super::refresh::held::HeldStates;
-use super::refresh::pipeline::publish_tables;
 use super::refresh::{self, Observer, RefreshOptions, Report};
 use super::schedule;
 use super::sinks::{self, Asking};
@@ -59,8 +58,6 @@ pub async fn up(
         looked: BTreeMap::new(),
         tried: BTreeMap::new(),
         told: BTreeMap::new(),
-        published: BTreeMap::new(),
-        published_at: Instant::now(),
         heads: BTreeMap::new(),
         states: HeldStates::new(open.memory()),
         commits: None,
@@ -85,13 +82,10 @@ struct Work<'a> {
     tried: BTreeMap<String, i64>,
     /// What went wrong with a relation, so that it is told once.
     told: BTreeMap<String, String>,
-    /// Commits of each pipeline that the Delta tables were brought up to, the last one being what they are at.
-    published: BTreeMap<String, BTreeSet<u64>>,
-    published_at: Instant,
     /// The newest record of each pipeline, as far as it was looked for since the last step.
     heads: BTreeMap<String, Option<CommitRecord>>,
     states: HeldStates,
-    /// Tells sinks of commits; none at the end.
+    /// Tells sinks and tables of commits; none at the end.
     commits: Option<watch::Sender<u64>>,
 }
 
@@ -187,10 +181,13 @@ impl Work<'_> {
                 }
                 published
             };
-            let (worked, sunk) = tokio::join!(working, publishing);
+            let mut tables = Publisher::new(open, warehouse.clone(), observer);
+            let (worked, sunk, ()) = tokio::join!(working, publishing, tables.follow(seen.clone()));
             // What was committed is brought to the tables whatever ended the work; a lost lease leaves that to who holds it.
-            let published = if self.is_fenced() { Ok(()) } else { self.publish().await };
-            worked.and(sunk.map(drop)).and(published)
+            if !self.is_fenced() {
+                tables.publish().await;
+            }
+            worked.and(sunk.map(drop))
         };
         tokio::select! {
             biased;
@@ -212,15 +209,11 @@ impl Work<'_> {
         let first: BTreeSet<String> = self.chosen(&all, |model| !matches!(model.refresh, Schedule::Manual));
         let sources = self.open.plan.sources.iter().map(|source| source.spec.name.value.clone()).collect();
         self.step(Due { models: first, sources, is_scheduled: true }).await?;
-        self.publish().await?;
         loop {
             let begun = Instant::now();
             let due = self.due().await?;
             if !due.is_empty() {
                 self.step(due).await?;
-            }
-            if self.published_at.elapsed() >= self.open.project.pace.publish_interval {
-                self.publish().await?;
             }
             let pause = self.open.project.pace.linger.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
             tokio::select! {
@@ -354,26 +347,6 @@ impl Work<'_> {
     fn is_due(&self, model: &PlannedModel) -> Result<bool> {
         let last = self.tried.get(&model.name).copied();
         schedule::is_due(&model.refresh, last, schedule::wall_clock_us(), &self.open.project.timezone.value)
-    }
-
-    /// Brings Delta tables up to the last commits.
-    async fn publish(&mut self) -> Result<()> {
-        let project = self.open.project.name.value.clone();
-        for pipeline in &self.open.project.pipelines {
-            let name = &pipeline.name.value;
-            let chain = CommitChain::open(&self.warehouse, name);
-            let Some(record): Option<CommitRecord> = chain.latest().await? else { continue };
-            let published = self.published.entry(name.clone()).or_default();
-            if published.last() == Some(&record.n) {
-                continue;
-            }
-            match publish_tables(&self.warehouse, &project, &chain, &record, Which::All, published).await {
-                Ok(_) => drop(published.insert(record.n)),
-                Err(error) => self.tell(name, &error),
-            }
-        }
-        self.published_at = Instant::now();
-        Ok(())
     }
 
     /// Tells of a failure, unless it is the same as the last of that relation.

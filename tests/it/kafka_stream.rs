@@ -86,6 +86,11 @@ impl Stream {
         commits.map(|entry| entry.unwrap().path()).max().map(|path| json_of(&path))
     }
 
+    /// In how many pieces the newest commit holds messages.
+    pub(crate) fn units(&self) -> usize {
+        self.newest().map_or(0, |record| record["sources"]["sales"]["files"].as_array().unwrap().len())
+    }
+
     /// Whether the newest commit lacks messages.
     pub(crate) fn is_unread(&self) -> bool {
         let Some(record) = self.newest() else { return true };

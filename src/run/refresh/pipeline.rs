@@ -197,18 +197,26 @@ async fn clean(
         let folder = state_folder(&record.pipeline, table);
         garbage::collect_folder(warehouse, &folder, &keep, record.n, std::time::Duration::ZERO).await?;
     }
-    for (source, position) in &record.sources {
-        let position = crate::connect::Position::from_json(Some(position))?;
-        let landed = position.files.iter().flat_map(FileEntry::landed_files);
-        let keep: HashSet<String> = landed.map(|file| file.path.clone()).collect();
+    let read_at = read_at(warehouse, record).await?;
+    let mut positions: Vec<_> = record.sources.iter().collect();
+    let mut read = Vec::new();
+    for n in &read_at {
+        read.extend(chain.find(*n).await?);
+    }
+    positions.extend(read.iter().flat_map(|record| &record.sources));
+    for source in record.sources.keys() {
+        let mut keep = HashSet::new();
+        for (_, position) in positions.iter().filter(|(of, _)| *of == source) {
+            let position = crate::connect::Position::from_json(Some(position))?;
+            keep.extend(position.files.iter().flat_map(FileEntry::landed_files).map(|file| file.path.clone()));
+        }
         let folder = landed_folder(&record.pipeline, source);
-        let min_age = if position.lacks_rows() { limits::LET_GO_RETENTION } else { limits::RETENTION };
-        garbage::collect_folder(warehouse, &folder, &keep, record.n, min_age).await?;
+        garbage::collect_folder(warehouse, &folder, &keep, record.n, limits::READ_RETENTION).await?;
     }
     let mut needed: BTreeSet<u64> = needed.into_iter().map(|(_, n)| n).collect();
     chain.prune(limits::RETENTION, &needed).await?;
     if let Some(first) = published.first() {
-        needed.extend(read_at(warehouse, record).await?);
+        needed.extend(read_at);
         needed.extend(published);
         chain.thin((*first, record.n), limits::STEP_RETENTION, &needed).await?;
     }
