@@ -32,7 +32,7 @@ def generate(path, groups, rows, first):
 
 def duck(sql):
     """What a statement says first, as text; in a process of its own, so that this one stays small."""
-    program = "import duckdb, sys; print(duckdb.sql(sys.argv[1]).fetchone()[0] if sys.argv[1].startswith('SELECT') else duckdb.sql(sys.argv[1]))"
+    program = "import duckdb, sys; rows = duckdb.sql(sys.argv[1]); print(rows.fetchall()[0][0] if rows else '')"
     return measure.run([sys.executable, "-c", program, sql])[2].strip()
 
 

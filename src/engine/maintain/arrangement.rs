@@ -13,6 +13,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::added_up::converter;
 use super::delta::Net;
+use super::memory::bytes_of;
 use crate::engine::conform;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
@@ -60,7 +61,7 @@ impl Arrangement {
 
     /// Bytes in memory, about.
     pub fn bytes(&self) -> usize {
-        let chunks = self.chunks.iter().map(|chunk| chunk.rows.get_array_memory_size() + chunk.groups.size());
+        let chunks = self.chunks.iter().map(|chunk| bytes_of(&chunk.rows) + chunk.groups.size());
         chunks.sum::<usize>() + self.index.capacity() * size_of::<Place>()
     }
 

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::Engine;
 use super::added_up::added_up;
-use super::memory::Memory;
+use super::memory::{Memory, bytes_of};
 use crate::engine::{execute, failure, memory_table};
 use crate::error::{Error, Result, ResultExt};
 use crate::plan::float_bits;
@@ -234,7 +234,7 @@ async fn all_rows(mut stream: SendableRecordBatchStream, memory: Memory) -> Resu
         if batch.num_rows() == 0 {
             continue;
         }
-        let more = batch.get_array_memory_size();
+        let more = bytes_of(&batch);
         bytes += more;
         memory.take(bytes, more)?;
         batches.push(batch);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::prelude::SessionContext;
 
@@ -12,6 +13,13 @@ const TOO_LARGE: &str = "a change is too large to be held in memory";
 /// Whether [`Memory::take`] refused.
 pub(super) fn is_too_large(error: &Error) -> bool {
     error.to_string().starts_with(TOO_LARGE)
+}
+
+/// Bytes of a batch's rows. Buffers that it shares with other batches count by the part that it has of them: aggregates hand their
+/// result on in slices.
+pub(super) fn bytes_of(batch: &RecordBatch) -> usize {
+    let bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size();
+    batch.columns().iter().map(|column| bytes(column).unwrap_or_else(|_| column.get_array_memory_size())).sum()
 }
 
 /// The bytes that one change holds, until it is dropped.
