@@ -83,7 +83,10 @@ impl Stream {
 
     fn newest(&self) -> Option<Value> {
         let commits = fs::read_dir(self.shop.path("warehouse/_tidemill/sales/commits")).ok()?;
-        commits.map(|entry| entry.unwrap().path()).max().map(|path| json_of(&path))
+        // One that is being written has a longer name.
+        let whole =
+            commits.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "json"));
+        whole.max().map(|path| json_of(&path))
     }
 
     /// In how many pieces the newest commit holds messages.
