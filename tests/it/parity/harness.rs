@@ -339,7 +339,7 @@ impl Case {
         for (at, stage) in maintenance.stages.iter().enumerate() {
             let let_go =
                 LetGo::at(&self.sessions[0], stage, us, kept.let_go[at].as_ref()).map_err(|e| format!("{e:?}"))?;
-            if (at + step) % 2 == 0 {
+            if (at + step).is_multiple_of(2) {
                 let plan = state_rows(stage, &kept.states[at], let_go.as_ref()).map_err(|e| format!("{e:?}"))?;
                 let batches = collect(&self.sessions[0], plan).await?;
                 let rows =
