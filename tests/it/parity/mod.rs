@@ -20,5 +20,5 @@ use harness::{Options, Way, run};
 /// Every hand-made case under a few seeds. `PARITY_SEEDS` and `PARITY_FIRST` ask for more, `PARITY_CASE` for one of them.
 #[test]
 fn maintained_models_equal_one_batch_run() {
-    run(&data::SMALL, cases::CASES, &Options::of_environment(3), Way::default());
+    run(&data::SMALL, cases::CASES, &Options::of_environment(2), Way::default());
 }
