@@ -3,7 +3,8 @@
 Each query is a project of its own, so that its figures are its own. The first run builds it over all rows but a hundredth of the orders and their
 lines, which DataFusion by itself is asked for, too; those come as further files, and the second run maintains the table; `run --full-refresh` is what computing anew costs; `verify` must
 be clean. Seconds are of the whole process, start and commit included, and of the model alone, as the run tells them; sources are Parquet,
-read in place. scripts/bench --increments runs this.
+read in place. With --changed the rows of that hundredth are there from the start and come to other values; orders and lines have a rule then,
+so that they are landed and what a replaced file held is still known. scripts/bench --increments runs this.
 """
 
 import argparse
@@ -48,17 +49,27 @@ def generate(work, scale):
             hundredth = f"(({key} - {key} % 8) / 4 + {key} % 8) % 100 = 7"
             duckdb.sql(f"COPY (FROM {source} WHERE NOT ({hundredth})) TO '{new}/{table}/all.parquet'")
             duckdb.sql(f"COPY (FROM {source} WHERE {hundredth}) TO '{new}/{table}-new.parquet'")
+            values = {
+                "orders": "(o_totalprice * 2)::DECIMAL(15, 2) AS o_totalprice, o_orderdate + 1 AS o_orderdate",
+                "lineitem": "(51 - l_quantity)::DECIMAL(15, 2) AS l_quantity, l_shipdate + 1 AS l_shipdate",
+            }[table]
+            duckdb.sql(f"COPY (SELECT * REPLACE ({values}) FROM {source} WHERE {hundredth}) TO '{new}/{table}-changed.parquet'")
         os.rename(new, parts)
     return parts
 
 
-def project(folder, data, name, sql):
+RULES = {"orders": "o_orderkey > 0", "lineitem": "l_orderkey > 0"}
+
+
+def project(folder, data, name, sql, is_landed):
     """A project with one model."""
     (folder / "pipelines").mkdir(parents=True)
     (folder / "tidemill.yaml").write_text("version: 1\nname: tpch\nwarehouse: warehouse\n")
     read = [table for table in TABLES if re.search(rf"\b{table}\b", sql)]
+    rule = {table: f", checks: ['{rule}']" for table, rule in RULES.items() if is_landed}
     sources = "".join(
-        f"  {table}: {{ connector: files, path: '{data}/{table}/*.parquet', format: parquet, settle: 0s }}\n" for table in read
+        f"  {table}: {{ connector: files, path: '{data}/{table}/*.parquet', format: parquet, settle: 0s{rule.get(table, '')} }}\n"
+        for table in read
     )
     block = sql.replace("\n", "\n      ")
     (folder / "pipelines/tpch.yaml").write_text(f"pipeline: tpch\nsources:\n{sources}models:\n  {name}:\n    sql: |\n      {block}\n")
@@ -81,13 +92,14 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, default=pathlib.Path("target/bench"))
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--only", nargs="*")
+    parser.add_argument("--changed", action="store_true", help="rows that change instead of new ones")
     options = parser.parse_args()
     options.work = options.work.resolve()
     options.work.mkdir(parents=True, exist_ok=True)
     parts = generate(options.work, options.scale)
     binary = str(pathlib.Path(options.binary).resolve())
     print(f"TPC-H at scale {options.scale}, medians of {options.turns}; load {os.getloadavg()[0]:.1f}\n")
-    header = ["query", "first build s", "datafusion s", "ratio", "duckdb s", "strategy", "1 % new rows s", "anew s", "ratio", "model alone s", "anew s", "ratio"]
+    header = ["query", "first build s", "datafusion s", "ratio", "duckdb s", "strategy", f"1 % {'changed' if options.changed else 'new'} rows s", "anew s", "ratio", "model alone s", "anew s", "ratio"]
     print("| " + " | ".join(header) + " |\n|---|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|")
     for name, sql in queries():
         if options.only and name not in options.only:
@@ -99,11 +111,12 @@ def main():
             for old in (folder, data):
                 shutil.rmtree(old, ignore_errors=True)
             shutil.copytree(parts, data, copy_function=os.link)
-            project(folder, data, name, sql)
+            project(folder, data, name, sql, options.changed)
+            if options.changed:
+                arrive(data, "new")
             batch.append(fusion(data, sql))
             first.append(run(binary, folder, "run")[0])
-            for table in ("orders", "lineitem"):
-                os.link(data / f"{table}-new.parquet", data / table / "new.parquet")
+            arrive(data, "changed" if options.changed else "new")
             seconds, out = run(binary, folder, "run", "--format", "json")
             refresh.append(seconds)
             told = json.loads(out.splitlines()[-1])
@@ -119,6 +132,13 @@ def main():
         for new, whole in ((refresh, anew), alone):
             figures += [f"{m(new):.2f}", f"{m(whole):.2f}", f"{m(new) / m(whole):.0%}"]
         print(f"| {name} | " + " | ".join(figures) + " |", flush=True)
+
+
+def arrive(data, which):
+    """The hundredth of orders and lines, in the place of what was there of it."""
+    for table in ("orders", "lineitem"):
+        os.link(data / f"{table}-{which}.parquet", data / f"{table}-next")
+        os.rename(data / f"{table}-next", data / table / "new.parquet")
 
 
 def fusion(data, sql):

@@ -2,6 +2,7 @@
 
 mod diff;
 mod failure;
+mod interner;
 mod keyed;
 pub mod maintain;
 mod text;
@@ -29,6 +30,7 @@ use futures::stream::BoxStream;
 
 pub use diff::{Changes, diff};
 pub use failure::failure;
+pub use interner::Interner;
 pub use keyed::{KeyedChange, keyed_changes};
 pub use text::{as_text, json_lines};
 

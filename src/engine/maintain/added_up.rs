@@ -1,21 +1,18 @@
-//! Weighted rows in memory with equal ones added up, by hash. Knows no plans.
+//! Weighted rows in memory with equal ones added up. Knows no plans.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::Int64Type;
-use arrow::row::{RowConverter, Rows, SortField};
-use hashbrown::{DefaultHashBuilder, HashTable};
 
+use crate::engine::interner::Interner;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 
-/// A row that was met, and what its weights come to so far.
+/// A row where it was first met, and what its weights come to so far.
 struct Met {
-    batch: usize,
-    row: usize,
+    place: (usize, usize),
     weight: i64,
 }
 
@@ -31,39 +28,23 @@ pub(super) fn added_up(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
     if width == 0 {
         let weight: i64 =
             batches.iter().map(|batch| Ok(weights(batch)?.values().iter().sum::<i64>())).sum::<Result<_>>()?;
-        return if weight == 0 { Ok(vec![]) } else { Ok(vec![taken(&batches, &[Met { batch: 0, row: 0, weight }])?]) };
+        return if weight == 0 { Ok(vec![]) } else { Ok(vec![taken(&batches, &[Met { place: (0, 0), weight }])?]) };
     }
-    let converter = converter(&first.columns()[..width])?;
-    let mut rows: Vec<Rows> = Vec::with_capacity(batches.len());
-    let mut met: Vec<Met> = Vec::new();
-    let mut table: HashTable<usize> = HashTable::new();
-    let hasher = DefaultHashBuilder::default();
+    let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+    let types = first.columns()[..width].iter().map(|column| column.data_type());
+    let mut interner = Interner::new(types, rows)?;
+    let mut met: Vec<Met> = Vec::with_capacity(rows);
     for (at, batch) in batches.iter().enumerate() {
-        let weights = weights(batch)?;
-        rows.push(converter.convert_columns(&batch.columns()[..width]).external("a row can't be compared")?);
-        let of = |met: &Met| rows[met.batch].row(met.row);
-        for row in 0..batch.num_rows() {
-            let bytes = rows[at].row(row);
-            let hash = hasher.hash_one(bytes.data());
-            let known = table.find(hash, |known| of(&met[*known]).data() == bytes.data()).copied();
-            match known {
-                Some(known) => met[known].weight += weights.value(row),
-                None => {
-                    let slot = met.len();
-                    met.push(Met { batch: at, row, weight: weights.value(row) });
-                    table.insert_unique(hash, slot, |slot| hasher.hash_one(of(&met[*slot]).data()));
-                }
+        let numbers = interner.intern(&batch.columns()[..width])?;
+        for (row, (number, weight)) in numbers.into_iter().zip(weights(batch)?.values()).enumerate() {
+            match met.get_mut(number as usize) {
+                Some(known) => known.weight += weight,
+                None => met.push(Met { place: (at, row), weight: *weight }),
             }
         }
     }
     met.retain(|met| met.weight != 0);
     met.chunks(limits::BATCH_ROWS).map(|met| taken(&batches, met)).collect()
-}
-
-/// What compares rows of these columns.
-pub(super) fn converter(columns: &[ArrayRef]) -> Result<RowConverter> {
-    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    RowConverter::new(fields).external("rows of these types can't be compared")
 }
 
 fn weights(batch: &RecordBatch) -> Result<&Int64Array> {
@@ -72,7 +53,7 @@ fn weights(batch: &RecordBatch) -> Result<&Int64Array> {
 }
 
 fn taken(batches: &[&RecordBatch], met: &[Met]) -> Result<RecordBatch> {
-    let places: Vec<(usize, usize)> = met.iter().map(|met| (met.batch, met.row)).collect();
+    let places: Vec<(usize, usize)> = met.iter().map(|met| met.place).collect();
     let rows = interleave_record_batch(batches, &places).external("a change's rows can't be taken")?;
     let mut columns = rows.columns().to_vec();
     if let Some(last) = columns.last_mut() {
@@ -83,7 +64,7 @@ fn taken(batches: &[&RecordBatch], met: &[Met]) -> Result<RecordBatch> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::Float64Array;
+    use arrow::array::{ArrayRef, Float64Array};
 
     use super::*;
 

@@ -2,16 +2,14 @@
 //! plans.
 
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{cast, concat_batches, interleave_record_batch, take_record_batch};
 use arrow::datatypes::SchemaRef;
-use arrow::row::{RowConverter, Rows};
+use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::execution::memory_pool::MemoryReservation;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::added_up::converter;
 use super::delta::Net;
 use super::memory::bytes_of;
 use crate::engine::conform;
@@ -50,8 +48,8 @@ impl Arrangement {
     /// # Errors
     /// External: groups can't be compared. A bug: a group stands twice.
     pub fn new(memory: MemoryReservation, schema: SchemaRef, width: usize, batches: &[RecordBatch]) -> Result<Self> {
-        let empty = RecordBatch::new_empty(Arc::clone(&schema));
-        let converter = converter(&empty.columns()[..width])?;
+        let fields = schema.fields().iter().take(width).map(|field| SortField::new(field.data_type().clone()));
+        let converter = RowConverter::new(fields.collect()).external("groups can't be compared")?;
         let (index, hasher) = (HashTable::new(), DefaultHashBuilder::default());
         let mut made = Self { schema, width, converter, chunks: vec![], index, hasher, dead: 0, memory };
         batches.iter().try_for_each(|batch| made.insert(batch))?;

@@ -60,6 +60,12 @@ impl Net {
         Ok(net)
     }
 
+    /// The change and another, no row of which it has.
+    pub(super) fn extend(&mut self, other: Self) {
+        self.added.extend(other.added);
+        self.removed.extend(other.removed);
+    }
+
     /// Rows that came and went.
     pub fn rows(&self) -> usize {
         self.added.iter().chain(&self.removed).map(RecordBatch::num_rows).sum()

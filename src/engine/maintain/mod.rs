@@ -14,6 +14,7 @@ mod derive;
 mod join;
 mod let_go;
 mod memory;
+mod merge;
 mod restrict;
 mod sessions;
 mod stage;

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
 use super::Engine;
 use super::added_up::added_up;
 use super::delta::{Net, all_of, in_memory, weighing, weight, with_weight};
+use super::merge::merged;
 use super::stage::{changed_groups, column, filtered, integers, renamed};
 use crate::engine::{conform, failure};
 use crate::error::{Error, Result, ResultExt};
@@ -53,9 +54,7 @@ impl Engine<'_> {
         let bounds = joined_bounds(stage, sessions);
         let (before, came) = (side(stage, &joined, false, &bounds)?, side(stage, &joined, true, &bounds)?);
         let mut changed = old.iter().map(|batch| with_weight(batch, -1)).collect::<Result<Vec<_>>>()?;
-        for batch in self.merged(stage, &before, &came).await? {
-            changed.push(with_weight(&conform(&batch, &stage.schema)?, 1)?);
-        }
+        changed.push(with_weight(&merged(stage, &before, &came)?.left()?, 1)?);
         Net::of(&added_up(&changed)?).map(Some)
     }
 }

@@ -11,7 +11,6 @@ use datafusion::datasource::provider_as_source;
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::expr_fn::{count, sum};
-use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{
     Aggregate, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, TableScan, cast, col, lit,
@@ -19,7 +18,8 @@ use datafusion::logical_expr::{
 
 use super::added_up::added_up;
 use super::at::rows_of;
-use super::delta::{Delta, Net, all_of, in_memory, weighing, weight, with_weight};
+use super::delta::{Delta, Net, in_memory, weight, with_weight};
+use super::merge::merged;
 use super::restrict::{self, Restriction};
 use super::{Engine, Relation, Version};
 use crate::engine::{conform, failure};
@@ -47,36 +47,39 @@ impl Engine<'_> {
         }
         let touched = self.collect(changed_groups(stage, &input).map_err(failure)?).await?;
         let (kept, gone) = self.by_age(stage, touched)?;
-        let mut changed = self.advance_groups(stage, &input, kept).await?;
+        let mut net = self.advance_groups(stage, &input, kept).await?;
         if !gone.is_empty() {
             let rows = self.without_states(&stage.input).map_err(failure)?;
+            let mut changed = Vec::new();
             for (version, each) in [(Version::Old, -1), (Version::New, 1)] {
                 for batch in self.groups_anew(stage, (&rows, version), &gone).await? {
                     changed.push(with_weight(&conform(&batch, &stage.schema)?, each)?);
                 }
             }
+            net.extend(Net::of(&added_up(&changed)?)?);
         }
-        Net::of(&added_up(&changed)?)
+        Ok(net)
     }
 
-    /// How touched groups change from what the state has of them, with weights.
-    async fn advance_groups(
-        &self,
-        stage: &Stage,
-        input: &Delta,
-        touched: Vec<RecordBatch>,
-    ) -> Result<Vec<RecordBatch>> {
+    /// How touched groups change from what the state has of them.
+    async fn advance_groups(&self, stage: &Stage, input: &Delta, touched: Vec<RecordBatch>) -> Result<Net> {
         if touched.is_empty() {
-            return Ok(vec![]);
+            return Ok(Net::default());
         }
         let old = self.state_of(stage, &touched).await?;
         let (merging, rerunning) = by_way(stage, input, touched)?;
-        let mut changed = old.iter().map(|batch| with_weight(batch, -1)).collect::<Result<Vec<_>>>()?;
-        let anew = self.groups_anew(stage, (&stage.input, Version::New), &rerunning).await?;
-        for batch in anew.iter().chain(&self.merged(stage, &old, &merging).await?) {
-            changed.push(with_weight(&conform(batch, &stage.schema)?, 1)?);
+        let merged = merged(stage, &old, &merging)?;
+        self.memory.take(merged.bytes(), merged.bytes())?;
+        let mut net = merged.net()?;
+        if !rerunning.is_empty() {
+            let old = merged.unchanged()?;
+            let mut changed = old.iter().map(|batch| with_weight(batch, -1)).collect::<Result<Vec<_>>>()?;
+            for batch in self.groups_anew(stage, (&stage.input, Version::New), &rerunning).await? {
+                changed.push(with_weight(&conform(&batch, &stage.schema)?, 1)?);
+            }
+            net.extend(Net::of(&added_up(&changed)?)?);
         }
-        Ok(changed)
+        Ok(net)
     }
 
     /// The stage's whole state, over relations as they are now.
@@ -143,30 +146,6 @@ impl Engine<'_> {
         let input = self.at(input, version, restriction.as_ref()).map_err(failure)?;
         self.collect(state_over(stage, input).map_err(failure)?).await
     }
-
-    /// The state's rows of groups merged with their changes; groups that are left without rows are gone.
-    pub(super) async fn merged(
-        &self,
-        stage: &Stage,
-        old: &[RecordBatch],
-        changed: &[RecordBatch],
-    ) -> Result<Vec<RecordBatch>> {
-        let Some(changed) = in_memory(changed)? else { return Ok(vec![]) };
-        let changed = renamed(changed, stage).map_err(failure)?;
-        let old = in_memory(old)?.map(|old| renamed(old, stage)).transpose().map_err(failure)?;
-        let merged = self.collect(merge(stage, old, changed).map_err(failure)?).await?;
-        let mut left = Vec::with_capacity(merged.len());
-        for batch in merged {
-            let counts = integers(&batch, stage.group.len())?;
-            if counts.values().iter().any(|count| *count < 0) {
-                return Err(Error::internal("rows went that a state never had").with("stage", &stage.name));
-            }
-            let has_rows: BooleanArray = counts.values().iter().map(|count| Some(*count > 0)).collect();
-            let is_kept = stage.group.is_empty();
-            left.push(if is_kept { batch } else { filtered(&batch, &has_rows)? });
-        }
-        Ok(left)
-    }
 }
 
 pub(super) fn integers(batch: &RecordBatch, at: usize) -> Result<&Int64Array> {
@@ -176,11 +155,6 @@ pub(super) fn integers(batch: &RecordBatch, at: usize) -> Result<&Int64Array> {
 
 pub(super) fn filtered(batch: &RecordBatch, keep: &BooleanArray) -> Result<RecordBatch> {
     filter_record_batch(batch, keep).external("a change's rows can't be chosen")
-}
-
-/// The state's columns of the group.
-fn group_columns(stage: &Stage) -> Vec<Expr> {
-    (0..stage.group.len()).map(|at| column(stage, at)).collect()
 }
 
 pub(super) fn column(stage: &Stage, at: usize) -> Expr {
@@ -315,34 +289,4 @@ fn by_way(stage: &Stage, input: &Delta, touched: Vec<RecordBatch>) -> Result<(Ve
         }
     }
     Ok((kept, lost))
-}
-
-/// The rows of `old` and `changed`, both with the state's columns, as one row a group; groups that `changed` lacks are left out.
-fn merge(stage: &Stage, old: Option<LogicalPlan>, changed: LogicalPlan) -> DataFusionResult<LogicalPlan> {
-    let all: Vec<Expr> = (0..stage.schema.fields().len()).map(|at| column(stage, at)).collect();
-    let changed = LogicalPlanBuilder::from(changed).project(all.clone())?.build()?;
-    let mut sides = vec![weighing(changed, 1)?];
-    if let Some(old) = old {
-        sides.push(weighing(LogicalPlanBuilder::from(old).project(all)?.build()?, 0)?);
-    }
-    let Some(both) = all_of(sides)? else { return datafusion::common::internal_err!("nothing to merge") };
-    let first = stage.group.len();
-    let mut aggregates = vec![sum(column(stage, first)).alias("__n")];
-    for (at, part) in stage.parts.iter().enumerate() {
-        let func = match &part.merge {
-            Merge::Of(func) => Arc::clone(func),
-            _ => sum_udaf(),
-        };
-        let args = vec![column(stage, first + 1 + at)];
-        let merged = AggregateFunction::new_udf(func, args, false, None, vec![], None);
-        aggregates.push(Expr::AggregateFunction(merged).alias(format!("__p{at}")));
-    }
-    aggregates.push(sum(weight()).alias(GONE));
-    let groups: Vec<Expr> =
-        group_columns(stage).into_iter().enumerate().map(|(at, expr)| expr.alias(format!("__g{at}"))).collect();
-    let plan = LogicalPlanBuilder::from(both).aggregate(groups, aggregates)?;
-    let plan = plan.filter(col(GONE).gt(lit(0i64)))?.build()?;
-    let plan = as_state(plan, stage)?;
-    let exprs: Vec<Expr> = (0..stage.schema.fields().len()).map(|at| column(stage, at)).collect();
-    LogicalPlanBuilder::from(plan).project(exprs)?.build()
 }

@@ -528,7 +528,6 @@ impl Refresh<'_> {
     }
 }
 
-/// The commit of each input's pipeline that holds what this run read of it.
 /// What is told of a model that is rebuilt of its states.
 const STATES_STAY: &str = "; its states stay";
 
@@ -537,6 +536,7 @@ pub(in crate::run) fn states_stay(model: &PlannedModel, entry: &TableEntry) -> b
     !entry.lacks_groups() && entry.states_fingerprint.is_some() && entry.states_fingerprint == model.states_fingerprint
 }
 
+/// The commit of each input's pipeline that holds what this run read of it.
 fn inputs_at(work: &Work<'_>, draft: &Draft) -> BTreeMap<String, u64> {
     let at = |name: &String| {
         let (_, at) = work.inputs.reads.get(name)?;

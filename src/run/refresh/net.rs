@@ -1,11 +1,9 @@
 //! Enters a model's net change: rows through its rules, the table's files, the checks that the change can break. Computes nothing.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality};
 use datafusion::datasource::{MemTable, ViewTable, provider_as_source};
@@ -18,7 +16,7 @@ use super::model::{Scope, Work};
 use super::source::table_digest;
 use super::{Refresh, TableNet};
 use crate::engine::maintain::Net;
-use crate::engine::{self, Changes, failure};
+use crate::engine::{self, Changes, Interner, failure};
 use crate::error::{Result, ResultExt};
 use crate::run::commit::{StateFiles, TableEntry, TableKind};
 use crate::run::history::ModelOutcome;
@@ -248,22 +246,17 @@ fn counted(added: &[RecordBatch], removed: &[RecordBatch], key: &[String]) -> Re
     if key.is_empty() {
         return Ok(Changes { inserted: rows(added), updated: 0, deleted: rows(removed) });
     }
-    let gone = keys(removed, key)?;
-    let updated = keys(added, key)?.into_iter().filter(|key| gone.contains(key)).count() as u64;
-    Ok(Changes { inserted: rows(added) - updated, updated, deleted: rows(removed) - updated })
-}
-
-fn keys(batches: &[RecordBatch], key: &[String]) -> Result<HashSet<OwnedRow>> {
-    let mut keys = HashSet::new();
-    let Some(first) = batches.first() else { return Ok(keys) };
+    let Some(first) = added.first().or(removed.first()) else { return Ok(Changes::default()) };
     let columns = key.iter().map(|name| first.schema_ref().index_of(name)).collect::<std::result::Result<Vec<_>, _>>();
     let columns = columns.external("a key column isn't there")?;
-    let fields = columns.iter().map(|at| SortField::new(first.column(*at).data_type().clone())).collect();
-    let converter = RowConverter::new(fields).external("a key can't be compared")?;
-    for batch in batches {
-        let columns: Vec<_> = columns.iter().map(|at| Arc::clone(batch.column(*at))).collect();
-        let rows = converter.convert_columns(&columns).external("a key can't be compared")?;
-        keys.extend(rows.iter().map(|row| row.owned()));
+    let of = |batch: &RecordBatch| columns.iter().map(|at| Arc::clone(batch.column(*at))).collect::<Vec<_>>();
+    let mut keys = Interner::new(of(first).iter().map(|column| column.data_type()), rows(removed) as usize)?;
+    for batch in removed {
+        keys.intern(&of(batch))?;
     }
-    Ok(keys)
+    let mut updated = 0;
+    for batch in added {
+        updated += keys.find(&of(batch))?.iter().filter(|known| known.is_some()).count() as u64;
+    }
+    Ok(Changes { inserted: rows(added) - updated, updated, deleted: rows(removed) - updated })
 }
