@@ -47,6 +47,11 @@ pub(super) fn merged(stage: &Stage, old: &[RecordBatch], changed: &[RecordBatch]
     };
     let (old, changed) = (of_state(old)?, of_state(changed)?);
     let rows = changed.iter().map(RecordBatch::num_rows).sum();
+    if rows == 0 {
+        let went_to = old.iter().map(|batch| vec![None; batch.num_rows()]).collect();
+        let now = RecordBatch::new_empty(Arc::clone(&stage.schema));
+        return Ok(Merged { old, went_to, now, is_left: BooleanArray::from(Vec::<bool>::new()) });
+    }
     let mut groups = Groups::new(stage, rows)?;
     let numbers = changed.iter().map(|batch| groups.numbers(batch)).collect::<Result<Vec<_>>>()?;
     let went_to = old.iter().map(|batch| groups.known(batch)).collect::<Result<Vec<_>>>()?;
@@ -137,9 +142,8 @@ impl Merged {
 
 /// The groups of a change, numbered.
 struct Groups {
-    /// None: there is but one, where any row is.
+    /// None: there is but one.
     interner: Option<Interner>,
-    any: usize,
     width: usize,
 }
 
@@ -148,11 +152,11 @@ impl Groups {
         let width = stage.group.len();
         let types = stage.schema.fields().iter().take(width).map(|field| field.data_type());
         let interner = (width > 0).then(|| Interner::new(types, rows)).transpose()?;
-        Ok(Self { interner, any: rows.min(1), width })
+        Ok(Self { interner, width })
     }
 
     fn len(&self) -> usize {
-        self.interner.as_ref().map_or(self.any, Interner::len)
+        self.interner.as_ref().map_or(1, Interner::len)
     }
 
     fn numbers(&mut self, batch: &RecordBatch) -> Result<Vec<usize>> {
@@ -168,7 +172,7 @@ impl Groups {
     fn known(&self, batch: &RecordBatch) -> Result<Vec<Option<u32>>> {
         match &self.interner {
             Some(interner) => interner.find(&batch.columns()[..self.width]),
-            None => Ok(vec![(self.any > 0).then_some(0); batch.num_rows()]),
+            None => Ok(vec![Some(0); batch.num_rows()]),
         }
     }
 
