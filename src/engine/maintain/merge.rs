@@ -65,11 +65,11 @@ pub(super) fn merged(stage: &Stage, old: &[RecordBatch], changed: &[RecordBatch]
             _ => sum_udaf(),
         };
         let mut values = Values::new(&func, stage.schema.field(at).data_type())?;
-        for (batch, numbers) in &merging {
-            values.add(batch.column(at), numbers, groups.len())?;
-        }
         for (batch, numbers) in changed.iter().zip(&numbers) {
-            values.add(batch.column(at), numbers, groups.len())?;
+            values.add(batch.column(at), numbers)?;
+        }
+        for (batch, numbers) in &merging {
+            values.add(batch.column(at), numbers)?;
         }
         columns.push(values.finish()?);
     }
@@ -214,6 +214,8 @@ struct Values {
     accumulator: Box<dyn GroupsAccumulator>,
     /// What the aggregate takes.
     data_type: DataType,
+    /// Groups so far.
+    groups: usize,
 }
 
 impl Values {
@@ -233,13 +235,15 @@ impl Values {
             true => aggregate.create_groups_accumulator().map_err(failure)?,
             false => Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())),
         };
-        Ok(Self { accumulator, data_type })
+        Ok(Self { accumulator, data_type, groups: 0 })
     }
 
-    /// Each value goes into the group of its number, below `groups`.
-    fn add(&mut self, values: &ArrayRef, numbers: &[usize], groups: usize) -> Result<()> {
+    /// Each value goes into the group of its number. New groups come in the order of their numbers: accumulators take a group that
+    /// they know of as one that they have met.
+    fn add(&mut self, values: &ArrayRef, numbers: &[usize]) -> Result<()> {
+        self.groups = numbers.iter().fold(self.groups, |groups, number| groups.max(number + 1));
         let values = cast(values, &self.data_type).external("a part isn't of its aggregate's type")?;
-        self.accumulator.update_batch(&[values], numbers, None, groups).map_err(failure)
+        self.accumulator.update_batch(&[values], numbers, None, self.groups).map_err(failure)
     }
 
     fn finish(mut self) -> Result<ArrayRef> {
