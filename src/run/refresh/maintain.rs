@@ -313,34 +313,32 @@ impl Refresh<'_> {
             return Ok(state.clone());
         }
         let schema = weighted(&stage.schema);
-        let folder = state_folder(work.chain.pipeline(), &work.model.name);
-        let stream = stream_of(&schema, net.weighted()?);
-        let files = write_files(&self.warehouse, &folder, &schema, &[], prefix, vec![stream]).await?;
-        failpoint::hit("mid_state");
-        let mut next = state.clone();
-        next.changes.extend(files);
         let rows = |files: &[DataFile]| files.iter().map(|file| file.rows).sum::<u64>();
-        let (is_half, is_crowded) =
-            (rows(&next.changes) * 2 > rows(&next.base), next.changes.len() >= limits::STATE_CHANGE_FILES);
-        let together = if is_half {
-            let plan = maintain::state_rows(stage, &self.state_rows(work, stage, &next)?, can_go)?;
-            let base = self.write_state(work, &stage.schema, plan, prefix).await?;
-            StateFiles { base, changes: vec![], let_go: can_go.cloned() }
-        } else if is_crowded {
-            let kept = next.changes.len() - newest_tier(&next.changes);
-            let newest = StateFiles { changes: next.changes[kept..].to_vec(), ..StateFiles::default() };
-            let plan = maintain::state_changes(stage, &self.state_rows(work, stage, &newest)?)?;
-            let mut changes = next.changes[..kept].to_vec();
-            changes.extend(self.write_state(work, &schema, plan, prefix).await?);
-            StateFiles { changes, ..next.clone() }
-        } else {
-            return Ok(next);
+        let with_net = |mut rows: Rows| -> Result<Rows> {
+            rows.changes.extend(engine::memory_table(&schema, &net.weighted()?)?);
+            Ok(rows)
         };
-        failpoint::hit("mid_compact");
-        // The change's own file is never named by a record.
-        let unnamed = next.changes.into_iter().filter(|file| !together.changes.contains(file)).collect();
-        self.discard_states(work, &[StateFiles { changes: unnamed, ..StateFiles::default() }], prefix).await;
-        Ok(together)
+        let is_half = (rows(&state.changes) + net.rows() as u64) * 2 > rows(&state.base);
+        let next = if is_half {
+            let plan = maintain::state_rows(stage, &with_net(self.state_rows(work, stage, state)?)?, can_go)?;
+            let base = self.write_state(work, &stage.schema, plan, prefix).await?;
+            failpoint::hit("mid_compact");
+            StateFiles { base, changes: vec![], let_go: can_go.cloned() }
+        } else if state.changes.len() + 1 >= limits::STATE_CHANGE_FILES {
+            let (kept, newest) = state.changes.split_at(newest_tier(&state.changes, net.rows() as u64));
+            let newest = StateFiles { changes: newest.to_vec(), ..StateFiles::default() };
+            let plan = maintain::state_changes(stage, &with_net(self.state_rows(work, stage, &newest)?)?)?;
+            let files = self.write_state(work, &schema, plan, prefix).await?;
+            failpoint::hit("mid_compact");
+            StateFiles { changes: kept.iter().cloned().chain(files).collect(), ..state.clone() }
+        } else {
+            let folder = state_folder(work.chain.pipeline(), &work.model.name);
+            let stream = stream_of(&schema, net.weighted()?);
+            let files = write_files(&self.warehouse, &folder, &schema, &[], prefix, vec![stream]).await?;
+            StateFiles { changes: state.changes.iter().cloned().chain(files).collect(), ..state.clone() }
+        };
+        failpoint::hit("mid_state");
+        Ok(next)
     }
 
     async fn write_state(
@@ -357,16 +355,17 @@ impl Refresh<'_> {
     }
 }
 
-/// How many of the newest changes are put together: each one that isn't much larger than all after it.
-fn newest_tier(changes: &[DataFile]) -> usize {
-    let (mut count, mut rows) = (0, 0);
+/// Where those of the changes begin that are put together with a new one of so many rows: each that isn't much larger than all
+/// after it.
+fn newest_tier(changes: &[DataFile], mut rows: u64) -> usize {
+    let mut begin = changes.len();
     for file in changes.iter().rev() {
-        if count >= 2 && file.rows > rows * 2 {
+        if begin < changes.len() && file.rows > rows * 2 {
             break;
         }
-        (count, rows) = (count + 1, rows + file.rows);
+        (begin, rows) = (begin - 1, rows + file.rows);
     }
-    count
+    begin
 }
 
 /// A state's columns and the weight.
