@@ -43,7 +43,7 @@ impl Interner {
     }
 
     /// How many different rows were met; their numbers are below it.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.places.len()
     }
 
@@ -126,6 +126,6 @@ mod tests {
         assert_eq!(interner.intern(&column(vec![None, Some(0.0)])).unwrap(), [2, 0]);
         assert_eq!(interner.find(&column(vec![Some(7.0), None])).unwrap(), [None, Some(2)]);
         assert_eq!(interner.intern(&column(vec![Some(7.0), Some(-0.0)])).unwrap(), [3, 1]);
-        assert_eq!(interner.len(), 4);
+        assert_eq!(interner.count(), 4);
     }
 }

@@ -156,7 +156,7 @@ impl Groups {
     }
 
     fn len(&self) -> usize {
-        self.interner.as_ref().map_or(1, Interner::len)
+        self.interner.as_ref().map_or(1, Interner::count)
     }
 
     fn numbers(&mut self, batch: &RecordBatch) -> Result<Vec<usize>> {
