@@ -45,7 +45,7 @@ fn watermark(step: usize) -> i64 {
 
 #[test]
 fn sessions_go_on_from_rows_that_come() {
-    let options = Options::of_environment(3);
+    let options = Options::of_environment(2);
     run(&INSERTS, &cases(), &options, Way::default());
     run(&INSERTS, &cases(), &options, Way { watermark: Some(watermark), ..Way::default() });
 }
