@@ -129,7 +129,8 @@ def grow(args, groups):
     touched = int(duck(f"SELECT count(DISTINCT k) FROM '{shop.folder}/rows/1.parquet'"))
     rate = STEP_ROWS / median(model_seconds)
     return [f"{groups:,}", f"{touched:,}", f"{first:.2f}", f"{median(process_seconds):.2f}", f"{median(model_seconds):.2f}",
-            f"{rate / 1e6:.2f} M", f"{median(held):.2f}", f"{STEP_ROWS / median(held) / 1e6:.2f} M", f"{median(written) / 2**20:.1f} MB", f"{median(written) / touched:.0f}"]
+            f"{rate / 1e6:.2f} M", f"{median(held):.2f}", f"{STEP_ROWS / median(held) / 1e6:.2f} M",
+            f"{median(written) / 2**20:.1f} MB", f"{median(written) / touched:.0f}"]
 
 
 def capped(args, memory):
@@ -156,7 +157,8 @@ def main():
     load = measure.Load()
     load.look()
     print(f"## Aggregates that grow, {STEP_ROWS:,} new rows a refresh\n\n{measure.machine()}; medians of {args.runs}.\n")
-    header = ["groups", "touched", "first build s", "refresh s", "model s", "rows/s of the model", "step of `up` s", "rows/s of the step", "written", "bytes a touched group"]
+    header = ["groups", "touched", "first build s", "refresh s", "model s", "rows/s of the model", "step of `up` s", "rows/s of the step",
+              "written", "bytes a touched group"]
     print(measure.table(header, [grow(args, groups) for groups in GROUPS]))
     if args.many:
         print(f"\n### {args.many:,} groups\n")

@@ -36,7 +36,7 @@ def generate(work, scale):
     if not whole.exists():
         subprocess.run(["tpchgen-cli", "parquet", "-s", str(scale), f"--output-dir={whole}.new"], check=True, capture_output=True)
         os.rename(f"{whole}.new", whole)
-    parts = work / f"parts-{scale}"
+    parts = work / f"hundredth-{scale}"
     if not parts.exists():
         new = pathlib.Path(f"{parts}.new")
         for table in TABLES:

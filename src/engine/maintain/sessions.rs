@@ -15,10 +15,8 @@ use datafusion::logical_expr::{
 };
 
 use super::Engine;
-use super::added_up::added_up;
-use super::delta::{Net, all_of, in_memory, weighing, weight, with_weight};
-use super::merge::merged;
-use super::stage::{changed_groups, column, filtered, integers, renamed};
+use super::delta::{Net, all_of, in_memory, weighing, weight};
+use super::stage::{changed_groups, column, difference, filtered, integers, renamed};
 use crate::engine::{conform, failure};
 use crate::error::{Error, Result, ResultExt};
 use crate::plan::maintain::{Sessions, Stage};
@@ -53,9 +51,8 @@ impl Engine<'_> {
         let old = side(stage, &joined, false, &own_bounds(stage))?;
         let bounds = joined_bounds(stage, sessions);
         let (before, came) = (side(stage, &joined, false, &bounds)?, side(stage, &joined, true, &bounds)?);
-        let mut changed = old.iter().map(|batch| with_weight(batch, -1)).collect::<Result<Vec<_>>>()?;
-        changed.push(with_weight(&merged(stage, &before, &came)?.left()?, 1)?);
-        Net::of(&added_up(&changed)?).map(Some)
+        let after = self.merged(stage, &before, &came)?.left()?;
+        difference(stage, &old, &[after]).map(Some)
     }
 }
 

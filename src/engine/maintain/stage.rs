@@ -19,7 +19,7 @@ use datafusion::logical_expr::{
 use super::added_up::added_up;
 use super::at::rows_of;
 use super::delta::{Delta, Net, in_memory, weight, with_weight};
-use super::merge::merged;
+use super::merge::{Merged, merged};
 use super::restrict::{self, Restriction};
 use super::{Engine, Relation, Version};
 use crate::engine::{conform, failure};
@@ -50,13 +50,9 @@ impl Engine<'_> {
         let mut net = self.advance_groups(stage, &input, kept).await?;
         if !gone.is_empty() {
             let rows = self.without_states(&stage.input).map_err(failure)?;
-            let mut changed = Vec::new();
-            for (version, each) in [(Version::Old, -1), (Version::New, 1)] {
-                for batch in self.groups_anew(stage, (&rows, version), &gone).await? {
-                    changed.push(with_weight(&conform(&batch, &stage.schema)?, each)?);
-                }
-            }
-            net.extend(Net::of(&added_up(&changed)?)?);
+            let before = self.groups_anew(stage, (&rows, Version::Old), &gone).await?;
+            let after = self.groups_anew(stage, (&rows, Version::New), &gone).await?;
+            net.extend(difference(stage, &before, &after)?);
         }
         Ok(net)
     }
@@ -68,18 +64,20 @@ impl Engine<'_> {
         }
         let old = self.state_of(stage, &touched).await?;
         let (merging, rerunning) = by_way(stage, input, touched)?;
-        let merged = merged(stage, &old, &merging)?;
-        self.memory.take(merged.bytes(), merged.bytes())?;
+        let merged = self.merged(stage, &old, &merging)?;
         let mut net = merged.net()?;
         if !rerunning.is_empty() {
-            let old = merged.unchanged()?;
-            let mut changed = old.iter().map(|batch| with_weight(batch, -1)).collect::<Result<Vec<_>>>()?;
-            for batch in self.groups_anew(stage, (&stage.input, Version::New), &rerunning).await? {
-                changed.push(with_weight(&conform(&batch, &stage.schema)?, 1)?);
-            }
-            net.extend(Net::of(&added_up(&changed)?)?);
+            let after = self.groups_anew(stage, (&stage.input, Version::New), &rerunning).await?;
+            net.extend(difference(stage, &merged.unchanged()?, &after)?);
         }
         Ok(net)
+    }
+
+    /// The state's rows merged with how groups change, counted in memory.
+    pub(super) fn merged(&self, stage: &Stage, old: &[RecordBatch], changed: &[RecordBatch]) -> Result<Merged> {
+        let merged = merged(stage, old, changed)?;
+        self.memory.take(merged.bytes(), merged.bytes())?;
+        Ok(merged)
     }
 
     /// The stage's whole state, over relations as they are now.
@@ -146,6 +144,17 @@ impl Engine<'_> {
         let input = self.at(input, version, restriction.as_ref()).map_err(failure)?;
         self.collect(state_over(stage, input).map_err(failure)?).await
     }
+}
+
+/// How rows of the stage's state change from `before` to `after`.
+pub(super) fn difference(stage: &Stage, before: &[RecordBatch], after: &[RecordBatch]) -> Result<Net> {
+    let mut changed = Vec::with_capacity(before.len() + after.len());
+    for (batches, each) in [(before, -1), (after, 1)] {
+        for batch in batches {
+            changed.push(with_weight(&conform(batch, &stage.schema)?, each)?);
+        }
+    }
+    Net::of(&added_up(&changed)?)
 }
 
 pub(super) fn integers(batch: &RecordBatch, at: usize) -> Result<&Int64Array> {

@@ -254,9 +254,10 @@ fn counted(added: &[RecordBatch], removed: &[RecordBatch], key: &[String]) -> Re
     for batch in removed {
         keys.intern(&of(batch))?;
     }
-    let mut updated = 0;
+    let mut stays = vec![false; keys.count()];
     for batch in added {
-        updated += keys.find(&of(batch))?.iter().filter(|known| known.is_some()).count() as u64;
+        keys.find(&of(batch))?.into_iter().flatten().for_each(|number| stays[number as usize] = true);
     }
+    let updated = stays.iter().filter(|stays| **stays).count() as u64;
     Ok(Changes { inserted: rows(added) - updated, updated, deleted: rows(removed) - updated })
 }
