@@ -12,6 +12,7 @@ pub mod plan; //      names to DataFusion plans; checks, selectors, faults in SQ
 pub mod spec; //      YAML to a typed project with places; faults; JSON Schema. Knows no DataFusion
 pub mod generate; //  seeded shop data: folders of CSV, JSON or Parquet files, events in Kafka
 pub mod telemetry; // logs as text or JSON
+pub mod background; // work beside the calling task's, by threads that may yield
 pub mod failpoint; // places where a test has the process die or wait
 pub mod limits; //    every bound, with unit and reason
 pub mod error; //     the one error type

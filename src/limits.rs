@@ -14,6 +14,12 @@ pub const RECORD_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of stack of a worker thread: planning deep SQL recurses, more so in debug builds.
 pub const THREAD_STACK_BYTES: usize = 16 * 1024 * 1024;
 
+/// Priority of threads that work on what no row waits for, of 0 to 99 with 50 as the usual: a tenth of a core where all are busy.
+pub const BACKGROUND_PRIORITY: u8 = 25;
+
+/// Files that such work reads and writes at a time.
+pub const BACKGROUND_BLOCKING_THREADS: usize = 8;
+
 /// Requests to the warehouse's store in flight from one call: enough to hide an object store's latency, few enough for a disk.
 pub const CONCURRENT_REQUESTS: usize = 16;
 
@@ -35,8 +41,24 @@ pub const WRITE_BUFFER_BYTES: usize = 128 << 20;
 /// Bytes below which a data file of a maintained table counts as small.
 pub const SMALL_FILE_BYTES: u64 = 8 << 20;
 
+/// Bytes of files that may have a row that goes, up to which all of them are written anew: to look which do takes as long.
+pub const UNPROBED_BYTES: u64 = 256 << 10;
+
+/// Values of a key's column in a change, up to which files with rows of theirs are kept apart from those without: windows that
+/// are still open, days that are still delivered.
+pub const HOT_VALUES: usize = 64;
+
+/// Rows of a change for each such value, at least: else the column tells rows apart and not which of them change.
+pub const HOT_ROWS: usize = 4;
+
 /// Small files of about the same size at which they are written anew as one: each costs a reader a request, each rewrite bytes.
 pub const SMALL_FILES: usize = 8;
+
+/// Bytes of a table's small files that a step of continuous work puts together itself; more are beside the steps.
+pub const STEP_TOGETHER_BYTES: u64 = 1 << 20;
+
+/// Rows of a state that a step of continuous work writes anew itself; more are beside the steps.
+pub const STEP_TOGETHER_ROWS: u64 = 16_384;
 
 /// Bits by which the sizes of files that are put together may differ: by a factor of 8, so that each row is written anew once a factor.
 pub const SMALL_FILE_CLASS_BITS: u32 = 3;
@@ -67,6 +89,9 @@ pub const DECODING_BATCHES: usize = 4;
 
 /// Batches between a file's decoder and its writer: both stay busy, memory stays small.
 pub const LANDING_BATCHES: usize = 4;
+
+/// Bytes of rows that a step lands and that its models then read from memory rather than from the file.
+pub const LANDED_HELD_BYTES: usize = 64 << 20;
 
 /// Percent of the machine's memory that plans share; the rest is for decoding, encoding, the system and its file cache.
 pub const MEMORY_PERCENT: u64 = 60;
@@ -133,6 +158,10 @@ pub const STEP_RETENTION: std::time::Duration = std::time::Duration::from_secs(1
 /// How long a process that saw the newest commit looks for later ones by their numbers instead of listing all: far below
 /// [`STEP_RETENTION`], so that none after it can have been deleted.
 pub const COMMITS_SEEN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Unchanging files of which a process remembers what it read: the newest record of each of some pipelines, and those that they
+/// refer to. One is up to some hundred kilobytes.
+pub const PARSED_FILES: usize = 16;
 
 /// How long landed rows that no kept version hangs on stay on disk: as long as a run may take that is reading them.
 pub const READ_RETENTION: std::time::Duration = std::time::Duration::from_secs(60 * 60);

@@ -2,7 +2,7 @@
 //! ones to quarantine. Files that are written here are staged: nobody reads them before a commit names them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -55,6 +55,29 @@ pub(super) struct Counts {
     pub(super) warned: BTreeMap<String, u64>,
 }
 
+/// What came of landing: what the decoder says, and the accepted rows as they were written, hidden columns behind those of the
+/// contract, where the process goes on and they are few enough to be held.
+pub(super) struct Written<D> {
+    pub(super) decoded: D,
+    pub(super) rows: Option<Vec<RecordBatch>>,
+}
+
+/// Rows that are held while they are written.
+struct Held {
+    rows: Option<Vec<RecordBatch>>,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, batch: &RecordBatch) {
+        self.bytes += batch.get_array_memory_size();
+        match &mut self.rows {
+            Some(rows) if self.bytes <= limits::LANDED_HELD_BYTES => rows.push(batch.clone()),
+            _ => self.rows = None,
+        }
+    }
+}
+
 impl Landing<'_> {
     /// Writes what a decoder hands to its sink, until it ends, and enters files and counts. `hidden` are the columns that
     /// stand in landed files after those of the contract; `place` is the file or topic for refused rows.
@@ -65,7 +88,7 @@ impl Landing<'_> {
         place: &str,
         entry: &mut FileEntry,
         decode: impl AsyncFnOnce(Sink) -> Result<JoinHandle<Result<(Counts, D)>>>,
-    ) -> Result<D> {
+    ) -> Result<Written<D>> {
         let quarantine_schema = quarantine::quarantine_schema(self.contract.fields().iter().map(|f| f.name().as_str()));
         let fields = self.contract.fields().iter().cloned().chain(hidden.into_iter().map(Arc::new));
         let landed_schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
@@ -82,9 +105,13 @@ impl Landing<'_> {
             counts: Counts::default(),
         };
         let decoding = decode(sink).await?;
-        let landed = stream(&landed_schema, accepted);
+        let held = Arc::new(Mutex::new(Held { rows: self.goes_on.then(Vec::new), bytes: 0 }));
+        let landed = stream(&landed_schema, accepted, {
+            let held = Arc::clone(&held);
+            move |batch| held.lock().unwrap_or_else(PoisonError::into_inner).add(batch)
+        });
         let rows = write_files(self.warehouse, &self.landed, &landed_schema, &[], &self.prefix, vec![landed]);
-        let refused = stream(&quarantine_schema, refused);
+        let refused = stream(&quarantine_schema, refused, |_| {});
         let quarantined =
             write_files(self.warehouse, &self.quarantine, &quarantine_schema, &[], &self.prefix, vec![refused]);
         let (decoded, rows, quarantined) = tokio::join!(decoding, rows, quarantined);
@@ -94,7 +121,8 @@ impl Landing<'_> {
         match (outcome, rows, quarantined) {
             (Ok((counts, more)), Ok(_), Ok(_)) => {
                 (entry.rows, entry.refused, entry.warned) = (counts.rows, counts.refused, counts.warned);
-                Ok(more)
+                let rows = held.lock().unwrap_or_else(PoisonError::into_inner).rows.take();
+                Ok(Written { decoded: more, rows })
             }
             (outcome, rows, quarantined) => {
                 self.discard(std::slice::from_ref(entry)).await;
@@ -203,7 +231,11 @@ impl Sink {
     }
 }
 
-fn stream(schema: &SchemaRef, batches: mpsc::Receiver<RecordBatch>) -> SendableRecordBatchStream {
-    let batches = ReceiverStream::new(batches).map(Ok::<_, DataFusionError>);
+fn stream(
+    schema: &SchemaRef,
+    batches: mpsc::Receiver<RecordBatch>,
+    mut seen: impl FnMut(&RecordBatch) + Send + 'static,
+) -> SendableRecordBatchStream {
+    let batches = ReceiverStream::new(batches).inspect(move |batch| seen(batch)).map(Ok::<_, DataFusionError>);
     Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), batches))
 }

@@ -18,6 +18,7 @@ mod watermark;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
@@ -26,6 +27,7 @@ pub use landing::Landing;
 pub use position::{FileEntry, Offsets, PartitionOffset, Position};
 pub use quarantine::{META_COLUMNS, Refused, RefusedAt, quarantine_schema};
 pub use ranges::Ranges;
+pub use relation::under;
 pub use rules::RowRule;
 pub use sink::{Sink, SinkChange, SinkCursor, open_sink};
 
@@ -120,6 +122,9 @@ pub struct TakenIn {
     pub has_changes: bool,
     /// What the user should know and what fails nothing.
     pub warnings: Vec<String>,
+    /// The rows that came, where nothing else changed and they are at hand: columns by the names that they have in the relation,
+    /// those that lack being null.
+    pub added: Option<Vec<RecordBatch>>,
 }
 
 /// Opens a source; looks at nothing that it holds.

@@ -3,6 +3,7 @@
 //! Knows files by path only: what is in them, and how tables follow, is told elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt};
@@ -248,7 +249,7 @@ impl CommitChain {
     ///
     /// # Errors
     /// External: the store, or a record that can't be read.
-    pub async fn latest(&self) -> Result<Option<CommitRecord>> {
+    pub async fn latest(&self) -> Result<Option<Arc<CommitRecord>>> {
         match self.latest_n().await? {
             Some(n) => self.load(n).await.map(Some),
             None => Ok(None),
@@ -259,7 +260,7 @@ impl CommitChain {
     ///
     /// # Errors
     /// External: not there, not readable; usage: written by a newer Tidemill.
-    pub async fn load(&self, n: u64) -> Result<CommitRecord> {
+    pub async fn load(&self, n: u64) -> Result<Arc<CommitRecord>> {
         let shown = self.warehouse.shown(&self.record_path(n));
         let gone = || Error::external("a commit record is gone").with("file", shown);
         self.find(n).await?.ok_or_else(gone)
@@ -269,21 +270,24 @@ impl CommitChain {
     ///
     /// # Errors
     /// As [`Self::load`] otherwise.
-    pub async fn find(&self, n: u64) -> Result<Option<CommitRecord>> {
+    pub async fn find(&self, n: u64) -> Result<Option<Arc<CommitRecord>>> {
         let path = self.record_path(n);
         let shown = self.warehouse.shown(&path);
-        let Some(bytes) = self.warehouse.get(&path).await? else { return Ok(None) };
-        let unreadable =
-            |e: serde_json::Error| Error::external("a commit record can't be read").with("file", &shown).caused_by(e);
-        let format: Format = serde_json::from_slice(&bytes).map_err(unreadable)?;
-        if format.format > RECORD_FORMAT {
-            return Err(Error::usage(format!(
-                "a commit was written by a newer Tidemill (format {}, this one knows {RECORD_FORMAT})",
-                format.format
-            ))
-            .with("file", shown));
-        }
-        serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
+        let parse = |bytes: bytes::Bytes| {
+            let unreadable = |e: serde_json::Error| {
+                Error::external("a commit record can't be read").with("file", &shown).caused_by(e)
+            };
+            let format: Format = serde_json::from_slice(&bytes).map_err(unreadable)?;
+            if format.format > RECORD_FORMAT {
+                return Err(Error::usage(format!(
+                    "a commit was written by a newer Tidemill (format {}, this one knows {RECORD_FORMAT})",
+                    format.format
+                ))
+                .with("file", &shown));
+            }
+            serde_json::from_slice(&bytes).map_err(unreadable)
+        };
+        self.warehouse.parsed(&path, parse).await
     }
 
     /// Commits `record`. That one put commits everything that the record names, which must be written through to the disk already.
@@ -318,7 +322,7 @@ impl CommitChain {
     ///
     /// # Errors
     /// External: none is as old or still kept, or it isn't known which one of those that are gone was in force.
-    pub async fn at(&self, timestamp_us: i64) -> Result<CommitRecord> {
+    pub async fn at(&self, timestamp_us: i64) -> Result<Arc<CommitRecord>> {
         let numbers = self.numbers_from(0).await?;
         let (mut low, mut high) = (0, numbers.len());
         let mut best = None;
@@ -359,7 +363,7 @@ impl CommitChain {
             return Ok((record.run.clone(), record.committed_at_us));
         }
         let holding = self.load(entry.changed_in).await?;
-        Ok((holding.run, holding.committed_at_us))
+        Ok((holding.run.clone(), holding.committed_at_us))
     }
 
     /// All files of a table as of a record that has `entry`.
@@ -370,8 +374,8 @@ impl CommitChain {
         let files = match &entry.files {
             Some(files) => files.clone(),
             None => {
-                let mut record = self.load(entry.changed_in).await?;
-                record.tables.remove(table).and_then(|there| there.files).ok_or_else(|| {
+                let record = self.load(entry.changed_in).await?;
+                record.tables.get(table).and_then(|there| there.files.clone()).ok_or_else(|| {
                     Error::internal("a commit record lacks the files of a table that it changed")
                         .with("table", table)
                         .with("commit", entry.changed_in)

@@ -3,7 +3,7 @@
 use object_store::memory::InMemory;
 
 use super::*;
-use crate::table::Seen;
+use crate::table::{Parsed, Seen};
 
 const TTL: Duration = Duration::from_secs(30);
 
@@ -17,6 +17,7 @@ async fn warehouses() -> Vec<(Option<tempfile::TempDir>, Warehouse)> {
         url: "memory:///w".into(),
         is_local: false,
         seen: Seen::default(),
+        parsed: Parsed::default(),
     };
     vec![(Some(dir), local), (None, memory)]
 }

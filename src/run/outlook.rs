@@ -1,6 +1,7 @@
 //! What a run would do, and how the tables stand. Reads; writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::connect::Position;
 use crate::error::Result;
@@ -63,7 +64,7 @@ pub struct Outlook {
 }
 
 /// Last records of all pipelines of the project, by pipeline.
-pub async fn records(open: &OpenProject, warehouse: &Warehouse) -> Result<BTreeMap<String, CommitRecord>> {
+pub async fn records(open: &OpenProject, warehouse: &Warehouse) -> Result<BTreeMap<String, Arc<CommitRecord>>> {
     let mut records = BTreeMap::new();
     for pipeline in &open.project.pipelines {
         let name = &pipeline.name.value;

@@ -1,6 +1,7 @@
 //! Brings Delta tables up to the commits of a process that goes on, beside its steps. Knows no rows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -9,8 +10,11 @@ use super::follow::Which;
 use super::project::OpenProject;
 use super::refresh::Observer;
 use super::refresh::pipeline::publish_tables;
+use crate::background::Work;
 use crate::error::Result;
+use crate::limits;
 use crate::table::Warehouse;
+use crate::table::garbage::MinAge;
 
 /// What tables were brought up to.
 pub(in crate::run) struct Publisher<'a> {
@@ -33,7 +37,7 @@ impl<'a> Publisher<'a> {
     /// comes last is left to who ends the work.
     pub(in crate::run) async fn follow(&mut self, mut commits: watch::Receiver<u64>) {
         while commits.changed().await.is_ok() {
-            self.publish().await;
+            self.publish(MinAge { beside: limits::READ_RETENTION, ..MinAge::default() }).await;
             let pause = self.open.project.pace.publish_interval;
             let gone = async { while commits.changed().await.is_ok() {} };
             if tokio::time::timeout(pause, gone).await.is_ok() {
@@ -44,11 +48,12 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    /// Brings all tables up to the last commits. One pipeline that fails doesn't hold the others, and is tried again.
-    pub(in crate::run) async fn publish(&mut self) {
+    /// Brings all tables up to the last commits, and deletes files of `min_age` that nothing names. One pipeline that fails doesn't hold
+    /// the others, and is tried again.
+    pub(in crate::run) async fn publish(&mut self, min_age: MinAge) {
         for pipeline in &self.open.project.pipelines {
             let name = &pipeline.name.value;
-            match self.publish_pipeline(name).await {
+            match self.publish_pipeline(name, min_age).await {
                 Ok(()) => drop(self.told.remove(name)),
                 Err(error) => {
                     let text = error.to_string();
@@ -60,13 +65,17 @@ impl<'a> Publisher<'a> {
         }
     }
 
-    async fn publish_pipeline(&mut self, name: &str) -> Result<()> {
+    async fn publish_pipeline(&mut self, name: &str, min_age: MinAge) -> Result<()> {
         let chain = CommitChain::open(&self.warehouse, name);
         let Some(record) = chain.latest().await? else { return Ok(()) };
         let published = self.published.entry(name.to_owned()).or_default();
         if published.last() != Some(&record.n) {
-            let project = &self.open.project.name.value;
-            publish_tables(&self.warehouse, project, &chain, &record, Which::All, published).await?;
+            let (project, warehouse) = (self.open.project.name.value.clone(), self.warehouse.clone());
+            let (brought, at) = (published.clone(), Arc::clone(&record));
+            let publishing = Work::begin(async move {
+                publish_tables(&warehouse, &project, &chain, &at, Which::All, &brought, min_age).await
+            });
+            publishing.outcome().await??;
             published.insert(record.n);
         }
         Ok(())

@@ -33,7 +33,7 @@ pub struct Reader {
 /// Tables at one moment.
 pub struct Snapshot {
     /// The newest commit of each pipeline.
-    pub records: BTreeMap<String, CommitRecord>,
+    pub records: BTreeMap<String, Arc<CommitRecord>>,
     tables: HashMap<String, (String, Arc<dyn TableProvider>)>,
 }
 
@@ -93,7 +93,11 @@ impl Reader {
         Ok(Arc::new(self.build(records, None).await?))
     }
 
-    async fn build(&self, records: BTreeMap<String, CommitRecord>, previous: Option<&Snapshot>) -> Result<Snapshot> {
+    async fn build(
+        &self,
+        records: BTreeMap<String, Arc<CommitRecord>>,
+        previous: Option<&Snapshot>,
+    ) -> Result<Snapshot> {
         let mut tables = HashMap::new();
         for (pipeline, record) in &records {
             let chain = CommitChain::open(&self.warehouse, pipeline);

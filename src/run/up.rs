@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::commit::{CommitChain, CommitRecord};
@@ -23,6 +24,7 @@ use crate::limits;
 use crate::plan::PlannedModel;
 use crate::spec::types::{ConnectorSpec, Refresh as Schedule};
 use crate::table::Warehouse;
+use crate::table::garbage::MinAge;
 
 /// Works until `stop` resolves; then everything that was taken in is committed and published, and leases are released.
 ///
@@ -83,7 +85,7 @@ struct Work<'a> {
     /// What went wrong with a relation, so that it is told once.
     told: BTreeMap<String, String>,
     /// The newest record of each pipeline, as far as it was looked for since the last step.
-    heads: BTreeMap<String, Option<CommitRecord>>,
+    heads: BTreeMap<String, Option<Arc<CommitRecord>>>,
     states: HeldStates,
     /// Tells sinks and tables of commits; none at the end.
     commits: Option<watch::Sender<u64>>,
@@ -185,7 +187,8 @@ impl Work<'_> {
             let (worked, sunk, ()) = tokio::join!(working, publishing, tables.follow(seen.clone()));
             // What was committed is brought to the tables whatever ended the work; a lost lease leaves that to who holds it.
             if !self.is_fenced() {
-                tables.publish().await;
+                self.states.beside.give_up();
+                tables.publish(MinAge::default()).await;
             }
             worked.and(sunk.map(drop))
         };
@@ -283,7 +286,7 @@ impl Work<'_> {
             let newest = CommitChain::open(&self.warehouse, pipeline).latest().await?;
             self.heads.insert(pipeline.to_string(), newest);
         }
-        Ok(self.heads.get(pipeline).and_then(Option::as_ref))
+        Ok(self.heads.get(pipeline).and_then(Option::as_deref))
     }
 
     fn is_fenced(&self) -> bool {

@@ -27,7 +27,7 @@ pub(in crate::run) async fn watermark_under(
             true => Some(record),
             false => {
                 other = CommitChain::open(warehouse, &source.pipeline).latest().await?;
-                other.as_ref()
+                other.as_deref()
             }
         };
         let position = Position::from_json(record.and_then(|record| record.sources.get(name)))?;

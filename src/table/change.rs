@@ -9,8 +9,11 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef, UInt64Type};
 use datafusion::catalog::TableProvider;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality, Result as DataFusionResult, ScalarValue};
+use datafusion::common::{
+    Column, JoinConstraint, JoinType, NullEquality, Result as DataFusionResult, ScalarValue, Statistics,
+};
 use datafusion::datasource::provider_as_source;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
 use datafusion::logical_expr::Accumulator;
@@ -19,10 +22,11 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 
 use super::crowding::crowded;
+use super::hot::{Heat, Hot};
 use super::{DataFile, TableFiles, Warehouse, parquet_table, stats, write_files};
 use crate::engine::{self, failure};
 use crate::error::Result;
-use crate::failpoint;
+use crate::{failpoint, limits};
 
 /// Rows that come to a table and rows that go from it, under the table's schema.
 pub struct TableChange<'a> {
@@ -48,64 +52,104 @@ pub struct TableTarget<'a> {
     pub zone: &'a str,
     /// Start of the names of new files.
     pub prefix: &'a str,
+    /// Bytes of small files up to which they are written anew together; more of them are left to the caller.
+    pub together_bytes: u64,
+}
+
+/// A table's files with a change made.
+pub struct ChangedTable {
+    /// All of them.
+    pub files: TableFiles,
+    /// Small ones among them that had better be put together.
+    pub crowded: Vec<DataFile>,
 }
 
 /// The files of `old` with `change` made. New files are written and synced by nobody yet; kept ones are those of `old`.
 ///
-/// Few small files stay: they are written anew together with others of their partition.
+/// Few small files stay: they are written anew together with others of their partition. Rows that are likely to change again soon
+/// are kept apart from the others.
 ///
 /// # Errors
 /// As [`write_files`]; files written until then are deleted, as far as possible.
-pub async fn change_table(target: &TableTarget<'_>, old: &TableFiles, change: &TableChange<'_>) -> Result<TableFiles> {
+pub async fn change_table(
+    target: &TableTarget<'_>,
+    old: &TableFiles,
+    change: &TableChange<'_>,
+) -> Result<ChangedTable> {
     let keys = distinct_keys(target, change.removed)?;
+    let told = old.files.iter().map(|file| stats::from_json(file.stats.as_deref(), file.rows, target.schema));
+    let told: Vec<Statistics> = told.collect();
     let mut rewritten = match &keys {
-        Some(keys) => holding(target, old, keys, change.removed).await?,
+        Some(keys) => holding(target, (old, &told), keys, change.removed).await?,
         None => vec![false; old.files.len()],
     };
-    for at in crowded_partitions(&old.files) {
-        rewritten[at] = true;
+    let hot = Hot::of(target, change)?;
+    let heat: Vec<Heat> = told.iter().map(|told| hot.as_ref().map_or(Heat::All, |hot| hot.heat(told))).collect();
+    let mut crowded = Vec::new();
+    for places in crowded_partitions(&old.files, &heat) {
+        if places.iter().map(|at| old.files[*at].size).sum::<u64>() <= target.together_bytes {
+            places.into_iter().for_each(|at| rewritten[at] = true);
+        } else if crowded.is_empty() && places.iter().all(|at| !rewritten[*at]) {
+            crowded = places.into_iter().map(|at| old.files[at].clone()).collect();
+        }
     }
-    let part = |wanted: bool| {
-        let files = old.files.iter().zip(&rewritten).filter(|(_, is)| **is == wanted);
+    let part = |wanted: &dyn Fn(bool, Heat) -> bool| {
+        let files = old.files.iter().zip(rewritten.iter().zip(&heat)).filter(|(_, (is, heat))| wanted(**is, **heat));
         files.map(|(file, _)| file.clone()).collect::<Vec<_>>()
     };
-    let mut streams = Vec::new();
-    let loose = part(true);
-    if !loose.is_empty() {
-        let rows =
-            parquet_table(target.warehouse, target.table, TableFiles { files: loose, ..old.clone() }, target.zone)?;
-        let plan = without(rows, target, change.removed, keys.as_ref()).map_err(failure)?;
-        streams.extend(engine::execute(target.session, plan).await?);
+    let remaining = |files: Vec<DataFile>| {
+        let files = TableFiles { files, ..old.clone() };
+        let rows = parquet_table(target.warehouse, target.table, files, target.zone)?;
+        without(rows, target, change.removed, keys.as_ref()).map_err(failure)
+    };
+    let execute = async |plan: LogicalPlan| {
+        let streams = engine::execute(target.session, plan).await?;
+        Ok(streams.into_iter().map(|stream| engine::conforming(stream, target.schema)).collect::<Vec<_>>())
+    };
+    let write = async |streams: Vec<SendableRecordBatchStream>| {
+        let (folder, schema) = (target.table, target.schema);
+        write_files(target.warehouse, folder, schema, &old.partition_by, target.prefix, streams).await
+    };
+    let (mut together, mut apart) = (Vec::new(), Vec::new());
+    let (all, some) = (part(&|is, heat| is && heat == Heat::All), part(&|is, heat| is && heat != Heat::All));
+    if !all.is_empty() {
+        together.extend(execute(remaining(all)?).await?);
+    }
+    if let Some(hot) = hot.filter(|_| !some.is_empty()) {
+        let [with, without] = hot.split(remaining(some)?).map_err(failure)?;
+        together.extend(execute(with).await?);
+        apart.extend(execute(without).await?);
     }
     if let Some(added) = engine::memory_table(target.schema, change.added)? {
-        let plan = scan("added", added).map_err(failure)?;
-        streams.extend(engine::execute(target.session, plan).await?);
+        together.extend(execute(scan("added", added).map_err(failure)?).await?);
     }
-    let mut files = part(false);
-    let written = write_files(
-        target.warehouse,
-        target.table,
-        target.schema,
-        &old.partition_by,
-        target.prefix,
-        streams.into_iter().map(|stream| engine::conforming(stream, target.schema)).collect(),
-    );
-    files.extend(written.await?);
+    let mut files = part(&|is, _| !is);
+    let apart = write(apart).await?;
+    match write(together).await {
+        Ok(written) => files.extend(apart.into_iter().chain(written)),
+        Err(error) => {
+            let paths = apart.iter().map(|file| target.warehouse.path(&format!("{}/{}", target.table, file.path)));
+            // What can't be deleted now is by the next cleaning.
+            let _ = target.warehouse.delete(paths.collect()).await;
+            return Err(error);
+        }
+    }
     failpoint::hit("mid_table");
-    Ok(TableFiles { schema: Arc::clone(target.schema), partition_by: old.partition_by.clone(), files })
+    let files = TableFiles { schema: Arc::clone(target.schema), partition_by: old.partition_by.clone(), files };
+    Ok(ChangedTable { files, crowded })
 }
 
-/// Small files of partitions that have too many of them, by position.
-fn crowded_partitions(files: &[DataFile]) -> Vec<usize> {
-    let mut partitions: BTreeMap<&[Option<String>], Vec<usize>> = BTreeMap::new();
-    for (at, file) in files.iter().enumerate() {
-        partitions.entry(&file.partition_values).or_default().push(at);
+/// Small files of each partition that has too many of them, by position; those without hot rows for themselves.
+fn crowded_partitions(files: &[DataFile], heat: &[Heat]) -> Vec<Vec<usize>> {
+    let mut partitions: BTreeMap<(&[Option<String>], bool), Vec<usize>> = BTreeMap::new();
+    for (at, (file, heat)) in files.iter().zip(heat).enumerate() {
+        partitions.entry((&file.partition_values, *heat == Heat::None)).or_default().push(at);
     }
     let crowded = |places: Vec<usize>| {
         let together = crowded(places.iter().map(|at| files[*at].size));
-        together.into_iter().map(move |at| places[at])
+        together.into_iter().map(|at| places[at]).collect::<Vec<_>>()
     };
-    partitions.into_values().flat_map(crowded).collect()
+    partitions.into_values().map(crowded).filter(|places| !places.is_empty()).collect()
 }
 
 fn scan(name: &str, table: Arc<dyn TableProvider>) -> DataFusionResult<LogicalPlan> {
@@ -160,7 +204,7 @@ fn is_joinable(target: &TableTarget<'_>) -> bool {
 /// Which files have, or must be taken to have, a row with one of the keys of `removed`.
 async fn holding(
     target: &TableTarget<'_>,
-    old: &TableFiles,
+    (old, told): (&TableFiles, &[Statistics]),
     keys: &LogicalPlan,
     removed: &[RecordBatch],
 ) -> Result<Vec<bool>> {
@@ -168,8 +212,13 @@ async fn holding(
         return Ok(vec![true; old.files.len()]);
     }
     let bounds = bounds(target, removed)?;
+    let may_hold: Vec<bool> = told.iter().map(|told| may_hold(told, &bounds)).collect();
+    let candidates = old.files.iter().zip(&may_hold).filter(|(_, may_hold)| **may_hold).map(|(file, _)| file.size);
+    if candidates.sum::<u64>() <= limits::UNPROBED_BYTES {
+        return Ok(may_hold);
+    }
     let mut parts = Vec::new();
-    for (at, file) in old.files.iter().enumerate().filter(|(_, file)| may_hold(target, file, &bounds)) {
+    for (at, (file, _)) in old.files.iter().zip(may_hold).enumerate().filter(|(_, (_, may_hold))| *may_hold) {
         let one = TableFiles { files: vec![file.clone()], ..old.clone() };
         let rows = scan("rows", parquet_table(target.warehouse, target.table, one, target.zone)?);
         let found = rows
@@ -190,16 +239,18 @@ async fn holding(
     Ok(holding)
 }
 
+/// Whether files tell the exact least and greatest value of columns of a type: bounds of texts may be cut.
+pub(super) fn is_bounded(data_type: &DataType) -> bool {
+    data_type.is_integer() || data_type.is_temporal() || matches!(data_type, DataType::Decimal128(..))
+}
+
 /// Least and greatest value of the removed rows' key columns, by place in the schema; of texts none, whose bounds in files may be
 /// cut.
 fn bounds(target: &TableTarget<'_>, removed: &[RecordBatch]) -> Result<Vec<(usize, ScalarValue, ScalarValue)>> {
     let columns = going_by(target);
     let mut bounds = Vec::new();
     for (at, field) in target.schema.fields().iter().enumerate() {
-        let is_bounded = field.data_type().is_integer()
-            || field.data_type().is_temporal()
-            || matches!(field.data_type(), DataType::Decimal128(..));
-        if !columns.contains(field.name()) || !is_bounded {
+        if !columns.contains(field.name()) || !is_bounded(field.data_type()) {
             continue;
         }
         let values: Vec<ArrayRef> = removed.iter().map(|batch| Arc::clone(batch.column(at))).collect();
@@ -222,9 +273,8 @@ fn bounds(target: &TableTarget<'_>, removed: &[RecordBatch]) -> Result<Vec<(usiz
     Ok(bounds)
 }
 
-/// Whether what the file says of itself lets it have a row within the bounds.
-fn may_hold(target: &TableTarget<'_>, file: &DataFile, bounds: &[(usize, ScalarValue, ScalarValue)]) -> bool {
-    let told = stats::from_json(file.stats.as_deref(), file.rows, target.schema);
+/// Whether what a file says of itself lets it have a row within the bounds.
+fn may_hold(told: &Statistics, bounds: &[(usize, ScalarValue, ScalarValue)]) -> bool {
     bounds.iter().all(|(at, least, greatest)| {
         let Some(column) = told.column_statistics.get(*at) else { return true };
         let is_below = |one: &ScalarValue, other: &ScalarValue| one.partial_cmp(other) == Some(Ordering::Less);

@@ -10,6 +10,18 @@ use super::{Warehouse, delta};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 
+/// What names of files have after their commit that were made beside steps: a later commit may still name them.
+pub const BESIDE: &str = "beside";
+
+/// How old files must be that are taken away.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MinAge {
+    /// Any of them.
+    pub of_any: Duration,
+    /// Those that were made beside steps.
+    pub beside: Duration,
+}
+
 /// What was taken away.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collected {
@@ -21,7 +33,7 @@ pub struct Collected {
 
 /// Deletes the data files of `table` that are neither in `keep` (paths relative to the table's folder), nor active in its Delta
 /// log, nor removed from it less than [`limits::RETENTION`] ago, that weren't written for a commit after `commit`, and that
-/// are at least `min_age` old.
+/// are `min_age` old.
 ///
 /// `keep` must have the files of the record `commit`. With an age of zero call it only after a record of one's own was put: a
 /// paused writer's files for that commit then can't be committed any more. Who was paused here itself may come late: files
@@ -35,7 +47,7 @@ pub async fn collect(
     table: &str,
     keep: &HashSet<String>,
     commit: u64,
-    min_age: Duration,
+    min_age: MinAge,
 ) -> Result<Collected> {
     let log = delta::log_store(warehouse, table)?;
     let mut named = keep.clone();
@@ -52,7 +64,7 @@ pub async fn collect(
 }
 
 /// Deletes the Parquet files below a folder of the warehouse that are not in `keep` (paths relative to the folder), that
-/// weren't written for a commit after `commit`, and that are at least `min_age` old.
+/// weren't written for a commit after `commit`, and that are `min_age` old.
 ///
 /// # Errors
 /// External: the store.
@@ -61,9 +73,10 @@ pub async fn collect_folder(
     folder: &str,
     keep: &HashSet<String>,
     commit: u64,
-    min_age: Duration,
+    min_age: MinAge,
 ) -> Result<Collected> {
-    let cutoff = Utc::now() - age(min_age)?;
+    let cutoff = Utc::now() - age(min_age.of_any)?;
+    let beside_cutoff = cutoff.min(Utc::now() - age(min_age.beside)?);
     let root = warehouse.path(folder);
     let mut collected = Collected::default();
     let mut gone = Vec::new();
@@ -73,6 +86,7 @@ pub async fn collect_folder(
         let is_log = below.first().is_some_and(|first| first == "_delta_log");
         let path = below.join("/");
         let is_later = written_for(&path).is_some_and(|n| n > commit);
+        let cutoff = if is_beside(&path) { beside_cutoff } else { cutoff };
         if is_log || !path.ends_with(".parquet") || keep.contains(&path) || is_later || meta.last_modified > cutoff {
             continue;
         }
@@ -89,8 +103,17 @@ pub async fn collect_folder(
 
 /// The commit that a file was written for, by its name: `c00000012-…`.
 fn written_for(path: &str) -> Option<u64> {
-    let name = path.rsplit('/').next()?;
-    name.strip_prefix('c')?.split_once('-')?.0.parse().ok()
+    Some(named(path)?.0)
+}
+
+/// Whether a file was made beside steps.
+fn is_beside(path: &str) -> bool {
+    named(path).is_some_and(|(_, rest)| rest.split('-').next() == Some(BESIDE))
+}
+
+fn named(path: &str) -> Option<(u64, &str)> {
+    let (n, rest) = path.rsplit('/').next()?.strip_prefix('c')?.split_once('-')?;
+    Some((n.parse().ok()?, rest))
 }
 
 fn age(age: Duration) -> Result<TimeDelta> {

@@ -1,7 +1,7 @@
 //! Local disk as an object store that keeps its word after a power cut. Knows nothing of tables.
 //!
 //! `object_store` writes atomically but never calls fsync. Here whatever decides something (create-only puts, everything
-//! under `_delta_log`) is on the disk, with its folder, before the call returns; other files wait for [`sync_files`].
+//! under `_delta_log`) is on the disk, with its folder, before the call returns; other files wait for a call of [`sync`].
 
 use std::fmt;
 use std::fs::{self, File};
@@ -35,21 +35,10 @@ impl LocalStore {
     }
 }
 
-/// Writes the data and the folders of `files` through to the disk. Blocks.
-pub(crate) fn sync_files(files: &[PathBuf]) -> std::io::Result<()> {
-    let mut folders: Vec<&FsPath> = files.iter().filter_map(|f| f.parent()).collect();
-    folders.sort_unstable();
-    folders.dedup();
-    for file in files {
-        File::open(file)?.sync_all()?;
-    }
-    folders.into_iter().try_for_each(sync_folder)
-}
-
-/// Writes a folder's entries through to the disk. Blocks.
-pub(crate) fn sync_folder(folder: &FsPath) -> std::io::Result<()> {
+/// Writes a file's data, or a folder's entries, through to the disk. Blocks.
+pub(crate) fn sync(place: &FsPath) -> std::io::Result<()> {
     // Only Unix lets a folder be opened; elsewhere the file system does it by itself.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) || !place.is_dir() { File::open(place)?.sync_all() } else { Ok(()) }
 }
 
 /// Creates `folder` and those above it, each entry synced. Blocks.
@@ -64,7 +53,7 @@ pub(crate) fn create_folder(folder: &FsPath) -> std::io::Result<()> {
     match fs::create_dir(folder) {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(e) => Err(e),
-        Ok(()) => above.map_or(Ok(()), sync_folder),
+        Ok(()) => above.map_or(Ok(()), sync),
     }
 }
 
@@ -98,7 +87,7 @@ fn put_durable(file: &FsPath, payload: &PutPayload, create_only: bool) -> std::i
         let _ = fs::remove_file(&staged);
     }
     written?;
-    sync_folder(folder)
+    sync(folder)
 }
 
 fn must_last(path: &Path) -> bool {
@@ -188,7 +177,7 @@ impl MultipartUpload for DurableUpload {
     async fn complete(&mut self) -> Result<PutResult> {
         let done = self.upload.complete().await?;
         let file = self.file.clone();
-        blocking(move || sync_files(std::slice::from_ref(&file)).map_err(|e| generic(&file, e))).await?;
+        blocking(move || sync(&file).map_err(|e| generic(&file, e))).await?;
         Ok(done)
     }
 

@@ -5,7 +5,9 @@ mod crowding;
 pub mod delta;
 mod encoding;
 pub mod garbage;
+mod hot;
 mod local;
+mod parsed;
 mod partition;
 mod scan;
 mod seen;
@@ -14,10 +16,11 @@ mod store;
 pub mod types;
 mod writer;
 
-pub use change::{TableChange, TableTarget, change_table};
+pub use change::{ChangedTable, TableChange, TableTarget, change_table};
 pub use crowding::crowded;
 pub(crate) use encoding::parquet_properties;
 pub(crate) use local::LocalStore;
+pub use parsed::Parsed;
 pub use scan::parquet_table;
 pub use seen::Seen;
 pub use store::{BOOKKEEPING, Put};
@@ -44,6 +47,8 @@ pub struct Warehouse {
     pub is_local: bool,
     /// How far this process saw its numbered files.
     pub seen: Seen,
+    /// What this process read its unchanging files as.
+    pub parsed: Parsed,
 }
 
 /// One Parquet file of a relation.

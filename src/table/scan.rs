@@ -1,7 +1,7 @@
 //! Reads an exact list of a table's Parquet files as a DataFusion table. Knows no Delta log and no commit.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
@@ -12,14 +12,14 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
-use datafusion::error::Result as DataFusionResult;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
-use super::{TableFiles, Warehouse, partition, stats, types};
+use super::{DataFile, TableFiles, Warehouse, partition, stats, types};
 use crate::error::{Result, ResultExt};
 
 /// The rows of `files`, whose paths are relative to `folder` (itself relative to the warehouse; empty: the warehouse).
@@ -28,7 +28,7 @@ use crate::error::{Result, ResultExt};
 /// statistics, so that `count(*)` reads nothing. A file that is missing is an error that names it.
 ///
 /// # Errors
-/// External if a column can't be one of a table, or a partition value can't be read.
+/// External if a column can't be one of a table; on reading, if a partition value can't be read.
 pub fn parquet_table(
     warehouse: &Warehouse,
     folder: &str,
@@ -45,21 +45,16 @@ pub fn parquet_table(
     }
     debug_assert_eq!(partitions.len(), beside.len());
     let file_schema = Arc::new(schema.project(&inside).external("columns can't be chosen")?);
-    let mut parts = Vec::with_capacity(files.files.len());
-    for file in &files.files {
-        let path = if folder.is_empty() { file.path.clone() } else { format!("{folder}/{}", file.path) };
-        let mut values = Vec::new();
-        for (i, text) in partitions.iter().zip(&file.partition_values) {
-            let field = schema.field(*i);
-            values.push(partition::to_value(field.name(), text.as_deref(), field.data_type())?);
-        }
-        let stats = stats::from_json(file.stats.as_deref(), file.rows, &file_schema);
-        let mut part = PartitionedFile::new(String::new(), file.size).with_partition_values(values);
-        part.object_meta.location = warehouse.path(&path);
-        parts.push(part.with_statistics(Arc::new(stats)));
-    }
-    let positions = positions(&inside, &partitions);
-    Ok(Arc::new(ParquetTable { warehouse: warehouse.clone(), schema, file_schema, partitions, positions, parts }))
+    Ok(Arc::new(ParquetTable {
+        warehouse: warehouse.clone(),
+        folder: folder.to_owned(),
+        schema,
+        file_schema,
+        positions: positions(&inside, &partitions),
+        partitions,
+        files: files.files,
+        parts: OnceLock::new(),
+    }))
 }
 
 /// For each column of the table: its place among file columns followed by partition columns.
@@ -76,11 +71,14 @@ fn positions(inside: &[usize], partitions: &[usize]) -> Vec<usize> {
 #[derive(Debug)]
 struct ParquetTable {
     warehouse: Warehouse,
+    folder: String,
     schema: SchemaRef,
     file_schema: SchemaRef,
     partitions: Vec<usize>,
     positions: Vec<usize>,
-    parts: Vec<PartitionedFile>,
+    files: Vec<DataFile>,
+    /// The files with what they say of themselves, made by the first reading: most tables of a step are never read.
+    parts: OnceLock<Vec<PartitionedFile>>,
 }
 
 impl ParquetTable {
@@ -129,7 +127,7 @@ impl TableProvider for ParquetTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        if self.parts.is_empty() {
+        if self.files.is_empty() {
             return Ok(Arc::new(EmptyExec::new(self.projected(projection)?)));
         }
         let url = self.store_url()?;
@@ -160,12 +158,35 @@ impl TableProvider for ParquetTable {
 }
 
 impl ParquetTable {
+    fn parts(&self) -> DataFusionResult<&[PartitionedFile]> {
+        if let Some(parts) = self.parts.get() {
+            return Ok(parts);
+        }
+        let mut parts = Vec::with_capacity(self.files.len());
+        for file in &self.files {
+            let path =
+                if self.folder.is_empty() { file.path.clone() } else { format!("{}/{}", self.folder, file.path) };
+            let mut values = Vec::new();
+            for (i, text) in self.partitions.iter().zip(&file.partition_values) {
+                let field = self.schema.field(*i);
+                let value = partition::to_value(field.name(), text.as_deref(), field.data_type());
+                values.push(value.map_err(|error| DataFusionError::External(Box::new(error)))?);
+            }
+            let stats = stats::from_json(file.stats.as_deref(), file.rows, &self.file_schema);
+            let mut part = PartitionedFile::new(String::new(), file.size).with_partition_values(values);
+            part.object_meta.location = self.warehouse.path(&path);
+            parts.push(part.with_statistics(Arc::new(stats)));
+        }
+        Ok(self.parts.get_or_init(|| parts))
+    }
+
     /// Files in as many groups as there are cores, with statistics of all of them.
     fn groups(&self, count: usize, schema: &SchemaRef) -> DataFusionResult<(Vec<FileGroup>, Statistics)> {
-        let all = self.parts.iter().filter_map(|part| part.statistics.as_deref());
+        let parts = self.parts()?;
+        let all = parts.iter().filter_map(|part| part.statistics.as_deref());
         let statistics = Statistics::try_merge_iter(all, schema)?;
         // Largest first onto the least loaded group; scans cut large files further by row group.
-        let mut parts: Vec<&PartitionedFile> = self.parts.iter().collect();
+        let mut parts: Vec<&PartitionedFile> = parts.iter().collect();
         parts.sort_by_key(|part| std::cmp::Reverse(part.object_meta.size));
         let mut groups: Vec<(u64, Vec<PartitionedFile>)> = vec![(0, vec![]); count.max(1).min(parts.len())];
         for part in parts {

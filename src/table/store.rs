@@ -1,6 +1,6 @@
 //! Opening a warehouse and the few ways its objects are written and read. Knows no table and no commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path as FsPath, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::local::{self, LocalStore};
-use super::{Seen, Warehouse};
+use super::{Parsed, Seen, Warehouse};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 
@@ -71,6 +71,7 @@ impl Warehouse {
             url: path.display().to_string(),
             is_local: true,
             seen: Seen::default(),
+            parsed: Parsed::default(),
         })
     }
 
@@ -161,6 +162,39 @@ impl Warehouse {
         }
     }
 
+    /// What `parse` makes of a file that never changes once it is written; none if it isn't there. One that was read lately isn't
+    /// read again, only looked at.
+    ///
+    /// # Errors
+    /// External: the store; what `parse` says.
+    pub async fn parsed<T: Send + Sync + 'static>(
+        &self,
+        path: &str,
+        parse: impl FnOnce(Bytes) -> Result<T>,
+    ) -> Result<Option<Arc<T>>> {
+        let unreadable = |e: object_store::Error| {
+            Error::external("a file of the warehouse can't be read").with("file", self.shown(path)).caused_by(e)
+        };
+        let at = self.path(path);
+        match self.store.head(&at).await {
+            Ok(meta) => {
+                if let Some(known) = self.parsed.get(&meta) {
+                    return Ok(Some(known));
+                }
+            }
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(unreadable(e)),
+        }
+        let (meta, bytes) = match self.store.get(&at).await {
+            Ok(result) => (result.meta.clone(), result.bytes().await.map_err(unreadable)?),
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(e) => return Err(unreadable(e)),
+        };
+        let content = Arc::new(parse(bytes)?);
+        self.parsed.keep(meta, &content);
+        Ok(Some(content))
+    }
+
     /// Bytes of the file at `path`; none where there is no file.
     ///
     /// # Errors
@@ -204,8 +238,17 @@ impl Warehouse {
             return Ok(());
         }
         let files = paths.iter().map(|path| self.file(path)).collect::<Result<Vec<_>>>()?;
-        let url = self.url.clone();
-        blocking(move || local::sync_files(&files).map_err(|e| write_error(&url, e))).await
+        let folders: BTreeSet<PathBuf> = files.iter().filter_map(|file| file.parent().map(PathBuf::from)).collect();
+        // Several at once: what they wait for is mostly the same write of the disk's journal.
+        for places in [files, folders.into_iter().collect()] {
+            let synced = places.into_iter().map(|place| {
+                let url = self.url.clone();
+                blocking(move || local::sync(&place).map_err(|e| write_error(&url, e)))
+            });
+            let synced = futures::stream::iter(synced).buffer_unordered(limits::CONCURRENT_REQUESTS);
+            synced.try_collect::<()>().await?;
+        }
+        Ok(())
     }
 }
 
@@ -296,7 +339,14 @@ fn remote(url: &Url, options: &BTreeMap<String, String>) -> Result<Warehouse> {
         let reason = e.to_string().replace(url.as_str(), shown.as_str());
         Error::usage("the warehouse's URL can't be used").with("warehouse", &shown).with("reason", reason)
     })?;
-    Ok(Warehouse { store: Arc::from(store), root, url: shown.to_string(), is_local: false, seen: Seen::default() })
+    Ok(Warehouse {
+        store: Arc::from(store),
+        root,
+        url: shown.to_string(),
+        is_local: false,
+        seen: Seen::default(),
+        parsed: Parsed::default(),
+    })
 }
 
 #[cfg(not(feature = "cloud"))]

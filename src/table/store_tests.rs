@@ -40,6 +40,7 @@ async fn create_only_tells_ourselves_from_others() {
         url: "memory:///w".into(),
         is_local: false,
         seen: Seen::default(),
+        parsed: Parsed::default(),
     };
     for warehouse in [local, memory] {
         assert_eq!(warehouse.put_new("a/1", "mine".into()).await.unwrap(), Put::Created);

@@ -8,7 +8,7 @@ use object_store::memory::InMemory;
 use datafusion::error::DataFusionError;
 
 use super::*;
-use crate::table::Seen;
+use crate::table::{Parsed, Seen};
 
 fn memory() -> Warehouse {
     Warehouse {
@@ -17,6 +17,7 @@ fn memory() -> Warehouse {
         url: "memory:///w".into(),
         is_local: false,
         seen: Seen::default(),
+        parsed: Parsed::default(),
     }
 }
 

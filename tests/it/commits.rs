@@ -73,7 +73,7 @@ async fn one_of_two_writers_wins_a_number_and_the_other_is_fenced() {
             }
             both => panic!("{both:?}"),
         };
-        assert_eq!(&chain.latest().await.unwrap().unwrap(), winner);
+        assert_eq!(&*chain.latest().await.unwrap().unwrap(), winner);
         // Put again by its own writer, as after a time-out: still committed.
         chain.put(winner).await.unwrap();
     }
@@ -218,7 +218,7 @@ async fn run_once(warehouse: &Warehouse, rows: &[i64]) {
     chain.put(&record).await.unwrap();
     catch_up(warehouse, "shop", &chain, &record, Which::Changed).await.unwrap();
     let keep = record.tables["t"].files.iter().flatten().map(|file| file.path.clone()).collect();
-    garbage::collect(warehouse, "t", &keep, n, Duration::ZERO).await.unwrap();
+    garbage::collect(warehouse, "t", &keep, n, garbage::MinAge::default()).await.unwrap();
     lease.release().await.unwrap();
 }
 

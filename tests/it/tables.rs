@@ -346,9 +346,17 @@ async fn cleaning_takes_only_what_nothing_names() {
     let recorded = files_of(&warehouse, "t", &ids(&[3]), &[]).await;
     let orphan = files_of(&warehouse, "t", &ids(&[4]), &[]).await;
     let keep: HashSet<String> = recorded.files.iter().map(|file| file.path.clone()).collect();
-    let young = garbage::collect(&warehouse, "t", &keep, 1, Duration::from_secs(3600)).await.unwrap();
+    let young = garbage::collect(
+        &warehouse,
+        "t",
+        &keep,
+        1,
+        garbage::MinAge { of_any: Duration::from_secs(3600), ..garbage::MinAge::default() },
+    )
+    .await
+    .unwrap();
     assert_eq!(young.files, 0);
-    let collected = garbage::collect(&warehouse, "t", &keep, 1, Duration::ZERO).await.unwrap();
+    let collected = garbage::collect(&warehouse, "t", &keep, 1, garbage::MinAge::default()).await.unwrap();
     assert_eq!((collected.files, collected.bytes), (1, orphan.files[0].size));
     let exists = |files: &TableFiles| Path::new(&warehouse.url).join("t").join(&files.files[0].path).exists();
     assert!(exists(&old), "removed from the log a moment ago: version 0 is still readable");
@@ -373,7 +381,10 @@ async fn odd_folder_names_are_only_names() {
     assert_eq!((version, &from_log.files), (0, &files.files));
     let (rows, _) = query(&warehouse, "t", from_log, "select * from t").await;
     assert!(rows.contains("a/b %"), "{rows}");
-    assert_eq!(garbage::collect(&warehouse, "t", &HashSet::new(), 1, Duration::ZERO).await.unwrap().files, 0);
+    assert_eq!(
+        garbage::collect(&warehouse, "t", &HashSet::new(), 1, garbage::MinAge::default()).await.unwrap().files,
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -113,7 +113,7 @@ impl FilesSource {
     async fn decode_into(&self, found: &Found, landing: &Landing<'_>, entry: &mut FileEntry) -> Result<()> {
         let hidden = vec![Field::new("_source_row", DataType::Int64, true)];
         let decode = async |sink| self.start_decoding(found, &landing.contract, sink).await;
-        landing.write(self.source.on_invalid, hidden, &found.path, entry, decode).await
+        landing.write(self.source.on_invalid, hidden, &found.path, entry, decode).await.map(|written| written.decoded)
     }
 
     async fn start_decoding(

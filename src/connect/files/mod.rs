@@ -100,7 +100,7 @@ impl Source for FilesSource {
         }
         let (has_changes, warnings) = (discovery.changes().is_some() || again, discovery.warnings());
         let position = self.land(discovery, landing).await?;
-        Ok(TakenIn { position, has_changes, warnings })
+        Ok(TakenIn { position, has_changes, warnings, added: None })
     }
 
     fn relation(

@@ -28,7 +28,7 @@ use crate::connect::position::{FileEntry, Position};
 use crate::connect::relation::{instant, relation_schema};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::table::{DataFile, Seen, TableFiles, Warehouse, parquet_table};
+use crate::table::{DataFile, Parsed, Seen, TableFiles, Warehouse, parquet_table};
 
 impl FilesSource {
     /// The accepted rows of a position; `landed` is the folder of landed rows in the warehouse. Plain files are checked
@@ -51,6 +51,7 @@ impl FilesSource {
             url: format!("source:{}", self.name),
             is_local: self.store.is_local,
             seen: Seen::default(),
+            parsed: Parsed::default(),
         };
         let mut landed_files = Vec::new();
         let mut plain_files = Vec::new();

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::error::{Error, Result, ResultExt};
 use crate::spec::types::{AfterTaken, FilesSpec};
-use crate::table::{LocalStore, Seen, Warehouse};
+use crate::table::{LocalStore, Parsed, Seen, Warehouse};
 
 /// Characters that make a path a glob.
 const GLOB: [char; 4] = ['*', '?', '[', '{'];
@@ -89,6 +89,7 @@ impl FileStore {
             url: path.to_string(),
             is_local: all.is_local,
             seen: Seen::default(),
+            parsed: Parsed::default(),
         })
     }
 

@@ -98,7 +98,7 @@ async fn read_file(
             Ok::<(Counts, _), Error>((sink.counts(), file.next))
         }))
     };
-    let next = landing.write(on_invalid, landed_fields(zone), path, &mut entry, decode).await?;
+    let next = landing.write(on_invalid, landed_fields(zone), path, &mut entry, decode).await?.decoded;
     let rows = i64::try_from(entry.rows + entry.refused).external("a file has too many rows")?;
     entry.ranges = Ranges::from([(format!("history {path}"), vec![(0, rows)])]);
     Ok((entry, next))

@@ -29,7 +29,7 @@ pub(super) async fn restore(source: &KafkaSource, position: &Position, landing: 
     let path = format!("{}-again", landing.prefix);
     let ingested_at_us = landing.ingested_at_us;
     let mut entry = FileEntry { hash: path.clone(), path, ingested_at_us, ..FileEntry::default() };
-    let read = land(source, &landing, plan, judge, &mut entry).await?;
+    let (read, _) = land(source, &landing, plan, judge, &mut entry).await?;
     entry.late = gone.iter().map(|file| file.late).sum();
     let rows = gone.iter().map(|file| file.rows).sum::<u64>();
     if entry.rows != rows || !is_same_topic(&read.offsets, offsets) {

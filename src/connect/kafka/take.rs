@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
@@ -17,7 +18,7 @@ use super::range::{self, Plan};
 use super::records::{Record, Records};
 use super::rows::{Decoder, landed_contract, landed_fields};
 use super::{KafkaSource, Topic};
-use crate::connect::landing::{Counts, Rulebook, Sink};
+use crate::connect::landing::{Counts, Rulebook, Sink, Written};
 use crate::connect::position::{LastMessage, Offsets};
 use crate::connect::ranges::Ranges;
 use crate::connect::relation::relation_schema;
@@ -27,6 +28,9 @@ use crate::error::{Result, ResultExt};
 use crate::spec::types::KafkaSpec;
 use crate::table::{DataFile, TableFiles, Warehouse, parquet_table};
 use crate::{failpoint, limits};
+
+/// Hidden column with the topic's name, the same for all rows.
+const TOPIC: &str = "_topic";
 
 /// See [`crate::connect::Source::take_in`]. Rows of another contract are read again from the first message that counted.
 pub(super) async fn take_in(
@@ -88,7 +92,7 @@ async fn take_messages(
     if plan.len() == 0 {
         position.offsets = Some(plan.offsets);
         position.files.sort_by(|a, b| a.path.cmp(&b.path));
-        return Ok(TakenIn { position, has_changes: is_changed, warnings: plan.warnings });
+        return Ok(TakenIn { position, has_changes: is_changed, warnings: plan.warnings, added: None });
     }
     let mut entry = FileEntry {
         path: landing.prefix.clone(),
@@ -96,7 +100,7 @@ async fn take_messages(
         ingested_at_us: landing.ingested_at_us,
         ..FileEntry::default()
     };
-    let done = land(source, landing, plan, judge, &mut entry).await?;
+    let (done, rows) = land(source, landing, plan, judge, &mut entry).await?;
     if again {
         // What was judged before isn't judged again.
         entry.late += prior.files.iter().map(|file| file.late).sum::<u64>();
@@ -111,17 +115,33 @@ async fn take_messages(
         }
         position.files.sort_by(|a, b| a.path.cmp(&b.path));
     }
-    Ok(TakenIn { position, has_changes: has_rows || is_changed, warnings: done.warnings })
+    let added = match rows.filter(|_| !is_changed) {
+        Some(rows) => Some(of_topic(&source.topic.spec.topic.value, rows)?),
+        None => None,
+    };
+    Ok(TakenIn { position, has_changes: has_rows || is_changed, warnings: done.warnings, added })
 }
 
-/// Reads the plan's messages and lands them as the unit `entry`.
+/// Landed rows with the name of their topic, which stands in no file.
+fn of_topic(topic: &str, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+    let named = rows.into_iter().map(|batch| {
+        let field = Arc::new(Field::new(TOPIC, DataType::Utf8, false));
+        let fields = batch.schema_ref().fields().iter().cloned().chain([field]).collect::<Vec<_>>();
+        let names: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(topic, batch.num_rows())));
+        let columns = batch.columns().iter().cloned().chain([names]).collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).external("rows of a topic can't be named")
+    });
+    named.collect()
+}
+
+/// Reads the plan's messages and lands them as the unit `entry`; gives the rows, too, where they are at hand.
 pub(super) async fn land(
     source: &KafkaSource,
     landing: &Landing<'_>,
     plan: Plan,
     judge: Option<Judge>,
     entry: &mut FileEntry,
-) -> Result<Read> {
+) -> Result<(Read, Option<Vec<RecordBatch>>)> {
     let decoder = Arc::new(source.decoder(&landing.contract, landing.ingested_at_us)?);
     let topic = Arc::clone(&source.topic);
     let decode = async |sink: Sink| {
@@ -133,7 +153,7 @@ pub(super) async fn land(
     let hidden = landed_fields(&source.topic.zone);
     let place = source.topic.spec.topic.value.clone();
     let written = landing.write(source.on_invalid(), hidden, &place, entry, decode).await;
-    let done = written.map_err(|error| error.with("source", &source.topic.name))?;
+    let Written { decoded: done, rows } = written.map_err(|error| error.with("source", &source.topic.name))?;
     (entry.size, entry.ranges, entry.late) = (done.bytes, done.ranges.clone(), done.late);
     entry.late_offsets = match late_offsets::write(landing, &done.offsets, &done.refused).await {
         Ok(files) => files,
@@ -142,7 +162,7 @@ pub(super) async fn land(
             return Err(error.with("source", &source.topic.name));
         }
     };
-    Ok(done)
+    Ok((done, rows))
 }
 
 /// The judge of the plan's rows; none where rows have no event time. Partitions that are new count from now on.
@@ -330,6 +350,6 @@ pub(super) fn relation(
     if position.lacks_rows() {
         return Ok(Arc::new(LetGo { topic: topic.name.clone(), schema }));
     }
-    let partition_by = vec!["_topic".to_string()];
+    let partition_by = vec![TOPIC.to_string()];
     parquet_table(warehouse, landed, TableFiles { schema, partition_by, files }, &topic.zone)
 }

@@ -9,31 +9,23 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::LogicalPlanBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use tokio::task::JoinHandle;
 
 use super::late_offsets;
 use super::rows::landed_fields;
+use crate::background;
 use crate::connect::{FileEntry, Landing};
 use crate::engine;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::table::{DataFile, TableFiles, Warehouse, crowded, parquet_table, write_files};
 
 /// What is being put together beside the steps.
 #[derive(Default)]
-pub(super) struct Beside(Mutex<Option<JoinHandle<Result<Done>>>>);
+pub(super) struct Beside(Mutex<Option<background::Work<Result<Done>>>>);
 
 /// Units, and the one that stands for them.
 struct Done {
     parts: Vec<FileEntry>,
     together: FileEntry,
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        if let Some(work) = self.slot().take() {
-            work.abort();
-        }
-    }
 }
 
 impl Beside {
@@ -54,7 +46,7 @@ impl Beside {
         let mut slot = self.slot();
         if slot.is_none() {
             *slot = Work::among(files, landing, zone).map(|work| {
-                tokio::spawn(async move {
+                background::Work::begin_yielding(async move {
                     let (warehouse, landed) = (work.warehouse.clone(), work.landed.clone());
                     let done = work.done().await?;
                     // The commit that names them syncs only its own.
@@ -72,12 +64,12 @@ impl Beside {
     async fn finished(&self) -> Option<Result<Done>> {
         let work = {
             let mut slot = self.slot();
-            slot.as_ref().is_some_and(JoinHandle::is_finished).then(|| slot.take()).flatten()?
+            slot.as_ref().is_some_and(background::Work::is_finished).then(|| slot.take()).flatten()?
         };
-        Some(work.await.unwrap_or_else(|e| Err(Error::internal("it ended early").caused_by(e))))
+        Some(work.outcome().await.and_then(|done| done))
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<Result<Done>>>> {
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<background::Work<Result<Done>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 
+use super::beside::Beside;
 use crate::engine::maintain::Arrangement;
 use crate::limits;
 use crate::run::commit::StateFiles;
@@ -15,6 +16,8 @@ pub struct HeldStates {
     bytes_max: usize,
     pool: Arc<dyn MemoryPool>,
     states: Mutex<HashMap<(String, usize), Held>>,
+    /// What is put together of their files, and of tables'.
+    pub(in crate::run) beside: Beside,
 }
 
 struct Held {
@@ -26,7 +29,7 @@ impl HeldStates {
     /// None yet; their share of the engine's memory, so many bytes that a pool counts.
     pub fn new((memory_bytes, pool): (usize, &Arc<dyn MemoryPool>)) -> Self {
         let bytes_max = memory_bytes / 100 * limits::ARRANGED_PERCENT;
-        Self { bytes_max, pool: Arc::clone(pool), states: Mutex::default() }
+        Self { bytes_max, pool: Arc::clone(pool), states: Mutex::default(), beside: Beside::default() }
     }
 
     /// Takes out a stage's state, if it is that of `files`.

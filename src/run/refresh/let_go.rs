@@ -104,6 +104,6 @@ impl Refresh<'_> {
             return Ok(draft.record.tables.get(&model.name).cloned());
         }
         let record = CommitChain::open(&self.warehouse, &model.pipeline).latest().await?;
-        Ok(record.and_then(|mut record| record.tables.remove(&model.name)))
+        Ok(record.and_then(|record| record.tables.get(&model.name).cloned()))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -14,16 +14,15 @@ use futures::TryStreamExt;
 
 use super::draft::Draft;
 use super::model::Work;
+use super::states::weighted;
 use super::{Refresh, TableNet};
-use crate::engine::maintain::{self, Arrangement, GoesOn, LetGo, Net, Relation, RootChange, Rows, WEIGHT};
-use crate::engine::{self};
+use crate::engine::maintain::{self, GoesOn, Net, Relation, RootChange, Rows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::plan::maintain::{Maintenance, Stage};
+use crate::plan::maintain::Maintenance;
 use crate::run::commit::{StateFiles, TableEntry, state_folder};
 use crate::run::failpoint;
-use crate::run::watermark::retained_from;
-use crate::table::{DataFile, TableFiles, parquet_table, write_files};
+use crate::table::{TableFiles, parquet_table};
 
 /// What came of going on from the last commit.
 pub(super) enum Attempt {
@@ -181,45 +180,6 @@ impl Refresh<'_> {
         is_between.then_some(net)
     }
 
-    /// The states with their changes.
-    async fn next_states(
-        &self,
-        work: &Work<'_>,
-        maintenance: &Maintenance,
-        entry: &TableEntry,
-        nets: &[Net],
-        draft: &Draft,
-    ) -> Result<Vec<StateFiles>> {
-        let (let_go, prefix) = (entry.let_go(), draft.prefix());
-        let can_go = self.can_let_go(work, maintenance, &let_go, draft).await?;
-        let mut states = Vec::with_capacity(entry.states.len());
-        let stages = maintenance.stages.iter().zip(&entry.states).zip(nets).zip(&can_go);
-        for (((stage, state), net), can_go) in stages {
-            states.push(self.next_state(work, stage, (state, can_go.as_ref()), net, &prefix).await?);
-        }
-        // Of all states at once, so that the rows of a group that one of them has are all in those under it.
-        if states.iter().zip(&let_go).any(|(next, let_go)| next.let_go != *let_go) {
-            for (state, can_go) in states.iter_mut().zip(can_go) {
-                state.let_go = can_go;
-            }
-        }
-        Ok(states)
-    }
-
-    /// The groups that each state can do without, those that it lacks already among them.
-    async fn can_let_go(
-        &self,
-        work: &Work<'_>,
-        maintenance: &Maintenance,
-        let_go: &[Option<LetGo>],
-        draft: &Draft,
-    ) -> Result<Vec<Option<LetGo>>> {
-        let from_us = retained_from(self.open, &self.warehouse, &draft.record, work.model).await?;
-        let Some(from_us) = from_us else { return Ok(let_go.to_vec()) };
-        let stages = maintenance.stages.iter().zip(let_go);
-        stages.map(|(stage, before)| LetGo::at(&work.session, stage, from_us, before.as_ref())).collect()
-    }
-
     /// Computes a maintained model's states anew; its result's plan reads them.
     pub(super) async fn build(
         &self,
@@ -252,126 +212,6 @@ impl Refresh<'_> {
         }
         Ok((maintain::build_root(&work.session, maintenance, &relations)?, states))
     }
-
-    /// Deletes files of states that only this run made, as far as possible.
-    pub(super) async fn discard_states(&self, work: &Work<'_>, states: &[StateFiles], prefix: &str) {
-        let files: Vec<DataFile> =
-            states.iter().flat_map(StateFiles::files).filter(|f| f.path.starts_with(prefix)).cloned().collect();
-        let folder = state_folder(work.chain.pipeline(), &work.model.name);
-        let schema = Arc::new(Schema::empty());
-        super::stage::discard(&self.warehouse, &folder, &TableFiles { schema, partition_by: vec![], files }).await;
-    }
-
-    /// A stage's state in memory, where this process goes on and it fits.
-    async fn arranged(
-        &self,
-        work: &Work<'_>,
-        (at, stage): (usize, &Stage),
-        state: &StateFiles,
-    ) -> Result<Option<Arrangement>> {
-        let Some(held) = self.held.filter(|_| !stage.group.is_empty()) else { return Ok(None) };
-        if let Some(known) = held.take(&work.model.name, at, state) {
-            return Ok(Some(known));
-        }
-        let rows: u64 = state.files().map(|file| file.rows).sum();
-        let bytes = rows.saturating_mul(stage.schema.fields().len() as u64 * limits::ARRANGED_VALUE_BYTES);
-        let Some(memory) = usize::try_from(bytes).ok().and_then(|bytes| held.reserve(bytes)) else { return Ok(None) };
-        let plan = maintain::state_rows(stage, &self.state_rows(work, stage, state)?, state.let_go.as_ref())?;
-        let (_, stream) = engine::rows(&work.session, plan, None).await?;
-        let batches: Vec<RecordBatch> = stream.try_collect().await?;
-        Arrangement::new(memory, Arc::clone(&stage.schema), stage.group.len(), &batches).map(Some)
-    }
-
-    /// A state's rows as relations.
-    fn state_rows(&self, work: &Work<'_>, stage: &Stage, state: &StateFiles) -> Result<Rows> {
-        let folder = state_folder(work.chain.pipeline(), &work.model.name);
-        let table = |schema: SchemaRef, files: &[DataFile]| -> Result<Vec<Arc<dyn TableProvider>>> {
-            if files.is_empty() {
-                return Ok(vec![]);
-            }
-            let files = TableFiles { schema, partition_by: vec![], files: files.to_vec() };
-            Ok(vec![parquet_table(&self.warehouse, &folder, files, self.zone())?])
-        };
-        Ok(Rows {
-            plain: table(Arc::clone(&stage.schema), &state.base)?,
-            changes: table(weighted(&stage.schema), &state.changes)?,
-        })
-    }
-
-    /// The state with its change. Changes are put together as they come to many files, each time with those before them that
-    /// aren't much larger, so that a row is written anew as often as the state doubles; the whole state once half of it changed,
-    /// without the groups that `can_go`.
-    async fn next_state(
-        &self,
-        work: &Work<'_>,
-        stage: &Stage,
-        (state, can_go): (&StateFiles, Option<&LetGo>),
-        net: &Net,
-        prefix: &str,
-    ) -> Result<StateFiles> {
-        if net.is_empty() {
-            return Ok(state.clone());
-        }
-        let schema = weighted(&stage.schema);
-        let rows = |files: &[DataFile]| files.iter().map(|file| file.rows).sum::<u64>();
-        let with_net = |mut rows: Rows| -> Result<Rows> {
-            rows.changes.extend(engine::memory_table(&schema, &net.weighted()?)?);
-            Ok(rows)
-        };
-        let is_half = (rows(&state.changes) + net.rows() as u64) * 2 > rows(&state.base);
-        let next = if is_half {
-            let plan = maintain::state_rows(stage, &with_net(self.state_rows(work, stage, state)?)?, can_go)?;
-            let base = self.write_state(work, &stage.schema, plan, prefix).await?;
-            failpoint::hit("mid_compact");
-            StateFiles { base, changes: vec![], let_go: can_go.cloned() }
-        } else if state.changes.len() + 1 >= limits::STATE_CHANGE_FILES {
-            let (kept, newest) = state.changes.split_at(newest_tier(&state.changes, net.rows() as u64));
-            let newest = StateFiles { changes: newest.to_vec(), ..StateFiles::default() };
-            let plan = maintain::state_changes(stage, &with_net(self.state_rows(work, stage, &newest)?)?)?;
-            let files = self.write_state(work, &schema, plan, prefix).await?;
-            failpoint::hit("mid_compact");
-            StateFiles { changes: kept.iter().cloned().chain(files).collect(), ..state.clone() }
-        } else {
-            let folder = state_folder(work.chain.pipeline(), &work.model.name);
-            let stream = stream_of(&schema, net.weighted()?);
-            let files = write_files(&self.warehouse, &folder, &schema, &[], prefix, vec![stream]).await?;
-            StateFiles { changes: state.changes.iter().cloned().chain(files).collect(), ..state.clone() }
-        };
-        failpoint::hit("mid_state");
-        Ok(next)
-    }
-
-    async fn write_state(
-        &self,
-        work: &Work<'_>,
-        schema: &SchemaRef,
-        plan: LogicalPlan,
-        prefix: &str,
-    ) -> Result<Vec<DataFile>> {
-        let folder = state_folder(work.chain.pipeline(), &work.model.name);
-        let streams = engine::execute(&work.session, plan).await?;
-        let streams = streams.into_iter().map(|stream| engine::conforming(stream, schema)).collect();
-        write_files(&self.warehouse, &folder, schema, &[], prefix, streams).await
-    }
-}
-
-/// Where those of the changes begin that are put together with a new one of so many rows: each that isn't much larger than all
-/// after it.
-fn newest_tier(changes: &[DataFile], mut rows: u64) -> usize {
-    let mut begin = changes.len();
-    for file in changes.iter().rev() {
-        if begin < changes.len() && file.rows > rows * 2 {
-            break;
-        }
-        (begin, rows) = (begin - 1, rows + file.rows);
-    }
-    begin
-}
-
-/// A state's columns and the weight.
-fn weighted(schema: &SchemaRef) -> SchemaRef {
-    let weight = Arc::new(Field::new(WEIGHT, DataType::Int64, false));
-    Arc::new(Schema::new(schema.fields().iter().cloned().chain([weight]).collect::<Vec<_>>()))
 }
 
 /// Batches as a stream of this schema.

@@ -5,6 +5,7 @@
 
 pub(in crate::run) mod checks;
 mod draft;
+mod beside;
 pub(in crate::run) mod held;
 mod let_go;
 mod maintain;
@@ -13,6 +14,7 @@ mod net;
 pub(in crate::run) mod pipeline;
 mod source;
 mod stage;
+mod states;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;

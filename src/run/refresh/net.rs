@@ -9,6 +9,7 @@ use datafusion::common::{Column, JoinConstraint, JoinType, NullEquality};
 use datafusion::datasource::{MemTable, ViewTable, provider_as_source};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder};
 
+use super::beside::Rewriting;
 use super::checks::RowChecks;
 use super::draft::{Draft, quarantine_of};
 use super::maintain::stream_of;
@@ -18,9 +19,12 @@ use super::{Refresh, TableNet};
 use crate::engine::maintain::Net;
 use crate::engine::{self, Changes, Interner, failure};
 use crate::error::{Result, ResultExt};
+use crate::limits;
 use crate::run::commit::{StateFiles, TableEntry, TableKind};
 use crate::run::history::ModelOutcome;
-use crate::table::{DataFile, TableChange, TableFiles, TableTarget, change_table, parquet_table, write_files};
+use crate::table::{
+    ChangedTable, DataFile, TableChange, TableFiles, TableTarget, change_table, parquet_table, write_files,
+};
 
 /// How a model's result changes.
 pub(super) struct NetChange<'a> {
@@ -89,12 +93,17 @@ impl Refresh<'_> {
         let model = work.model;
         let prefix = draft.prefix();
         let quarantine = quarantine_of(&model.name);
-        let before = work.chain.table_files(&model.name, old).await?;
+        let mut before = work.chain.table_files(&model.name, old).await?;
         let rows = |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
         let is_same = rows(&change.added) + rows(&change.removed) == 0;
         let table = match is_same {
             true => before.clone(),
             false => {
+                if let Some(held) = self.held
+                    && let Some(together) = held.beside.finished(&model.name).await
+                {
+                    together.enter(&mut before.files);
+                }
                 let zone = self.zone();
                 let target = TableTarget {
                     session: &work.session,
@@ -104,9 +113,12 @@ impl Refresh<'_> {
                     key: &model.key,
                     zone,
                     prefix: &prefix,
+                    together_bytes: if self.held.is_some() { limits::STEP_TOGETHER_BYTES } else { u64::MAX },
                 };
                 let change = TableChange { added: &change.added, removed: &change.removed };
-                change_table(&target, &before, &change).await?
+                let changed = change_table(&target, &before, &change).await?;
+                self.put_together(&target, &changed)?;
+                changed.files
             }
         };
         let schema = Arc::clone(change.rules.quarantine_schema());
@@ -151,6 +163,24 @@ impl Refresh<'_> {
         let changes = counted(&change.added, &change.removed, &model.key)?;
         (outcome.inserted, outcome.updated, outcome.deleted) = (changes.inserted, changes.updated, changes.deleted);
         self.entered(work, draft).await
+    }
+
+    /// Has small files put together beside the steps, if there are any.
+    fn put_together(&self, target: &TableTarget<'_>, changed: &ChangedTable) -> Result<()> {
+        let Some(held) = self.held.filter(|_| !changed.crowded.is_empty()) else { return Ok(()) };
+        let parts = TableFiles { files: changed.crowded.clone(), ..changed.files.clone() };
+        let rows = parquet_table(target.warehouse, target.table, parts, target.zone)?;
+        let rewriting = Rewriting {
+            session: target.session,
+            plan: scan("rows", &rows)?,
+            warehouse: target.warehouse,
+            folder: target.table,
+            schema: target.schema,
+            partition_by: &changed.files.partition_by,
+            prefix: target.prefix,
+        };
+        held.beside.begin(target.table, (changed.crowded.clone(), true), rewriting);
+        Ok(())
     }
 
     /// Rules over the change's rows, and over the table as far as the change can break them.

@@ -14,7 +14,8 @@ use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
 use crate::run::version::landed_folder;
 use crate::run::{commit, failpoint, schedule, sinks};
-use crate::table::{DataFile, Warehouse, delta, garbage};
+use crate::table::garbage::{self, MinAge};
+use crate::table::{DataFile, Warehouse, delta};
 
 impl<'a> Refresh<'a> {
     /// Brings the selected models of `pipeline` up to date and publishes them in one commit.
@@ -27,8 +28,10 @@ impl<'a> Refresh<'a> {
             // A run that died between its record and its tables is finished first.
             versions = follow::catch_up(&self.warehouse, &project, &chain, record, Which::All).await?;
         }
-        let mut draft = Draft::new(base.as_ref(), pipeline, lease.writer(), &self.run, self.options.now_us);
+        let mut draft = Draft::new(base.as_deref(), pipeline, lease.writer(), &self.run, self.options.now_us);
+        let begun = Instant::now();
         let taken = self.land_sources(pipeline, &chain, &mut draft).await?;
+        let landed = begun.elapsed();
         let mut outcomes = Vec::new();
         let open = self.open;
         // In dependency order, as they were planned.
@@ -39,6 +42,7 @@ impl<'a> Refresh<'a> {
             outcomes.push(self.model(model, &chain, &mut draft).await);
         }
         self.let_go(pipeline, &mut draft).await?;
+        let computed = begun.elapsed();
         let has_failed = outcomes.iter().any(|outcome| outcome.status == "failed");
         if (draft.is_changed || has_failed) && lease.is_lost() {
             // Who came after has taken away what this run had staged, so that its failures say nothing either.
@@ -48,6 +52,7 @@ impl<'a> Refresh<'a> {
         if draft.is_changed {
             versions.extend(self.publish(&chain, draft.record, lease).await?);
         }
+        tracing::debug!(pipeline, ?landed, ?computed, committed = ?begun.elapsed(), "times since the beginning");
         if let Some(n) = n {
             self.settled_in(pipeline, n);
         }
@@ -130,8 +135,8 @@ impl<'a> Refresh<'a> {
         if self.publishing == Publishing::Later {
             return Ok(BTreeMap::new());
         }
-        publish_tables(&self.warehouse, &self.open.project.name.value, chain, &record, Which::Changed, &BTreeSet::new())
-            .await
+        let (project, none) = (&self.open.project.name.value, BTreeSet::new());
+        publish_tables(&self.warehouse, project, chain, &record, Which::Changed, &none, MinAge::default()).await
     }
 
     /// Writes the files that were made for the record through to the disk, before the record itself: those that it names of
@@ -159,7 +164,8 @@ impl<'a> Refresh<'a> {
 }
 
 /// Brings Delta tables up to a record and deletes what nothing names any longer. Gives the versions of the tables. `published`
-/// are the commits that the tables were brought up to before, where steps that no table saw stand between.
+/// are the commits that the tables were brought up to before, where steps that no table saw stand between. Files that are deleted are
+/// of `min_age`.
 ///
 /// # Errors
 /// As [`follow::catch_up`].
@@ -170,9 +176,10 @@ pub(in crate::run) async fn publish_tables(
     record: &CommitRecord,
     which: Which,
     published: &BTreeSet<u64>,
+    min_age: MinAge,
 ) -> Result<BTreeMap<String, i64>> {
     let versions = follow::catch_up(warehouse, project, chain, record, which).await?;
-    if let Err(error) = clean(warehouse, chain, record, published).await {
+    if let Err(error) = clean(warehouse, chain, record, published, min_age).await {
         // Everything is published; what can't be cleaned now is cleaned after the next commit.
         tracing::warn!(%error, "cleaning up failed");
     }
@@ -185,6 +192,7 @@ async fn clean(
     chain: &CommitChain,
     record: &CommitRecord,
     published: &BTreeSet<u64>,
+    min_age: MinAge,
 ) -> Result<()> {
     let needed = sinks::needed(&sinks::notes(warehouse, chain.pipeline()).await?);
     for (table, entry) in &record.tables {
@@ -192,10 +200,10 @@ async fn clean(
         let mut keep: HashSet<String> = files.files.into_iter().map(|file| file.path).collect();
         keep.extend(sinks::needed_files(chain, table, &needed).await?);
         failpoint::hit("mid_clean");
-        garbage::collect(warehouse, table, &keep, record.n, std::time::Duration::ZERO).await?;
+        garbage::collect(warehouse, table, &keep, record.n, min_age).await?;
         let keep = entry.states.iter().flat_map(StateFiles::files).map(|file| file.path.clone()).collect();
         let folder = state_folder(&record.pipeline, table);
-        garbage::collect_folder(warehouse, &folder, &keep, record.n, std::time::Duration::ZERO).await?;
+        garbage::collect_folder(warehouse, &folder, &keep, record.n, min_age).await?;
     }
     let read_at = read_at(warehouse, record).await?;
     let mut positions: Vec<_> = record.sources.iter().collect();
@@ -204,6 +212,7 @@ async fn clean(
         read.extend(chain.find(*n).await?);
     }
     positions.extend(read.iter().flat_map(|record| &record.sources));
+    let read = MinAge { of_any: limits::READ_RETENTION, ..min_age };
     for source in record.sources.keys() {
         let mut keep = HashSet::new();
         for (_, position) in positions.iter().filter(|(of, _)| *of == source) {
@@ -211,7 +220,7 @@ async fn clean(
             keep.extend(position.files.iter().flat_map(FileEntry::landed_files).map(|file| file.path.clone()));
         }
         let folder = landed_folder(&record.pipeline, source);
-        garbage::collect_folder(warehouse, &folder, &keep, record.n, limits::READ_RETENTION).await?;
+        garbage::collect_folder(warehouse, &folder, &keep, record.n, read).await?;
     }
     let mut needed: BTreeSet<u64> = needed.into_iter().map(|(_, n)| n).collect();
     chain.prune(limits::RETENTION, &needed).await?;
@@ -225,11 +234,12 @@ async fn clean(
 
 /// Numbers of the commits that the newest records of all pipelines hang on, whichever pipelines' they are.
 async fn read_at(warehouse: &Warehouse, record: &CommitRecord) -> Result<BTreeSet<u64>> {
-    let mut records = vec![record.clone()];
+    let mut records = Vec::new();
     for pipeline in commit::pipelines(warehouse).await? {
         records.extend(CommitChain::open(warehouse, &pipeline).latest().await?);
     }
-    let entries = records.iter().flat_map(|record| record.tables.values());
+    let records = records.iter().map(AsRef::as_ref).chain([record]);
+    let entries = records.flat_map(|record: &CommitRecord| record.tables.values());
     Ok(entries.flat_map(|entry| entry.inputs_at.values().copied().chain([entry.changed_in])).collect())
 }
 

@@ -7,9 +7,10 @@ use datafusion::catalog::TableProvider;
 
 use super::checks::{TableChecks, outcome};
 use super::draft::{Description, Draft, quarantine_of};
-use super::{Refresh, Relation};
+use super::{Refresh, Relation, TableNet};
 use crate::connect::quarantine_schema;
-use crate::connect::{Landing, Position};
+use crate::connect::{Landing, Position, under};
+use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{self, CheckTest, PlannedSource};
 use crate::run::commit::{CommitChain, TableKind};
@@ -97,6 +98,18 @@ impl<'a> Refresh<'a> {
             draft.is_changed = true;
         }
         self.enter_quarantine(source, &landed.position, draft)?;
+        if let Some(added) = landed.added.as_ref().filter(|_| known == prior && known.contract == source.fingerprint) {
+            let schema = raw.schema();
+            let added = under(&schema, added)?;
+            let net = TableNet {
+                before: prior.digest(),
+                after: landed.position.digest(),
+                rows: added.iter().map(|batch| batch.num_rows() as u64).sum(),
+                added: engine::memory_table(&schema, &added)?.into_iter().collect(),
+                removed: Vec::new(),
+            };
+            self.nets.insert(name.to_string(), net);
+        }
         self.ready(name, raw, landed.position.digest(), None, Read::Source(landed.position.clone()));
         Ok(landed.position)
     }
