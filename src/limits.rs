@@ -11,6 +11,9 @@ pub const READ_BYTES: usize = 256 * 1024;
 /// Bytes of one record of a text file: an unclosed quote must not swallow memory.
 pub const RECORD_BYTES: usize = 16 * 1024 * 1024;
 
+/// How long threads may take to end once the work is done: what they do then is of use to nobody.
+pub const THREADS_END: Duration = Duration::from_millis(200);
+
 /// Bytes of stack of a worker thread: planning deep SQL recurses, more so in debug builds.
 pub const THREAD_STACK_BYTES: usize = 16 * 1024 * 1024;
 

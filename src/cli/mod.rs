@@ -56,8 +56,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let code = match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(execute(cli));
-            // Detached reads of a dropped query must not hold the process.
-            runtime.shutdown_background();
+            // Threads that are left alone die amid the process's own end, at times by a segfault; detached reads of a dropped query must
+            // not hold it for long.
+            runtime.shutdown_timeout(limits::THREADS_END);
             code
         }
         Err(error) => {
