@@ -41,6 +41,12 @@ pub(crate) fn sync(place: &FsPath) -> std::io::Result<()> {
     if cfg!(unix) || !place.is_dir() { File::open(place)?.sync_all() } else { Ok(()) }
 }
 
+/// Writes a file's data and its name through to the disk. Blocks.
+fn sync_with_folder(file: &FsPath) -> std::io::Result<()> {
+    sync(file)?;
+    file.parent().map_or(Ok(()), sync)
+}
+
 /// Creates `folder` and those above it, each entry synced. Blocks.
 pub(crate) fn create_folder(folder: &FsPath) -> std::io::Result<()> {
     if folder.is_dir() {
@@ -177,7 +183,7 @@ impl MultipartUpload for DurableUpload {
     async fn complete(&mut self) -> Result<PutResult> {
         let done = self.upload.complete().await?;
         let file = self.file.clone();
-        blocking(move || sync(&file).map_err(|e| generic(&file, e))).await?;
+        blocking(move || sync_with_folder(&file).map_err(|e| generic(&file, e))).await?;
         Ok(done)
     }
 
