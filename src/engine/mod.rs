@@ -67,6 +67,19 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<Vec<Send
     execute_stream_partitioned(plan, task).map_err(failure)
 }
 
+/// The same with its rows under a schema, by [`conforming`].
+///
+/// # Errors
+/// As [`execute`].
+pub async fn execute_as(
+    ctx: &SessionContext,
+    plan: LogicalPlan,
+    schema: &SchemaRef,
+) -> Result<Vec<SendableRecordBatchStream>> {
+    let streams = execute(ctx, plan).await?;
+    Ok(streams.into_iter().map(|stream| conforming(stream, schema)).collect())
+}
+
 /// An expression to be evaluated over batches of `schema` outside of a plan, at the session's instant.
 ///
 /// Some functions have no evaluation of their own and are rewritten as a plan is optimized: `coalesce`, `nvl`, `nvl2`,

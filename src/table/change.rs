@@ -77,14 +77,19 @@ pub async fn change_table(
     change: &TableChange<'_>,
 ) -> Result<ChangedTable> {
     let keys = distinct_keys(target, change.removed)?;
-    let told = old.files.iter().map(|file| stats::from_json(file.stats.as_deref(), file.rows, target.schema));
+    let hot = Hot::of(target, change)?;
+    // Of no use where nothing goes and nothing is told apart.
+    let asked = if keys.is_some() || hot.is_some() { &old.files[..] } else { &[] };
+    let told = asked.iter().map(|file| stats::from_json(file.stats.as_deref(), file.rows, target.schema));
     let told: Vec<Statistics> = told.collect();
     let mut rewritten = match &keys {
         Some(keys) => holding(target, (old, &told), keys, change.removed).await?,
         None => vec![false; old.files.len()],
     };
-    let hot = Hot::of(target, change)?;
-    let heat: Vec<Heat> = told.iter().map(|told| hot.as_ref().map_or(Heat::All, |hot| hot.heat(told))).collect();
+    let heat: Vec<Heat> = match &hot {
+        Some(hot) => told.iter().map(|told| hot.heat(told)).collect(),
+        None => vec![Heat::All; old.files.len()],
+    };
     let mut crowded = Vec::new();
     for places in crowded_partitions(&old.files, &heat) {
         if places.iter().map(|at| old.files[*at].size).sum::<u64>() <= target.together_bytes {
@@ -102,10 +107,7 @@ pub async fn change_table(
         let rows = parquet_table(target.warehouse, target.table, files, target.zone)?;
         without(rows, target, change.removed, keys.as_ref()).map_err(failure)
     };
-    let execute = async |plan: LogicalPlan| {
-        let streams = engine::execute(target.session, plan).await?;
-        Ok(streams.into_iter().map(|stream| engine::conforming(stream, target.schema)).collect::<Vec<_>>())
-    };
+    let execute = async |plan: LogicalPlan| engine::execute_as(target.session, plan, target.schema).await;
     let write = async |streams: Vec<SendableRecordBatchStream>| {
         let (folder, schema) = (target.table, target.schema);
         write_files(target.warehouse, folder, schema, &old.partition_by, target.prefix, streams).await

@@ -149,12 +149,19 @@ impl Warehouse {
 
     /// Reads a whole object; none if it isn't there.
     pub async fn get(&self, path: &str) -> Result<Option<Bytes>> {
+        Ok(self.fetch(path).await?.map(|(_, bytes)| bytes))
+    }
+
+    async fn fetch(&self, path: &str) -> Result<Option<(ObjectMeta, Bytes)>> {
         let read = match self.store.get(&self.path(path)).await {
-            Ok(result) => result.bytes().await,
+            Ok(result) => {
+                let meta = result.meta.clone();
+                result.bytes().await.map(|bytes| (meta, bytes))
+            }
             Err(e) => Err(e),
         };
         match read {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(read) => Ok(Some(read)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(Error::external("a file of the warehouse can't be read")
                 .with("file", self.shown(path))
@@ -172,24 +179,11 @@ impl Warehouse {
         path: &str,
         parse: impl FnOnce(Bytes) -> Result<T>,
     ) -> Result<Option<Arc<T>>> {
-        let unreadable = |e: object_store::Error| {
-            Error::external("a file of the warehouse can't be read").with("file", self.shown(path)).caused_by(e)
-        };
-        let at = self.path(path);
-        match self.store.head(&at).await {
-            Ok(meta) => {
-                if let Some(known) = self.parsed.get(&meta) {
-                    return Ok(Some(known));
-                }
-            }
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(unreadable(e)),
+        let Some(meta) = self.head(path).await? else { return Ok(None) };
+        if let Some(known) = self.parsed.get(&meta) {
+            return Ok(Some(known));
         }
-        let (meta, bytes) = match self.store.get(&at).await {
-            Ok(result) => (result.meta.clone(), result.bytes().await.map_err(unreadable)?),
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(e) => return Err(unreadable(e)),
-        };
+        let Some((meta, bytes)) = self.fetch(path).await? else { return Ok(None) };
         let content = Arc::new(parse(bytes)?);
         self.parsed.keep(meta, &content);
         Ok(Some(content))
@@ -200,8 +194,12 @@ impl Warehouse {
     /// # Errors
     /// External: the store.
     pub async fn size(&self, path: &str) -> Result<Option<u64>> {
+        Ok(self.head(path).await?.map(|meta| meta.size))
+    }
+
+    async fn head(&self, path: &str) -> Result<Option<ObjectMeta>> {
         match self.store.head(&self.path(path)).await {
-            Ok(meta) => Ok(Some(meta.size)),
+            Ok(meta) => Ok(Some(meta)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(Error::external("a file of the warehouse can't be looked at")
                 .with("file", self.shown(path))

@@ -137,8 +137,7 @@ impl Work {
         let plan = plan.and_then(LogicalPlanBuilder::build).map_err(engine::failure)?;
         // By one core: what goes on beside it has the others.
         let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-        let streams = engine::execute(&session, plan).await?;
-        let streams = streams.into_iter().map(|stream| engine::conforming(stream, schema)).collect();
+        let streams = engine::execute_as(&session, plan, schema).await?;
         write_files(&self.warehouse, &self.landed, schema, &[], &self.prefix, streams).await
     }
 }

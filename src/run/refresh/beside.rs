@@ -12,7 +12,6 @@ use datafusion::prelude::SessionContext;
 use crate::background::Work;
 use crate::engine;
 use crate::error::Result;
-use crate::run::commit::StateFiles;
 use crate::table::{DataFile, Warehouse, garbage, write_files};
 
 /// What is being put together, one work a place: a table's folder, a state of a model.
@@ -27,10 +26,10 @@ struct Under {
 
 /// Files, and those that hold the same rows in their stead.
 pub(super) struct Together {
-    parts: Vec<DataFile>,
-    made: Vec<DataFile>,
+    pub(super) parts: Vec<DataFile>,
+    pub(super) made: Vec<DataFile>,
     /// Whether a state's base is among them, or would be if it had one.
-    is_whole: bool,
+    pub(super) is_whole: bool,
 }
 
 /// Rows of a plan that are to be written as fewer files.
@@ -93,21 +92,6 @@ impl Together {
     }
 }
 
-impl StateFiles {
-    /// Enters what was put together: all that it was, or changes alone.
-    pub(super) fn enter(&mut self, together: &Together) {
-        if together.is_whole {
-            let (mut all, changes) = (self.files().cloned().collect(), self.changes.clone());
-            if together.enter(&mut all) {
-                self.base = together.made.clone();
-                self.changes = changes.into_iter().filter(|file| !together.parts.contains(file)).collect();
-            }
-        } else {
-            together.enter(&mut self.changes);
-        }
-    }
-}
-
 impl Rewriting<'_> {
     /// Written by one core, since what goes on beside it has the others, and through to the disk: the commit that names the files syncs
     /// only its own.
@@ -119,8 +103,7 @@ impl Rewriting<'_> {
         let (schema, partition_by) = (SchemaRef::clone(self.schema), self.partition_by.to_vec());
         let prefix = format!("{}-{}", self.prefix, garbage::BESIDE);
         async move {
-            let streams = engine::execute(&session, plan).await?;
-            let streams = streams.into_iter().map(|stream| engine::conforming(stream, &schema)).collect();
+            let streams = engine::execute_as(&session, plan, &schema).await?;
             let files = write_files(&warehouse, &folder, &schema, &partition_by, &prefix, streams).await?;
             let paths: Vec<_> = files.iter().map(|file| format!("{folder}/{}", file.path)).collect();
             warehouse.sync_files(&paths).await?;
@@ -141,6 +124,7 @@ mod tests {
     use datafusion::logical_expr::LogicalPlanBuilder;
 
     use super::*;
+    use crate::run::commit::StateFiles;
     use crate::run::refresh::maintain::stream_of;
     use crate::table::{TableFiles, parquet_table};
 
@@ -158,11 +142,16 @@ mod tests {
             Self { _folder: folder, warehouse, schema }
         }
 
-        async fn file(&self, n: i64) -> DataFile {
-            let column = Arc::new(Int64Array::from(vec![n]));
-            let batch = RecordBatch::try_new(Arc::clone(&self.schema), vec![column]).unwrap();
-            let rows = vec![stream_of(&self.schema, vec![batch])];
-            write_files(&self.warehouse, "t", &self.schema, &[], "c00000001", rows).await.unwrap().remove(0)
+        /// So many files of a row each, their numbers.
+        async fn made(&self, count: i64) -> Vec<DataFile> {
+            let mut files = Vec::new();
+            for n in 0..count {
+                let column = Arc::new(Int64Array::from(vec![n]));
+                let batch = RecordBatch::try_new(Arc::clone(&self.schema), vec![column]).unwrap();
+                let rows = vec![stream_of(&self.schema, vec![batch])];
+                files.extend(write_files(&self.warehouse, "t", &self.schema, &[], "c00000001", rows).await.unwrap());
+            }
+            files
         }
 
         fn files(&self, files: &[DataFile]) -> Arc<dyn datafusion::catalog::TableProvider> {
@@ -204,10 +193,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_put_together_is_entered_only_where_its_parts_are_there_still() {
         let place = Place::make().await;
-        let mut files = Vec::new();
-        for n in 0..4 {
-            files.push(place.file(n).await);
-        }
+        let files = place.made(4).await;
         let together = place.together(&files[..3], true).await;
         let mut entered = files.clone();
         assert!(together.enter(&mut entered));
@@ -226,10 +212,7 @@ mod tests {
     #[tokio::test]
     async fn a_state_takes_its_whole_or_changes_alone() {
         let place = Place::make().await;
-        let mut files = Vec::new();
-        for n in 0..5 {
-            files.push(place.file(n).await);
-        }
+        let files = place.made(5).await;
         let state = StateFiles { base: files[..1].to_vec(), changes: files[1..].to_vec(), let_go: None };
         let mut changed = state.clone();
         changed.enter(&place.together(&files[2..4], false).await);

@@ -3,9 +3,9 @@
 //! Pipelines in dependency order; each one is leased, its sources landed, its models computed and staged, and all of it
 //! published by one commit. Prints nothing: an [`Observer`] is told.
 
+mod beside;
 pub(in crate::run) mod checks;
 mod draft;
-mod beside;
 pub(in crate::run) mod held;
 mod let_go;
 mod maintain;

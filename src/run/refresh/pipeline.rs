@@ -212,7 +212,7 @@ async fn clean(
         read.extend(chain.find(*n).await?);
     }
     positions.extend(read.iter().flat_map(|record| &record.sources));
-    let read = MinAge { of_any: limits::READ_RETENTION, ..min_age };
+    let landed_age = MinAge { of_any: limits::READ_RETENTION, ..min_age };
     for source in record.sources.keys() {
         let mut keep = HashSet::new();
         for (_, position) in positions.iter().filter(|(of, _)| *of == source) {
@@ -220,7 +220,7 @@ async fn clean(
             keep.extend(position.files.iter().flat_map(FileEntry::landed_files).map(|file| file.path.clone()));
         }
         let folder = landed_folder(&record.pipeline, source);
-        garbage::collect_folder(warehouse, &folder, &keep, record.n, read).await?;
+        garbage::collect_folder(warehouse, &folder, &keep, record.n, landed_age).await?;
     }
     let mut needed: BTreeSet<u64> = needed.into_iter().map(|(_, n)| n).collect();
     chain.prune(limits::RETENTION, &needed).await?;

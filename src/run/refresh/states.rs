@@ -9,7 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 use futures::TryStreamExt;
 
 use super::Refresh;
-use super::beside::Rewriting;
+use super::beside::{Rewriting, Together};
 use super::draft::Draft;
 use super::held::HeldStates;
 use super::maintain::stream_of;
@@ -23,6 +23,21 @@ use crate::run::commit::{StateFiles, TableEntry, state_folder};
 use crate::run::failpoint;
 use crate::run::watermark::retained_from;
 use crate::table::{DataFile, TableFiles, parquet_table, write_files};
+
+impl StateFiles {
+    /// Enters what was put together: all that it was, or changes alone.
+    pub(super) fn enter(&mut self, together: &Together) {
+        if together.is_whole {
+            let (mut all, changes) = (self.files().cloned().collect(), self.changes.clone());
+            if together.enter(&mut all) {
+                self.base = together.made.clone();
+                self.changes = changes.into_iter().filter(|file| !together.parts.contains(file)).collect();
+            }
+        } else {
+            together.enter(&mut self.changes);
+        }
+    }
+}
 
 impl Refresh<'_> {
     /// The states with their changes.
@@ -167,8 +182,7 @@ impl Refresh<'_> {
         prefix: &str,
     ) -> Result<Vec<DataFile>> {
         let folder = state_folder(work.chain.pipeline(), &work.model.name);
-        let streams = engine::execute(&work.session, plan).await?;
-        let streams = streams.into_iter().map(|stream| engine::conforming(stream, schema)).collect();
+        let streams = engine::execute_as(&work.session, plan, schema).await?;
         write_files(&self.warehouse, &folder, schema, &[], prefix, streams).await
     }
 
