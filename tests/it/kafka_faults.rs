@@ -124,20 +124,26 @@ fn who_is_asked_to_end_while_brokers_are_away_does_so_in_time() {
     stream.assert_whole(&kafka, &kafka);
 }
 
-/// Each step lands a piece; what puts them together is no step's to wait for, and comes into a later one.
+/// Each step lands a piece, and a file of refused rows; what puts them together is no step's to wait for, and comes into a later one.
 #[test]
 fn pieces_are_put_together_beside_the_steps() {
     let kafka = Kafka::shared();
     let mut stream = Stream::new(kafka, &kafka.brokers(), &kafka.brokers(), seed());
     let up = Up::start(&stream.shop);
-    let mut most = 0;
+    let (mut most, mut most_refused) = (0, 0);
     for _ in 0..40 {
+        stream.send_refused(kafka);
         stream.send(kafka, 5);
         stream.wait_while(Stream::is_unread);
-        most = most.max(stream.units());
+        (most, most_refused) = (most.max(stream.units()), most_refused.max(stream.refused_files()));
     }
     assert!((8..30).contains(&most), "{most} pieces of 40 steps");
+    assert!((8..30).contains(&most_refused), "{most_refused} files of refused rows of 40 steps");
     stream.wait_while(Stream::is_behind);
     up.end();
     stream.assert_whole(kafka, kafka);
+    assert_eq!(
+        stream.shop.rows("select count(*), count(distinct _offset || ' ' || _partition) from sales_quarantine"),
+        "40,40\n"
+    );
 }

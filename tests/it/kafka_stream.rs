@@ -74,6 +74,11 @@ impl Stream {
         kafka.produce(&self.topic, &messages);
     }
 
+    /// Sends a message that is no sale.
+    pub(crate) fn send_refused(&self, kafka: &Kafka) {
+        kafka.produce(&self.topic, &[Message::of(json!({ "id": "one" }).to_string())]);
+    }
+
     /// The topic that a model is published to, and the group that holds how far it is.
     pub(crate) fn sink_of(&self, model: &str, name: &str) -> (String, String) {
         let topic = format!("{}.{name}", self.topics);
@@ -92,6 +97,13 @@ impl Stream {
     /// In how many pieces the newest commit holds messages.
     pub(crate) fn units(&self) -> usize {
         self.newest().map_or(0, |record| record["sources"]["sales"]["files"].as_array().unwrap().len())
+    }
+
+    /// In how many files the newest commit holds refused messages.
+    pub(crate) fn refused_files(&self) -> usize {
+        let Some(record) = self.newest() else { return 0 };
+        let files = record["sources"]["sales"]["files"].as_array().unwrap();
+        files.iter().map(|file| file["quarantined"].as_array().map_or(0, Vec::len)).sum()
     }
 
     /// Whether the newest commit lacks messages.

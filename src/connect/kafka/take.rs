@@ -109,10 +109,8 @@ async fn take_messages(
     let has_rows = entry.rows + entry.refused > 0;
     if has_rows {
         position.files.push(entry);
-        // Units that are let go soon are known by their offsets: together with newer ones they would look like a change.
-        if source.topic.spec.unarchived.is_none() {
-            source.together.compact(&mut position.files, landing, &source.topic.zone).await?;
-        }
+        let units_stay = source.topic.spec.unarchived.is_none();
+        source.together.compact(&mut position.files, landing, (&source.topic.zone, units_stay)).await?;
         position.files.sort_by(|a, b| a.path.cmp(&b.path));
     }
     let added = match rows.filter(|_| !is_changed) {

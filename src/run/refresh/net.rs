@@ -23,7 +23,7 @@ use crate::limits;
 use crate::run::commit::{StateFiles, TableEntry, TableKind};
 use crate::run::history::ModelOutcome;
 use crate::table::{
-    ChangedTable, DataFile, TableChange, TableFiles, TableTarget, change_table, parquet_table, write_files,
+    ChangedTable, DataFile, TableChange, TableFiles, TableTarget, change_table, crowded, parquet_table, write_files,
 };
 
 /// How a model's result changes.
@@ -222,10 +222,28 @@ impl Refresh<'_> {
                 None => vec![],
             };
             files.extend(refused);
-            return draft.set_files(quarantine, &TableFiles { schema, partition_by: vec![], files }, description);
+            let mut files = TableFiles { schema, partition_by: vec![], files };
+            self.fewer_refused(work, quarantine, &mut files, &draft.prefix()).await?;
+            return draft.set_files(quarantine, &files, description);
         };
         debug_assert!(entry.kind == TableKind::ModelQuarantine);
         draft.keep_files(quarantine, description);
+        Ok(())
+    }
+
+    /// Puts small files of a quarantine table together once there are many: a step may write one.
+    async fn fewer_refused(&self, work: &Work<'_>, table: &str, files: &mut TableFiles, prefix: &str) -> Result<()> {
+        let crowded = crowded(files.files.iter().map(|file| file.size));
+        if crowded.is_empty() {
+            return Ok(());
+        }
+        let parts: Vec<DataFile> = crowded.into_iter().map(|at| files.files[at].clone()).collect();
+        let rows = TableFiles { files: parts.clone(), ..files.clone() };
+        let rows = scan("rows", &parquet_table(&self.warehouse, table, rows, self.zone())?)?;
+        let streams = engine::execute_as(&work.session, rows, &files.schema).await?;
+        let together = write_files(&self.warehouse, table, &files.schema, &[], prefix, streams).await?;
+        files.files.retain(|file| !parts.contains(file));
+        files.files.extend(together);
         Ok(())
     }
 
