@@ -347,3 +347,28 @@ pub const SINK_STAGED: Duration = Duration::from_secs(24 * 3600);
 
 /// Offsets from a partition's end in which a sink's last message is looked for first; ten times as many each time it isn't there.
 pub const SINK_LOOK_BACK: i64 = 100;
+
+/// Rows from which on a source's file gets filters of the columns that joins look it up by. Fewer in debug builds, so that tests meet them.
+pub const KEY_FILTER_ROWS: u64 = if cfg!(debug_assertions) { 200 } else { 16_384 };
+
+/// How often at most a key filter takes a value for one that is there: some two bytes a value.
+pub const KEY_FILTER_ERROR: f64 = 1e-3;
+
+/// Distinct values that a key filter is laid out for: 64 MiB while it is made. With more of them it errs more often.
+pub const KEY_FILTER_VALUES: u64 = 32 << 20;
+
+/// Rows by which it is seen how often values of a column repeat side by side.
+pub const KEY_FILTER_WINDOW: u64 = 65_536;
+
+/// Values after which it is seen whether a column's repeat too often for a filter to be of use.
+pub const KEY_FILTER_LOOKED_AT: u64 = 4_096;
+
+/// How often values may repeat.
+pub const KEY_FILTER_REPEATS: u64 = 32;
+
+/// Values that may be there which are named in a plan, so that it reads only the parts of files whose bounds have one of them:
+/// the engine looks at no more.
+pub const KEYS_NAMED: usize = 20;
+
+/// Bytes of key filters that a process holds from step to step: some two bytes a row of what joins look up.
+pub const KEY_FILTERS_BYTES: usize = 256 << 20;

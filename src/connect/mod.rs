@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 
 pub use landing::Landing;
-pub use position::{FileEntry, Offsets, PartitionOffset, Position};
+pub use position::{FileEntry, KeyFilters, Offsets, PartitionOffset, Position};
 pub use quarantine::{META_COLUMNS, Refused, RefusedAt, quarantine_schema};
 pub use ranges::Ranges;
 pub use relation::under;

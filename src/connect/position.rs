@@ -94,6 +94,9 @@ pub struct FileEntry {
     pub warned: BTreeMap<String, u64>,
     /// Where its accepted rows were landed; none: plain, read in place.
     pub landed: Option<Vec<DataFile>>,
+    /// What its rows can't have, beside landed rows; none: not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_filters: Option<KeyFilters>,
     /// Its part of the quarantine table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<DataFile>,
@@ -105,6 +108,15 @@ pub struct FileEntry {
     /// Of messages: whether their rows aren't kept any more, since every model had read them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_let_go: bool,
+}
+
+/// Where it stands which values some columns of a unit's rows can't have.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct KeyFilters {
+    /// Columns that were asked for, sorted; of those whose values repeat much there is nothing to tell.
+    pub columns: Vec<String>,
+    /// Files of filters.
+    pub files: Vec<DataFile>,
 }
 
 impl Position {
@@ -220,7 +232,8 @@ impl FileEntry {
 
     /// Its files in the folder of landed rows.
     pub fn landed_files(&self) -> impl Iterator<Item = &DataFile> {
-        self.landed.iter().flatten().chain(&self.late_offsets)
+        let filters = self.key_filters.iter().flat_map(|filters| &filters.files);
+        self.landed.iter().flatten().chain(&self.late_offsets).chain(filters)
     }
 }
 

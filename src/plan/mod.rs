@@ -135,8 +135,8 @@ pub struct PlannedModel {
     pub closing: Option<Closing>,
     /// Hash of the canonical plan, types, parameters, zone, key, partitioning, checks and function versions.
     pub fingerprint: String,
-    /// Hash of what its states hang on besides its inputs' rows; none where it is kept by none.
-    pub states_fingerprint: Option<String>,
+    /// For each of its states, in the order of stages, a hash of what it hangs on besides its inputs' rows.
+    pub states: Vec<String>,
     /// How far behind the watermark groups are kept in states; none: for ever.
     pub retention: Option<Duration>,
     /// How it is maintained and why, for `plan`.

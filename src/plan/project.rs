@@ -12,7 +12,7 @@ use super::catalog::{Catalog, Relation, SourceShape};
 use super::checks::{CheckPlanner, Checked};
 use super::closing::closing;
 use super::inspect::{Inspection, inspect_model, table_reference};
-use super::maintain::{Maintenance, Stage, maintenance};
+use super::maintain::{Maintenance, maintenance};
 use super::model::{BoundModel, ModelPlanner};
 use super::nearest::with_nearest;
 use super::notes::notes;
@@ -471,9 +471,9 @@ impl<'a> Work<'a> {
             }
         };
         let fingerprint = self.fingerprint(spec, &model, &checks, sql)?;
-        let states_fingerprint = match &maintenance {
-            Ok(maintenance) => self.states_fingerprint(&model, maintenance)?,
-            Err(_) => None,
+        let states = match &maintenance {
+            Ok(maintenance) => self.states(&model, maintenance)?,
+            Err(_) => Vec::new(),
         };
         let closing = closing(&model.plan, &model.schema);
         Some(PlannedModel {
@@ -496,7 +496,7 @@ impl<'a> Work<'a> {
             closing,
             retention: spec.retention.as_ref().map(|retention| retention.value),
             fingerprint,
-            states_fingerprint,
+            states,
         })
     }
 
@@ -514,17 +514,11 @@ impl<'a> Work<'a> {
         blake3::hash(text.as_bytes()).to_hex()[..32].to_string()
     }
 
-    /// Hash of everything that a model's states hang on besides the inputs' rows; none where it has none.
-    fn states_fingerprint(&self, model: &BoundModel, maintenance: &Maintenance) -> Option<Option<String>> {
-        if maintenance.stages.is_empty() {
-            return Some(None);
-        }
-        let mut text = self.surroundings(model)?;
-        for Stage { name, input, group, parts, schema, closing: _, sessions: _ } in &maintenance.stages {
-            writeln!(text, "{name} {group:?} {parts:?} {schema:?}\n{}\n{input:?}", input.display_indent_schema())
-                .ok()?;
-        }
-        Some(Some(blake3::hash(text.as_bytes()).to_hex().to_string()))
+    /// For each of a model's states, a hash of everything that it hangs on besides the inputs' rows.
+    fn states(&self, model: &BoundModel, maintenance: &Maintenance) -> Option<Vec<String>> {
+        let surroundings = self.surroundings(model)?;
+        let of = |name: &str| blake3::hash(format!("{surroundings}{name}").as_bytes()).to_hex().to_string();
+        Some(maintenance.stages.iter().map(|stage| of(&stage.name)).collect())
     }
 
     /// What a model's values hang on besides its SQL and its inputs.

@@ -75,9 +75,6 @@ pub struct TableEntry {
     /// States that it is maintained by, in the order of stages; empty where it has none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<StateFiles>,
-    /// Of the plans that these states were computed by.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub states_fingerprint: Option<String>,
     /// When it was last found or made up to date, microseconds since 1970 UTC.
     pub refreshed_at_us: i64,
     /// The `now()` that it was computed at, if its plan reads the clock.
@@ -111,6 +108,9 @@ impl TableEntry {
 /// Files of one state of a maintained model, relative to the model's state folder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StateFiles {
+    /// What it hangs on besides rows, as the plan says: [`crate::plan::PlannedModel::states`].
+    #[serde(default)]
+    pub of: String,
     /// Rows that count once each.
     pub base: Vec<DataFile>,
     /// Rows that count by their weight.

@@ -3,6 +3,7 @@
 pub mod commit;
 pub mod follow;
 pub mod history;
+mod key_filters;
 pub mod lease;
 pub mod metrics;
 pub mod outlook;

@@ -9,7 +9,7 @@ use crate::plan::PlannedModel;
 use crate::run::commit::{CommitChain, CommitRecord, TableEntry};
 use crate::run::history;
 use crate::run::project::OpenProject;
-use crate::run::refresh::model::states_stay;
+use crate::run::refresh::maintain::states_that_stay;
 use crate::run::sinks;
 use crate::spec::types::{ConnectorSpec, KafkaSpec};
 use crate::table::{Warehouse, delta};
@@ -112,10 +112,16 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
             one.rebuild = match (&model.maintenance, one.change) {
                 (None, _) => Some(format!("the whole table: {}", model.strategy.reason)),
                 (Some(_), "new") => Some("the whole table: it is its first build".into()),
-                (Some(_), "changed") if !full_refresh && entry.is_some_and(|entry| states_stay(model, entry)) => {
-                    Some("the table, of its states: they stay".into())
+                (Some(_), "changed") => {
+                    let stay = entry.filter(|_| !full_refresh).map_or(0, |entry| states_that_stay(model, entry).len());
+                    Some(match (stay, model.states.len() - stay) {
+                        (0, _) => "the whole table: its definition changed".into(),
+                        (_, 0) => "the table, of its states: they stay".into(),
+                        (stay, new) => {
+                            format!("the table and {new} of {} states: what the others hold stays", stay + new)
+                        }
+                    })
                 }
-                (Some(_), "changed") => Some("the whole table: its definition changed".into()),
                 (Some(_), _) => full_refresh.then(|| "the whole table: full refresh".into()),
             };
         }

@@ -111,11 +111,8 @@ impl OpenProject {
     }
 
     /// The connector of a planned source.
-    pub fn connector(&self, name: &str) -> Result<&dyn Source> {
-        self.sources
-            .get(name)
-            .map(AsRef::as_ref)
-            .ok_or_else(|| Error::internal("a planned source has no connector").with("source", name))
+    pub fn connector(&self, name: &str) -> Result<&Arc<dyn Source>> {
+        self.sources.get(name).ok_or_else(|| Error::internal("a planned source has no connector").with("source", name))
     }
 
     /// Row rules of a source, bound at the session's instant.

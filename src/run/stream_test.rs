@@ -107,8 +107,8 @@ impl Input {
             Ok(if rows.is_empty() { vec![] } else { vec![self.table(rows)?] })
         };
         Ok(Relation {
-            old: Rows { plain: vec![before], changes: vec![] },
-            new: Rows { plain: vec![self.table(&self.present)?], changes: vec![] },
+            old: before.into(),
+            new: self.table(&self.present)?.into(),
             added: side(&piece.added)?,
             removed: side(&piece.removed)?,
             arranged: None,
@@ -161,7 +161,7 @@ impl Run<'_> {
 
     fn state(&self, batches: &[RecordBatch], schema: &arrow::datatypes::SchemaRef) -> Result<Rows> {
         let batches = batches.iter().map(|batch| engine::conform(batch, schema)).collect::<Result<Vec<_>>>()?;
-        Ok(if batches.is_empty() { Rows::default() } else { Rows { plain: vec![memory(batches)?], changes: vec![] } })
+        Ok(if batches.is_empty() { Rows::default() } else { memory(batches)?.into() })
     }
 
     async fn advance(&mut self, mut relations: HashMap<String, Relation>) -> Result<()> {

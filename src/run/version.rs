@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::project::OpenProject;
 use crate::connect::Position;
-use crate::engine::maintain::{Relation, Rows};
+use crate::engine::maintain::Relation;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::run::commit::CommitChain;
@@ -112,14 +112,13 @@ impl Versions<'_> {
             }
             _ => return Ok(None),
         };
-        let whole = |table: Arc<dyn TableProvider>| Rows { plain: vec![table], changes: vec![] };
         let side = |read: &Read| -> Result<Vec<Arc<dyn TableProvider>>> {
             Ok(if read.rows() == 0 { vec![] } else { vec![self.provider(name, read)?] })
         };
         let changed_rows = added.rows() + removed.rows();
         let relation = Relation {
-            old: if changed_rows == 0 { whole(Arc::clone(provider)) } else { whole(self.provider(name, old)?) },
-            new: whole(Arc::clone(provider)),
+            old: if changed_rows == 0 { Arc::clone(provider).into() } else { self.provider(name, old)?.into() },
+            new: Arc::clone(provider).into(),
             added: side(&added)?,
             removed: side(&removed)?,
             arranged: None,

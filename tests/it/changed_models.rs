@@ -99,3 +99,53 @@ fn states_of_another_aggregate_are_built_anew() {
         );
     }
 }
+
+#[test]
+fn a_state_stays_where_another_is_built_anew() {
+    let shop = shop();
+    let model = |most: &str| {
+        pipeline(&format!(
+            "select c.city, orders, revenue, most from (select city, count(*) as orders, sum(amount) as revenue from orders group by city) c
+      join (select city, {most} as most from orders where amount > 1 group by city) m on c.city = m.city"
+        ))
+    };
+    shop.write("pipelines/sales.yaml", model("max(amount)"));
+    let plan = shop.exits(0, &["plan"]).out;
+    assert!(plan.contains("the table and 1 of 2 states: what the others hold stays"), "{plan}");
+    shop.write("data/2.csv", "id,city,amount\n4,Oslo,1\n5,Oslo,9\n");
+    assert_eq!(run(&shop).1, "its SQL, parameters, key or checks changed; 1 of its 2 states stay");
+    assert_eq!(shop.rows("select * from cities order by city"), "Oslo,3,17,9\nRome,2,11,6\n");
+    // The other way round, while a file goes.
+    shop.write("pipelines/sales.yaml", model("sum(id)"));
+    shop.remove("data/2.csv");
+    assert!(run(&shop).1.ends_with("; 1 of its 2 states stay"));
+    assert_eq!(shop.rows("select * from cities order by city"), "Oslo,1,7,3\nRome,2,11,3\n");
+    shop.write("data/3.csv", "id,city,amount\n6,Rome,7\n");
+    assert_eq!(run(&shop).0, "incremental");
+    assert_eq!(shop.rows("select * from cities order by city"), "Oslo,1,7,3\nRome,3,18,9\n");
+    // Only the first is left, and is the model's own again.
+    shop.write("pipelines/sales.yaml", pipeline(FIRST));
+    assert!(run(&shop).1.ends_with("; its states stay"));
+    assert_eq!(shop.rows("select sum(orders) from cities"), "44\n");
+}
+
+#[test]
+fn an_aggregate_that_is_named_twice_is_kept_once() {
+    let shop = shop();
+    shop.write(
+        "pipelines/sales.yaml",
+        pipeline(
+            "with t as (select city, sum(amount) as revenue from orders group by city)
+      select a.city, b.revenue - a.revenue as less from t a join t b on a.revenue + 4 = b.revenue",
+        ),
+    );
+    run(&shop);
+    assert_eq!(shop.rows("select * from cities order by city"), "Oslo,4\n");
+    shop.write("data/2.csv", "id,city,amount\n4,Oslo,4\n5,Bonn,7\n");
+    assert_eq!(run(&shop).0, "incremental");
+    assert_eq!(shop.rows("select * from cities order by city"), "Bonn,4\nBonn,4\n");
+    let commits = std::fs::read_dir(shop.path("warehouse/_tidemill/sales/commits")).unwrap();
+    let newest = commits.map(|file| file.unwrap().path()).max().unwrap();
+    let record: Value = serde_json::from_slice(&std::fs::read(newest).unwrap()).unwrap();
+    assert_eq!(record["tables"]["cities"]["states"].as_array().unwrap().len(), 1);
+}

@@ -33,7 +33,6 @@ fn entry(n: u64, files: &TableFiles) -> TableEntry {
         serve: true,
         inputs_at: BTreeMap::new(),
         states: Vec::new(),
-        states_fingerprint: None,
         refreshed_at_us: 0,
         clock_us: None,
         rows: files.files.iter().map(|file| file.rows).sum(),

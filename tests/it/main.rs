@@ -37,6 +37,7 @@ mod plan_faults;
 mod plan_project;
 mod plan_runs;
 mod plan_time;
+mod key_filters;
 mod kill;
 mod kill_incremental;
 mod run;

@@ -5,13 +5,14 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{EmptyRelation, LogicalPlan, LogicalPlanBuilder, TableScan};
 
 use super::delta::{WEIGHT, all_of, columns, consolidated, named_as, weighing};
+use super::lookup::narrowed;
 use super::restrict::{Restriction, matching, matching_of, restricted};
 use super::{Engine, Relation, Rows, Version};
 use crate::plan::{bind_scan, bind_weighted_scan, placeholder_name};
 
 impl Engine<'_> {
     /// `plan` over the relations as they are in `version`. With a restriction: the rows whose values of its expressions are
-    /// among its keys.
+    /// among its keys; where that is a hint, others may be there too.
     pub(super) fn at(&self, plan: &LogicalPlan, version: Version, keys: Option<&Restriction>) -> Result<LogicalPlan> {
         let plan = match keys {
             Some(restriction) => restricted(plan, restriction)?,
@@ -49,13 +50,19 @@ fn rows_in(relation: &Relation, version: Version) -> &Rows {
     }
 }
 
-/// The rows of a relation as the scan's columns. Keys are looked for in each part, below the netting of parts.
+/// The rows of a relation as the scan's columns. Keys are looked for in each part, below the netting of parts; where they are a hint,
+/// other rows may come too.
 pub(super) fn rows_of(scan: &TableScan, rows: &Rows, keys: Option<&Restriction>) -> Result<LogicalPlan> {
-    let kept = |plan: LogicalPlan| match keys {
+    let kept = |plan: LogicalPlan| match keys.filter(|keys| !keys.is_hint) {
         Some(restriction) => matching(plan, restriction),
         None => Ok(plan),
     };
-    let plain = rows.plain.iter().map(|table| kept(bind_scan(scan, table)?)).collect::<Result<Vec<_>>>()?;
+    let narrowed = keys.map(|keys| narrowed(scan, rows, keys)).transpose()?.flatten();
+    let plain = match narrowed {
+        Some(parts) => parts,
+        None => rows.plain.iter().map(|table| bind_scan(scan, table)).collect::<Result<Vec<_>>>()?,
+    };
+    let plain = plain.into_iter().map(kept).collect::<Result<Vec<_>>>()?;
     if rows.changes.is_empty() {
         return Ok(all_of(plain)?.unwrap_or_else(|| empty(scan)));
     }

@@ -41,12 +41,12 @@ fn has_window(plan: &LogicalPlan) -> bool {
     plan.exists(|node| Ok(matches!(node, LogicalPlan::Window(_)))).unwrap_or(true)
 }
 
-fn nothing(schema: &DFSchemaRef) -> LogicalPlan {
+pub(super) fn nothing(schema: &DFSchemaRef) -> LogicalPlan {
     LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema: Arc::clone(schema) })
 }
 
 /// A change's rows, all of them with weight 1, without the weight.
-fn without_weight(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+pub(super) fn without_weight(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     let mut exprs = columns(plan.schema());
     exprs.pop();
     LogicalPlanBuilder::from(plan).project(exprs)?.build()
@@ -235,7 +235,7 @@ impl Engine<'_> {
     ) -> Result<Option<Restriction>> {
         let batches = self.collect(keys).await?;
         let Some(keys) = in_memory(&batches)? else { return Ok(None) };
-        Ok(Some(Restriction { exprs, keys: restrict::keys(keys).map_err(failure)?, nulls }))
+        Ok(Some(Restriction { exprs, keys: restrict::keys(keys).map_err(failure)?, nulls, is_hint: false }))
     }
 }
 

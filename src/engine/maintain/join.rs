@@ -8,27 +8,27 @@ use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Proj
 
 use super::delta::{Delta, all_of, columns, named_as, weighing, weight};
 use super::derive::Sides;
-use super::restrict::{Restriction, matching};
+use super::restrict::{Restriction, hint, matching};
 use super::{Engine, Version};
 use crate::engine::failure;
 use crate::error::{Error, Result};
 
 /// A side of a join.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Left,
     Right,
 }
 
 impl Side {
-    fn other(self) -> Self {
+    pub(super) fn other(self) -> Self {
         match self {
             Self::Left => Self::Right,
             Self::Right => Self::Left,
         }
     }
 
-    fn of(self, join: &Join) -> &LogicalPlan {
+    pub(super) fn of(self, join: &Join) -> &LogicalPlan {
         match self {
             Self::Left => &join.left,
             Self::Right => &join.right,
@@ -75,7 +75,7 @@ impl Engine<'_> {
     }
 
     /// A join that keeps the rows of one side: linear in that side, f(ΔA, B); and for the keys K of ΔB,
-    /// f(A'|K, B') − f(A'|K, B).
+    /// f(A'|K, B') − f(A'|K, B), or what that comes to where rows only came to B.
     async fn one_sided(
         &self,
         join: &Join,
@@ -107,13 +107,19 @@ impl Engine<'_> {
             if touched.is_none() && !keys.is_empty() {
                 return finished(parts, insert_only);
             }
-            insert_only = false;
             let (rows, sides) = match &touched {
                 Some(touched) => {
                     let on = |side: Side| Restriction { exprs: side.keys(join), ..touched.clone() };
                     let rows = self.held(kept.of(join), Version::New, &on(kept)).await?;
+                    let once = once.map(|once| matching(once, &on(looked_up))).transpose().map_err(failure)?;
+                    if delta.insert_only {
+                        let met = self.first_partners((join, kept), rows, &delta, once).await?;
+                        insert_only &= met.as_ref().is_none_or(|met| met.insert_only);
+                        parts.extend(met.map(|met| met.plan));
+                        return finished(parts, insert_only);
+                    }
                     let old = match once {
-                        Some(once) => matching(once, &on(looked_up)).map_err(failure)?,
+                        Some(once) => once,
                         None => self.held(looked_up.of(join), Version::Old, &on(looked_up)).await?,
                     };
                     (rows, self.after(looked_up.of(join), old, Some(&delta), &on(looked_up)).await?)
@@ -124,6 +130,7 @@ impl Engine<'_> {
                     (at(kept, Version::New)?, sides)
                 }
             };
+            insert_only = false;
             for (other, each) in [(sides.new, 1), (sides.old, -1)] {
                 let rerun = rejoined(join, kept, rows.clone(), other)
                     .and_then(|plan| weighing(named_as(plan, &join.schema, false)?, each));
@@ -188,12 +195,19 @@ impl Engine<'_> {
     }
 
     /// The rows of the side opposite to `side` that the change's rows may meet.
-    async fn partners(&self, join: &Join, side: Side, delta: &Delta, version: Version) -> Result<LogicalPlan> {
+    pub(super) async fn partners(
+        &self,
+        join: &Join,
+        side: Side,
+        delta: &Delta,
+        version: Version,
+    ) -> Result<LogicalPlan> {
         let other = side.other();
-        // A plain scan is cut down by the join itself, by the keys of its smaller side.
-        let keys = match join.on.is_empty() || is_plain_scan(other.of(join)) {
-            true => None,
-            false => self.keys_of(delta, &side.keys(join), join.null_equality).await?,
+        let keys = match (join.on.is_empty(), is_plain_scan(other.of(join))) {
+            (true, _) => None,
+            // It is cut down by the join itself, by the keys of its smaller side: what is left to say is where these can't stand.
+            (false, true) => Some(hint_of(join, side, delta).map_err(failure)?),
+            (false, false) => self.keys_of(delta, &side.keys(join), join.null_equality).await?,
         };
         let keys = keys.map(|keys| Restriction { exprs: other.keys(join), ..keys });
         self.at(other.of(join), version, keys.as_ref()).map_err(failure)
@@ -203,6 +217,13 @@ impl Engine<'_> {
 fn finished(parts: Vec<LogicalPlan>, insert_only: bool) -> Result<Option<Delta>> {
     let plan = all_of(parts).map_err(failure)?;
     Ok(plan.map(|plan| Delta { plan, insert_only, is_settled: false }))
+}
+
+/// The keys of a settled change's rows, which are in memory, for the other side to be looked up by.
+fn hint_of(join: &Join, side: Side, delta: &Delta) -> DataFusionResult<Restriction> {
+    let named = side.keys(join).into_iter().enumerate().map(|(at, expr)| expr.alias(format!("k{at}")));
+    let keys = LogicalPlanBuilder::from(delta.plan.clone()).project(named)?.build()?;
+    Ok(Restriction { exprs: vec![], keys: hint(keys)?, nulls: join.null_equality, is_hint: true })
 }
 
 /// Whether the plan reads one source or model row by row.
@@ -217,14 +238,25 @@ fn is_plain_scan(plan: &LogicalPlan) -> bool {
 }
 
 /// The join with other inputs, `one` on `side`.
-fn rejoined(join: &Join, side: Side, one: LogicalPlan, other: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+pub(super) fn rejoined(join: &Join, side: Side, one: LogicalPlan, other: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    joined_as(join, join.join_type, side, one, other)
+}
+
+/// The same as a join of another type.
+pub(super) fn joined_as(
+    join: &Join,
+    join_type: JoinType,
+    side: Side,
+    one: LogicalPlan,
+    other: LogicalPlan,
+) -> DataFusionResult<LogicalPlan> {
     let (left, right) = if side == Side::Left { (one, other) } else { (other, one) };
     Ok(LogicalPlan::Join(Join::try_new(
         Arc::new(left),
         Arc::new(right),
         join.on.clone(),
         join.filter.clone(),
-        join.join_type,
+        join_type,
         join.join_constraint,
         join.null_equality,
         join.null_aware,

@@ -11,8 +11,10 @@ mod arrangement;
 mod at;
 mod delta;
 mod derive;
+mod first_partners;
 mod join;
 mod let_go;
+mod lookup;
 mod memory;
 mod merge;
 mod restrict;
@@ -30,6 +32,7 @@ use datafusion::prelude::SessionContext;
 pub use arrangement::Arrangement;
 pub use delta::{Net, WEIGHT};
 pub use let_go::LetGo;
+pub use lookup::{Found, KeyLookup};
 
 use memory::Memory;
 
@@ -45,6 +48,15 @@ pub struct Rows {
     pub plain: Vec<Arc<dyn TableProvider>>,
     /// Rows that count by their weight. Over all parts no row's weights come to less than 0.
     pub changes: Vec<Arc<dyn TableProvider>>,
+    /// Tells where in `plain` rows of some keys can stand, where that is known.
+    pub lookup: Option<Arc<dyn KeyLookup>>,
+}
+
+impl From<Arc<dyn TableProvider>> for Rows {
+    /// The rows of a table, once each.
+    fn from(table: Arc<dyn TableProvider>) -> Self {
+        Self { plain: vec![table], ..Self::default() }
+    }
 }
 
 /// A relation before and after.
@@ -73,7 +85,8 @@ impl Relation {
         Self { arranged, ..Self::unchanged(rows) }
     }
 
-    fn is_changed(&self) -> bool {
+    /// Whether rows came or went.
+    pub fn is_changed(&self) -> bool {
         !(self.added.is_empty() && self.removed.is_empty())
     }
 }

@@ -8,6 +8,8 @@ use datafusion::logical_expr::{Aggregate, Expr, Join, LogicalPlan, LogicalPlanBu
 
 /// Name of keys in plans.
 const KEYS: &str = "__keys";
+/// Name of keys that only say what is of no use.
+const HINT: &str = "__hint";
 
 /// Which rows of an operator's result are asked for.
 #[derive(Clone, Debug)]
@@ -18,6 +20,8 @@ pub(super) struct Restriction {
     pub(super) keys: LogicalPlan,
     /// Whether a null key asks for rows with nulls.
     pub(super) nulls: NullEquality,
+    /// Whether other rows do no harm: they are dropped by whoever asks.
+    pub(super) is_hint: bool,
 }
 
 impl Restriction {
@@ -41,13 +45,18 @@ impl Restriction {
             return Ok(None);
         }
         let some = LogicalPlanBuilder::from(self.keys.clone()).project(columns)?.distinct()?.build()?;
-        Ok(Some(Self { exprs, keys: keys(some)?, nulls: self.nulls }))
+        Ok(Some(Self { exprs, keys: keys(some)?, ..self.clone() }))
     }
 }
 
 /// Names keys, so that [`matching_of`] knows them again.
 pub(super) fn keys(plan: LogicalPlan) -> Result<LogicalPlan> {
     LogicalPlanBuilder::from(plan).alias(KEYS)?.build()
+}
+
+/// Names keys that are a hint.
+pub(super) fn hint(plan: LogicalPlan) -> Result<LogicalPlan> {
+    LogicalPlanBuilder::from(plan).alias(HINT)?.build()
 }
 
 /// The rows of `plan` that the restriction asks for.
@@ -71,13 +80,14 @@ pub(super) fn matching(plan: LogicalPlan, restriction: &Restriction) -> Result<L
 pub(super) fn matching_of(node: &LogicalPlan) -> Option<(TableScan, Restriction)> {
     let LogicalPlan::Join(join) = node else { return None };
     let LogicalPlan::TableScan(scan) = join.left.as_ref() else { return None };
-    let is_keys = matches!(join.right.as_ref(), LogicalPlan::SubqueryAlias(alias) if alias.alias.table() == KEYS);
-    if !is_keys || join.join_type != JoinType::LeftSemi {
+    let LogicalPlan::SubqueryAlias(alias) = join.right.as_ref() else { return None };
+    let is_hint = alias.alias.table() == HINT;
+    if !(is_hint || alias.alias.table() == KEYS) || join.join_type != JoinType::LeftSemi {
         return None;
     }
     let exprs = join.on.iter().map(|(expr, _)| expr.clone()).collect();
     let keys = join.right.as_ref().clone();
-    Some((scan.clone(), Restriction { exprs, keys, nulls: join.null_equality }))
+    Some((scan.clone(), Restriction { exprs, keys, nulls: join.null_equality, is_hint }))
 }
 
 /// `plan` with the restriction as low as it can stand. The same rows as [`matching`] gives.

@@ -126,7 +126,7 @@ impl Engine<'_> {
         let groups = rows.iter().map(|batch| batch.project(columns).external("a group has no columns"));
         let Some(keys) = in_memory(&groups.collect::<Result<Vec<_>>>()?)? else { return Ok(None) };
         let keys = restrict::keys(keys).map_err(failure)?;
-        Ok(Some(Restriction { exprs, keys, nulls: NullEquality::NullEqualsNull }))
+        Ok(Some(Restriction { exprs, keys, nulls: NullEquality::NullEqualsNull, is_hint: false }))
     }
 
     /// Groups computed anew from all their rows, those of a plan at a version.

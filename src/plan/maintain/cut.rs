@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 };
 
 use super::decompose::{Decomposed, Merge, aggregate_of, decompose};
-use super::{COUNT, Maintenance, Part, Stage, closed, explain, normal, sessions};
+use super::{COUNT, Lookups, Maintenance, Part, Stage, closed, explain, lookups, normal, sessions};
 use crate::plan::relation::RelationTable;
 use crate::plan::types::{sql_name, stored_type};
 
@@ -39,7 +39,12 @@ pub fn maintenance(state: &SessionState, plan: &LogicalPlan, lets_go: bool) -> R
     if let Some(reason) = cutter.refused {
         return Ok(Err(reason));
     }
-    let mut maintenance = Maintenance { stages: cutter.stages, root: root.data, operators: Vec::new() };
+    let mut looked_up = Lookups::new();
+    for plan in cutter.stages.iter().map(|stage| &stage.input).chain([&root.data]) {
+        lookups::add(plan, &mut looked_up)?;
+    }
+    let mut maintenance =
+        Maintenance { stages: cutter.stages, root: root.data, operators: Vec::new(), lookups: looked_up };
     let closings = closed::closings(&maintenance.stages, &maintenance.root)?;
     for (stage, closing) in maintenance.stages.iter_mut().zip(closings) {
         stage.closing = closing;
@@ -90,12 +95,15 @@ impl Cutter {
             };
             fields.push(Field::new(format!("p{}", fields.len() - 1 - aggregate.group_expr.len()), stored, true));
         }
-        let name = format!("#{}", self.stages.len());
         let schema = Arc::new(Schema::new(fields));
+        let name = stage_name(aggregate, &functions, &schema);
         let scan = read_state(aggregate, (&functions, &places), &name, &schema)?;
-        let parts = functions.into_iter().flat_map(|function| function.parts).collect();
-        let (input, group) = (aggregate.input.as_ref().clone(), aggregate.group_expr.clone());
-        self.stages.push(Stage { name, input, group, parts, schema, closing: None, sessions: None });
+        // The same aggregate of the same rows is kept once.
+        if !self.stages.iter().any(|stage| stage.name == name) {
+            let parts = functions.into_iter().flat_map(|function| function.parts).collect();
+            let (input, group) = (aggregate.input.as_ref().clone(), aggregate.group_expr.clone());
+            self.stages.push(Stage { name, input, group, parts, schema, closing: None, sessions: None });
+        }
         Ok(Some(scan))
     }
 
@@ -132,6 +140,14 @@ impl Cutter {
         }
         exact
     }
+}
+
+/// A name that says what is in the state: of what is aggregated, earlier stages by their names, by what and how.
+fn stage_name(aggregate: &Aggregate, functions: &[Decomposed], schema: &Schema) -> String {
+    let (input, group) = (&aggregate.input, &aggregate.group_expr);
+    let parts: Vec<&Part> = functions.iter().flat_map(|function| &function.parts).collect();
+    let text = format!("{group:?} {parts:?} {schema:?}\n{}\n{input:?}", input.display_indent_schema());
+    format!("#{}", &blake3::hash(text.as_bytes()).to_hex()[..32])
 }
 
 /// The aggregate's rows, made of its state: same columns, names and types. Each function has its place in the aggregate.

@@ -9,6 +9,7 @@ mod decompose;
 mod distinct;
 mod explain;
 mod growing;
+mod lookups;
 mod normal;
 mod sessions;
 
@@ -20,6 +21,7 @@ pub use cut::maintenance;
 pub use decompose::Merge;
 pub use explain::common_partition;
 pub use growing::reads_again;
+pub use lookups::Lookups;
 pub use sessions::Sessions;
 
 use super::closing::Closing;
@@ -36,12 +38,14 @@ pub struct Maintenance {
     pub root: LogicalPlan,
     /// Operators, top first, each with how it is maintained.
     pub operators: Vec<String>,
+    /// Columns that its joins look up.
+    pub lookups: Lookups,
 }
 
 /// One aggregate. Its state is a relation with a row a group: the group's columns `g0…`, [`COUNT`], and the parts `p0…`.
 #[derive(Debug, Clone)]
 pub struct Stage {
-    /// Name of its state in plans; no source or model is named so.
+    /// Name of its state in plans, which says what is in it; no source or model is named so.
     pub name: String,
     /// What is aggregated.
     pub input: LogicalPlan,

@@ -213,7 +213,7 @@ mod tests {
     async fn a_state_takes_its_whole_or_changes_alone() {
         let place = Place::make().await;
         let files = place.made(5).await;
-        let state = StateFiles { base: files[..1].to_vec(), changes: files[1..].to_vec(), let_go: None };
+        let state = StateFiles { base: files[..1].to_vec(), changes: files[1..].to_vec(), ..StateFiles::default() };
         let mut changed = state.clone();
         changed.enter(&place.together(&files[2..4], false).await);
         assert_eq!((&changed.base[..], changed.changes.len()), (&files[..1], 3));

@@ -23,7 +23,6 @@ pub(super) struct Description<'a> {
     pub(super) inputs: BTreeMap<String, String>,
     pub(super) inputs_at: BTreeMap<String, u64>,
     pub(super) states: Vec<StateFiles>,
-    pub(super) states_fingerprint: Option<String>,
     pub(super) key: &'a [String],
     pub(super) serve: bool,
     pub(super) clock_us: Option<i64>,
@@ -78,7 +77,6 @@ impl Draft {
             entry.inputs = description.inputs;
             entry.inputs_at = description.inputs_at;
             entry.states = description.states;
-            entry.states_fingerprint = description.states_fingerprint;
             entry.key = description.key.to_vec();
             entry.serve = description.serve;
             entry.clock_us = description.clock_us;
@@ -96,7 +94,6 @@ impl Draft {
             inputs: description.inputs,
             inputs_at: description.inputs_at,
             states: description.states,
-            states_fingerprint: description.states_fingerprint,
             key: description.key.to_vec(),
             serve: description.serve,
             refreshed_at_us: description.now_us,

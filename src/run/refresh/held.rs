@@ -10,6 +10,7 @@ use super::beside::Beside;
 use crate::engine::maintain::Arrangement;
 use crate::limits;
 use crate::run::commit::StateFiles;
+use crate::run::key_filters::LoadedFilters;
 
 /// States by model and stage, as far as memory goes.
 pub struct HeldStates {
@@ -18,6 +19,8 @@ pub struct HeldStates {
     states: Mutex<HashMap<(String, usize), Held>>,
     /// What is put together of their files, and of tables'.
     pub(in crate::run) beside: Beside,
+    /// What tells where rows of sources can stand.
+    pub(in crate::run) filters: Arc<LoadedFilters>,
 }
 
 struct Held {
@@ -29,7 +32,13 @@ impl HeldStates {
     /// None yet; their share of the engine's memory, so many bytes that a pool counts.
     pub fn new((memory_bytes, pool): (usize, &Arc<dyn MemoryPool>)) -> Self {
         let bytes_max = memory_bytes / 100 * limits::ARRANGED_PERCENT;
-        Self { bytes_max, pool: Arc::clone(pool), states: Mutex::default(), beside: Beside::default() }
+        Self {
+            bytes_max,
+            pool: Arc::clone(pool),
+            states: Mutex::default(),
+            beside: Beside::default(),
+            filters: Arc::default(),
+        }
     }
 
     /// Takes out a stage's state, if it is that of `files`.

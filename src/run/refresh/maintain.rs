@@ -1,14 +1,13 @@
 //! One model's refresh from its inputs' changes: states and table go on from the last commit. Decides nothing about checks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::TableProvider;
-use datafusion::common::DataFusionError;
+use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 
@@ -16,12 +15,15 @@ use super::draft::Draft;
 use super::model::Work;
 use super::states::weighted;
 use super::{Refresh, TableNet};
-use crate::engine::maintain::{self, GoesOn, Net, Relation, RootChange, Rows};
+use crate::engine::maintain::{self, GoesOn, Net, Relation, RootChange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
+use crate::plan::PlannedModel;
 use crate::plan::maintain::Maintenance;
 use crate::run::commit::{StateFiles, TableEntry, state_folder};
 use crate::run::failpoint;
+use crate::run::key_filters;
+use crate::run::version::Read;
 use crate::table::{TableFiles, parquet_table};
 
 /// What came of going on from the last commit.
@@ -43,9 +45,19 @@ impl Refresh<'_> {
         (entry, goes_on): (&TableEntry, GoesOn),
         draft: &Draft,
     ) -> Result<Attempt> {
-        if entry.states.len() != maintenance.stages.len() {
-            return Ok(Attempt::Anew("its states aren't there".into()));
-        }
+        let of_states;
+        let (maintenance, entry, rest) = match goes_on {
+            GoesOn::Result if entry.states.len() != maintenance.stages.len() => {
+                return Ok(Attempt::Anew("its states aren't there".into()));
+            }
+            GoesOn::Result => (maintenance, entry, None),
+            GoesOn::States => {
+                let stay = states_that_stay(work.model, entry);
+                of_states = of_states_alone(maintenance, entry, &stay);
+                let rest = (stay.len() < maintenance.stages.len()).then_some((maintenance, stay));
+                (&of_states.0, &of_states.1, rest)
+            }
+        };
         let mut relations = HashMap::new();
         let (mut changed_rows, mut rows) = (0, 0);
         for name in &work.model.inputs {
@@ -53,8 +65,7 @@ impl Refresh<'_> {
             let Some(provider) = work.inputs.relations.get(name) else { continue };
             if goes_on == GoesOn::States && !entry.inputs_at.contains_key(name) {
                 // No state reads it: the old definition did not.
-                let rows = Rows { plain: vec![Arc::clone(provider)], changes: vec![] };
-                relations.insert(name.clone(), Relation::unchanged(rows));
+                relations.insert(name.clone(), Relation::unchanged(Arc::clone(provider).into()));
                 continue;
             }
             let before = match entry.inputs_at.get(name) {
@@ -66,10 +77,9 @@ impl Refresh<'_> {
             };
             if let Some(net) = self.net_of(work, name, entry) {
                 let versions = self.versions();
-                let whole = |table: Arc<dyn TableProvider>| Rows { plain: vec![table], changes: vec![] };
                 let relation = Relation {
-                    old: whole(versions.provider(name, &before)?),
-                    new: whole(Arc::clone(provider)),
+                    old: versions.provider(name, &before)?.into(),
+                    new: Arc::clone(provider).into(),
                     added: net.added.clone(),
                     removed: net.removed.clone(),
                     arranged: None,
@@ -85,6 +95,7 @@ impl Refresh<'_> {
             rows += difference.rows;
             relations.insert(name.clone(), difference.relation);
         }
+        self.add_lookups(work, maintenance, entry, &mut relations).await?;
         // What was let go can't be computed anew, however much came.
         let reads = work.model.inputs.iter().filter_map(|name| work.inputs.reads.get(name));
         let lacks_rows = reads.into_iter().any(|(read, _)| read.lacks_rows());
@@ -112,10 +123,43 @@ impl Refresh<'_> {
                 held.keep(&work.model.name, at, states[at].clone(), rows);
             }
         }
-        Ok(match advance.root {
-            RootChange::Net(net) => Attempt::Net { net, states },
-            RootChange::Whole(plan) => Attempt::Whole { plan: *plan, states },
+        Ok(match (advance.root, rest) {
+            (RootChange::Net(net), _) => Attempt::Net { net, states },
+            (RootChange::Whole(plan), None) => Attempt::Whole { plan: *plan, states },
+            (RootChange::Whole(_), Some((whole, stay))) => {
+                let stay = stay.into_iter().map(|(at, _)| at).zip(states).collect();
+                let (plan, states) = self.build(work, whole, draft, stay).await?;
+                Attempt::Whole { plan, states }
+            }
         })
+    }
+
+    /// Adds to sources what is known of where rows of some keys stand, in case the model's other inputs changed.
+    async fn add_lookups(
+        &self,
+        work: &Work<'_>,
+        maintenance: &Maintenance,
+        entry: &TableEntry,
+        relations: &mut HashMap<String, Relation>,
+    ) -> Result<()> {
+        let pool = &work.session.runtime_env().memory_pool;
+        for (name, columns) in &maintenance.lookups {
+            let Some(source) = self.open.source(name) else { continue };
+            let others_stay = relations.iter().all(|(other, relation)| other == name || !relation.is_changed());
+            let Some(relation) = relations.get_mut(name).filter(|_| !others_stay) else { continue };
+            let files = key_filters::Files { open: self.open, warehouse: &self.warehouse, source };
+            let Some((Read::Source(now), _)) = work.inputs.reads.get(name) else { continue };
+            relation.new.lookup = files.lookup(now, columns, &self.filters, pool).await?;
+            let before = match entry.inputs_at.get(name) {
+                Some(n) if relation.is_changed() => self.versions().read_at(name, *n).await?,
+                _ => None,
+            };
+            relation.old.lookup = match before {
+                Some(Read::Source(before)) => files.lookup(&before, columns, &self.filters, pool).await?,
+                _ => relation.new.lookup.clone(),
+            };
+        }
+        Ok(())
     }
 
     /// Why a model that failed with `error` can't go on from its last commit but can be computed anew: a file that only going
@@ -180,38 +224,73 @@ impl Refresh<'_> {
         is_between.then_some(net)
     }
 
-    /// Computes a maintained model's states anew; its result's plan reads them.
+    /// Computes a maintained model's states anew, but for those that `stay`, by the places of their stages; its result's plan reads
+    /// them.
     pub(super) async fn build(
         &self,
         work: &Work<'_>,
         maintenance: &Maintenance,
         draft: &Draft,
+        mut stay: BTreeMap<usize, StateFiles>,
     ) -> Result<(LogicalPlan, Vec<StateFiles>)> {
         let prefix = draft.prefix();
         let can_go = self.can_let_go(work, maintenance, &vec![None; maintenance.stages.len()], draft).await?;
         let mut relations = HashMap::new();
         for (name, provider) in &work.inputs.relations {
-            let rows = Rows { plain: vec![Arc::clone(provider)], changes: vec![] };
-            relations.insert(name.clone(), Relation::unchanged(rows));
+            relations.insert(name.clone(), Relation::unchanged(Arc::clone(provider).into()));
         }
         let mut states = Vec::new();
-        for (stage, can_go) in maintenance.stages.iter().zip(can_go) {
+        for (at, (stage, can_go)) in maintenance.stages.iter().zip(can_go).enumerate() {
+            if let Some(state) = stay.remove(&at) {
+                relations.insert(stage.name.clone(), Relation::unchanged(self.state_rows(work, stage, &state)?));
+                states.push(state);
+                continue;
+            }
             let plan = maintain::build_stage(&work.session, stage, &relations)?;
             let base = self.write_state(work, &stage.schema, plan, &prefix).await?;
             failpoint::hit("mid_state");
-            let mut state = StateFiles { base, changes: vec![], let_go: None };
+            let mut state = StateFiles { base, ..StateFiles::default() };
             let rows = self.state_rows(work, stage, &state)?;
             relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
             if can_go.is_some() {
                 // The result is made of the whole state, whose files no record names.
                 let plan = maintain::state_rows(stage, &rows, can_go.as_ref())?;
                 let base = self.write_state(work, &stage.schema, plan, &prefix).await?;
-                state = StateFiles { base, changes: vec![], let_go: can_go };
+                state = StateFiles { base, let_go: can_go, ..StateFiles::default() };
             }
             states.push(state);
         }
         Ok((maintain::build_root(&work.session, maintenance, &relations)?, states))
     }
+}
+
+/// What a model's last version has of its present stages: places of the stages and of their states. None of it where groups were let
+/// go, which a table made anew needs.
+pub(in crate::run) fn states_that_stay(model: &PlannedModel, entry: &TableEntry) -> Vec<(usize, usize)> {
+    if entry.lacks_groups() {
+        return vec![];
+    }
+    let there = |(at, of): (usize, &String)| Some((at, entry.states.iter().position(|state| state.of == *of)?));
+    let stay: Vec<_> = model.states.iter().enumerate().filter_map(there).collect();
+    // What may be let go while the others are built would be missing in the table.
+    let is_whole = stay.len() == model.states.len();
+    if is_whole || model.retention.is_none() { stay } else { vec![] }
+}
+
+/// The maintenance and the entry of some states alone, as if nothing was made of them where they aren't all.
+fn of_states_alone(
+    maintenance: &Maintenance,
+    entry: &TableEntry,
+    stay: &[(usize, usize)],
+) -> (Maintenance, TableEntry) {
+    let states = stay.iter().map(|(_, at)| entry.states[*at].clone()).collect();
+    let entry = TableEntry { states, ..entry.clone() };
+    if stay.len() == maintenance.stages.len() {
+        return (maintenance.clone(), entry);
+    }
+    let stages = stay.iter().map(|(at, _)| maintenance.stages[*at].clone()).collect();
+    let root = EmptyRelation { produce_one_row: false, schema: Arc::new(DFSchema::empty()) };
+    (Maintenance { stages, root: LogicalPlan::EmptyRelation(root), ..maintenance.clone() }, entry)
 }
 
 /// Batches as a stream of this schema.

@@ -8,8 +8,8 @@ pub(in crate::run) mod checks;
 mod draft;
 pub(in crate::run) mod held;
 mod let_go;
-mod maintain;
-pub(in crate::run) mod model;
+pub(in crate::run) mod maintain;
+mod model;
 mod net;
 pub(in crate::run) mod pipeline;
 mod source;
@@ -25,6 +25,7 @@ use datafusion::catalog::TableProvider;
 use crate::connect::Look;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
+use crate::run::key_filters::LoadedFilters;
 use crate::run::lease::Lease;
 use crate::run::project::OpenProject;
 use crate::run::refresh::held::HeldStates;
@@ -114,6 +115,8 @@ struct Refresh<'a> {
     publishing: Publishing,
     /// States that are held in memory from step to step; none where the process ends with its refresh.
     held: Option<&'a HeldStates>,
+    /// What tells where rows of sources can stand.
+    filters: Arc<LoadedFilters>,
     /// Models to bring up to date: the selected ones, under `due` those whose schedule says so.
     due: BTreeSet<String>,
     relations: HashMap<String, Relation>,
@@ -229,6 +232,7 @@ impl<'a> Refresh<'a> {
             run,
             publishing,
             held,
+            filters: held.map(|held| Arc::clone(&held.filters)).unwrap_or_default(),
             due: BTreeSet::new(),
             relations: HashMap::new(),
             nets: HashMap::new(),

@@ -10,7 +10,7 @@ use datafusion::prelude::SessionContext;
 
 use super::checks::{KEY_UNIQUE, RowChecks, TableChecks};
 use super::draft::{Description, Draft, quarantine_of};
-use super::maintain::Attempt;
+use super::maintain::{Attempt, states_that_stay};
 use super::net::NetChange;
 use super::source::table_digest;
 use super::stage::{self, Staged, Target};
@@ -170,7 +170,11 @@ impl Refresh<'_> {
             }
             Attempt::Whole { plan, states } => {
                 if goes_on == GoesOn::States {
-                    outcome.reason.push_str(STATES_STAY);
+                    let (stay, all) = (states_that_stay(work.model, entry).len(), states.len());
+                    outcome.reason.push_str(&match all - stay {
+                        0 => "; its states stay".to_owned(),
+                        _ => format!("; {stay} of its {all} states stay"),
+                    });
                 }
                 return self.enter_whole(work, (plan, states), rules, Some(entry), draft, outcome).await;
             }
@@ -189,7 +193,7 @@ impl Refresh<'_> {
         outcome: &mut ModelOutcome,
     ) -> Result<()> {
         outcome.strategy = "rebuilt".into();
-        let made = self.build(work, maintenance, draft).await?;
+        let made = self.build(work, maintenance, draft, BTreeMap::new()).await?;
         self.enter_whole(work, made, rules, old, draft, outcome).await
     }
 
@@ -219,7 +223,7 @@ impl Refresh<'_> {
         if entry.fingerprint == work.model.fingerprint && !moves_rows {
             return Some(GoesOn::Result);
         }
-        states_stay(work.model, entry).then_some(GoesOn::States)
+        (!states_that_stay(work.model, entry).is_empty()).then_some(GoesOn::States)
     }
 
     /// Runs `plan` and enters its rows as the model's next version.
@@ -363,13 +367,13 @@ impl Refresh<'_> {
         draft: &Draft,
     ) -> Description<'b> {
         let model = work.model;
+        let named = |(state, of): (StateFiles, &String)| StateFiles { of: of.clone(), ..state };
         Description {
             kind,
             fingerprint: &model.fingerprint,
             inputs: work.inputs.digests.clone(),
             inputs_at: inputs_at(work, draft),
-            states_fingerprint: model.states_fingerprint.clone().filter(|_| !states.is_empty()),
-            states,
+            states: states.into_iter().zip(&model.states).map(named).collect(),
             key: if kind == TableKind::Model { &model.key } else { &[] },
             serve: model.serve,
             clock_us: model.reads_clock.then_some(self.options.now_us),
@@ -526,14 +530,6 @@ impl Refresh<'_> {
                 .with("kept", "the table keeps its last version; what depends on it is skipped")),
         }
     }
-}
-
-/// What is told of a model that is rebuilt of its states.
-const STATES_STAY: &str = "; its states stay";
-
-/// Whether the states of a model's last version are those of its present definition, whole, so that its table can be made of them.
-pub(in crate::run) fn states_stay(model: &PlannedModel, entry: &TableEntry) -> bool {
-    !entry.lacks_groups() && entry.states_fingerprint.is_some() && entry.states_fingerprint == model.states_fingerprint
 }
 
 /// The commit of each input's pipeline that holds what this run read of it.

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{self, CheckTest, PlannedSource};
 use crate::run::commit::{CommitChain, TableKind};
 use crate::run::history::CheckOutcome;
+use crate::run::key_filters;
 use crate::run::version::{Read, landed_folder};
 use crate::spec::types::OnFail;
 use crate::table::{TableFiles, parquet_table};
@@ -84,7 +85,9 @@ impl<'a> Refresh<'a> {
             goes_on: self.held.is_some(),
         };
         let known = self.with_rows_again(source, &prior, &landing, draft).await?;
-        let landed = connector.take_in(&known, &landing, is_stale).await?;
+        let mut landed = connector.take_in(&known, &landing, is_stale).await?;
+        let files = key_filters::Files { open: self.open, warehouse: &self.warehouse, source };
+        files.complete(&session, (&prior, &mut landed.position), &draft.prefix()).await?;
         for warning in &landed.warnings {
             self.observer.warned(&format!("{name}: {warning}"));
         }
@@ -184,7 +187,6 @@ impl<'a> Refresh<'a> {
             inputs: BTreeMap::new(),
             inputs_at: BTreeMap::new(),
             states: Vec::new(),
-            states_fingerprint: None,
             key: &[],
             serve: true,
             clock_us: None,

@@ -132,7 +132,7 @@ impl Refresh<'_> {
                 let plan = maintain::state_rows(stage, &with_net(self.state_rows(work, stage, &parts)?)?, can_go)?;
                 let base = self.write_state(work, &stage.schema, plan, prefix).await?;
                 failpoint::hit("mid_compact");
-                StateFiles { base, changes: vec![], let_go: can_go.cloned() }
+                StateFiles { base, changes: vec![], let_go: can_go.cloned(), of: state.of.clone() }
             }
             Some(parts) => {
                 let plan = maintain::state_changes(stage, &with_net(self.state_rows(work, stage, &parts)?)?)?;
@@ -228,6 +228,7 @@ impl Refresh<'_> {
         Ok(Rows {
             plain: table(Arc::clone(&stage.schema), &state.base)?,
             changes: table(weighted(&stage.schema), &state.changes)?,
+            lookup: None,
         })
     }
 }

@@ -21,6 +21,7 @@ use tidemill::plan::{self, Clock, PlannedModel};
 use tidemill::spec::fault::Severity;
 
 use super::data::{self, Row, Steps, World};
+use super::lookup::looked_up;
 use super::shrink::{describe, shrunk};
 use crate::plan_project::{Builder, Planned, lines, render};
 
@@ -223,18 +224,22 @@ impl Case {
     }
 
     fn table(&self, at: usize, rows: &[Row]) -> Arc<dyn TableProvider> {
+        let batch = self.batch_of(at, rows);
+        memory(&batch.schema(), vec![batch])
+    }
+
+    fn batch_of(&self, at: usize, rows: &[Row]) -> RecordBatch {
         let name = self.world.relations[at].name;
         let source = self.planned.plan.sources.iter().find(|source| source.spec.name.value == name);
         let source = source.expect("each relation is a source");
         let mut fields: Vec<_> = source.schema.fields().iter().cloned().collect();
         fields.extend(plan::hidden_fields(&self.world.zone.into()).into_iter().map(Arc::new));
-        let schema = Arc::new(Schema::new(fields));
-        memory(&schema, vec![data::batch(&schema, rows)])
+        data::batch(&Arc::new(Schema::new(fields)), rows)
     }
 
     /// The sources before and after a step.
     fn sources(&self, before: &[Vec<Row>], after: &[Vec<Row>], changes: &[data::Change]) -> HashMap<String, Relation> {
-        let whole = |at: usize, rows: &[Row]| Rows { plain: vec![self.table(at, rows)], changes: vec![] };
+        let whole = |at: usize, rows: &[Row]| looked_up(self.batch_of(at, rows));
         let side = |at: usize, rows: &[Row]| if rows.is_empty() { vec![] } else { vec![self.table(at, rows)] };
         let relation = |at: usize| Relation {
             old: whole(at, &before[at]),
@@ -342,8 +347,7 @@ impl Case {
             if (at + step).is_multiple_of(2) {
                 let plan = state_rows(stage, &kept.states[at], let_go.as_ref()).map_err(|e| format!("{e:?}"))?;
                 let batches = collect(&self.sessions[0], plan).await?;
-                let rows =
-                    Rows { plain: vec![memory(&loose(&stage.schema), stored(stage, &batches))], changes: vec![] };
+                let rows = Rows::from(memory(&loose(&stage.schema), stored(stage, &batches)));
                 kept.states[at] = rows;
             }
             kept.arranged[at] = arranged(&self.sessions[0], stage, &kept.states[at], let_go.as_ref()).await?;
@@ -428,7 +432,7 @@ fn downstream(model: &PlannedModel, kept: &mut Kept, rows: Vec<RecordBatch>, net
         true => vec![memory(&schema, batches)],
         false => vec![],
     };
-    let whole = |batches: Vec<RecordBatch>| Rows { plain: vec![memory(&schema, batches)], changes: vec![] };
+    let whole = |batches: Vec<RecordBatch>| Rows::from(memory(&schema, batches));
     kept.rows = rows.clone();
     Relation { old: whole(before), new: whole(rows), added: side(added), removed: side(removed), arranged: None }
 }
@@ -471,7 +475,7 @@ async fn build_states(
     for stage in &maintenance.stages {
         let plan = build_stage(session, stage, relations).map_err(|e| format!("{e:?}"))?;
         let batches = collect(session, plan).await?;
-        let rows = Rows { plain: vec![memory(&loose(&stage.schema), stored(stage, &batches))], changes: vec![] };
+        let rows = Rows::from(memory(&loose(&stage.schema), stored(stage, &batches)));
         relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
         states.push(rows);
     }

@@ -5,6 +5,7 @@ mod data;
 mod extrema;
 mod functions;
 mod harness;
+mod lookup;
 mod random;
 mod retention;
 mod sessions;
