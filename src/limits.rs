@@ -60,6 +60,10 @@ pub const SMALL_FILES: usize = 8;
 /// Bytes of a table's small files that a step of continuous work puts together itself; more are beside the steps.
 pub const STEP_TOGETHER_BYTES: u64 = 1 << 20;
 
+/// Rows of a state that a step of continuous work reads into memory itself; more are read beside the steps. Fewer in debug builds, so that
+/// tests meet it.
+pub const STEP_ARRANGED_ROWS: u64 = if cfg!(debug_assertions) { 16 } else { 262_144 };
+
 /// Rows of a state that a step of continuous work writes anew itself; more are beside the steps.
 pub const STEP_TOGETHER_ROWS: u64 = 16_384;
 

@@ -174,6 +174,14 @@ impl Position {
         self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok().map(|at| &self.files[at])
     }
 
+    /// Takes over the key filters of files that are read in place and are those of `prior`.
+    pub fn keep_filters(&mut self, prior: &Self) {
+        for file in self.files.iter_mut().filter(|file| file.landed.is_none() && file.key_filters.is_none()) {
+            let same = prior.file(&file.path).filter(|prior| prior.landed.is_none() && prior.hash == file.hash);
+            file.key_filters = same.and_then(|same| same.key_filters.clone());
+        }
+    }
+
     /// Whether rows of it aren't kept any more.
     pub fn lacks_rows(&self) -> bool {
         self.files.iter().any(|file| file.is_let_go)
@@ -228,6 +236,13 @@ impl FileEntry {
             ingested_at_us,
             ..Self::default()
         }
+    }
+
+    /// Whether it is the same as `other`, which may have got its key filters since.
+    #[cfg(feature = "kafka")]
+    pub(super) fn is_but_for_filters(&self, other: &Self) -> bool {
+        let without = |entry: &Self| Self { key_filters: None, ..entry.clone() };
+        self.path == other.path && without(self) == without(other)
     }
 
     /// Its files in the folder of landed rows.

@@ -85,27 +85,23 @@ impl Files<'_> {
         models.filter_map(|maintenance| maintenance.lookups.get(self.name())).flatten().cloned().collect()
     }
 
-    /// Makes the filters that large files lack, and that `prior` hasn't of the same file; their files are staged.
+    /// Makes the filters that large files lack; their files are staged. Whether there were any. After an error some may have been made.
     ///
     /// # Errors
     /// External: rows can't be read, filters can't be written.
     pub(in crate::run) async fn complete(
         &self,
         session: &SessionContext,
-        (prior, position): (&Position, &mut Position),
+        position: &mut Position,
         prefix: &str,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let wanted = self.wanted();
         let has = |entry: &FileEntry| {
             let there = entry.key_filters.as_ref().map(|filters| &filters.columns);
             wanted.iter().all(|column| there.is_some_and(|there| there.contains(column)))
         };
+        let mut any = false;
         for at in 0..position.files.len() {
-            let entry = &mut position.files[at];
-            if entry.landed.is_none() && entry.key_filters.is_none() {
-                let same = prior.file(&entry.path).filter(|prior| prior.landed.is_none() && prior.hash == entry.hash);
-                entry.key_filters = same.and_then(|same| same.key_filters.clone());
-            }
             let entry = &position.files[at];
             if entry.is_let_go || entry.rows < limits::KEY_FILTER_ROWS || has(entry) {
                 continue;
@@ -127,8 +123,9 @@ impl Files<'_> {
             let files = write_key_filters(self.warehouse, &self.folder(), prefix, &filters).await?;
             tracing::debug!(file = position.files[at].path, columns = ?wanted, made = filters.len(), "made key filters");
             position.files[at].key_filters = Some(KeyFilters { columns: wanted.iter().cloned().collect(), files });
+            any = true;
         }
-        Ok(())
+        Ok(any)
     }
 
     /// What is known of where rows of `columns`' values stand; none where nothing is.
@@ -182,6 +179,9 @@ impl Files<'_> {
             }
             Err(error) => {
                 tracing::warn!(%error, "a key filter is left alone: rows are read instead");
+                // A process that goes on says so once.
+                memory.free();
+                loaded.keep(path, &Arc::default(), memory);
                 None
             }
         }

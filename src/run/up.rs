@@ -187,7 +187,7 @@ impl Work<'_> {
             let (worked, sunk, ()) = tokio::join!(working, publishing, tables.follow(seen.clone()));
             // What was committed is brought to the tables whatever ended the work; a lost lease leaves that to who holds it.
             if !self.is_fenced() {
-                self.states.beside.give_up();
+                self.states.give_up();
                 tables.publish(MinAge::default()).await;
             }
             worked.and(sunk.map(drop))

@@ -86,8 +86,9 @@ impl Done {
     fn enter(self, files: &mut Vec<FileEntry>) {
         match self {
             Self::Units { parts, together } => {
-                if parts.iter().all(|part| files.contains(part)) {
-                    files.retain(|file| !parts.contains(file));
+                let is_part = |file: &FileEntry| parts.iter().any(|part| part.is_but_for_filters(file));
+                if files.iter().filter(|file| is_part(file)).count() == parts.len() {
+                    files.retain(|file| !is_part(file));
                     files.push(*together);
                 }
             }

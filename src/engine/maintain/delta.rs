@@ -54,7 +54,7 @@ impl Net {
     ///
     /// # Errors
     /// External: memory.
-    pub(super) fn of(batches: &[RecordBatch]) -> Result<Self> {
+    pub fn of(batches: &[RecordBatch]) -> Result<Self> {
         let mut net = Self::default();
         batches.iter().try_for_each(|batch| split(batch, &mut net))?;
         Ok(net)

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 
+use super::arranging::Arranging;
 use super::beside::Beside;
 use crate::engine::maintain::Arrangement;
 use crate::limits;
@@ -21,6 +22,8 @@ pub struct HeldStates {
     pub(in crate::run) beside: Beside,
     /// What tells where rows of sources can stand.
     pub(in crate::run) filters: Arc<LoadedFilters>,
+    /// Large states that are being read.
+    pub(super) arranging: Arranging,
 }
 
 struct Held {
@@ -38,6 +41,7 @@ impl HeldStates {
             states: Mutex::default(),
             beside: Beside::default(),
             filters: Arc::default(),
+            arranging: Arranging::default(),
         }
     }
 
@@ -61,7 +65,13 @@ impl HeldStates {
     }
 
     fn has_room(&self, bytes: usize) -> bool {
-        self.bytes().saturating_add(bytes) <= self.bytes_max
+        self.bytes().saturating_add(self.arranging.bytes()).saturating_add(bytes) <= self.bytes_max
+    }
+
+    /// Gives up what is being done beside the steps.
+    pub(in crate::run) fn give_up(&self) {
+        self.beside.give_up();
+        self.arranging.give_up();
     }
 
     /// Bytes of all of them.

@@ -3,6 +3,7 @@
 //! Pipelines in dependency order; each one is leased, its sources landed, its models computed and staged, and all of it
 //! published by one commit. Prints nothing: an [`Observer`] is told.
 
+mod arranging;
 mod beside;
 pub(in crate::run) mod checks;
 mod draft;

@@ -44,7 +44,37 @@ impl<'a> Refresh<'a> {
                 Err(error) => self.failed(name, &error),
             }
         }
+        self.complete_filters(&mut taken, draft).await?;
         Ok(taken)
+    }
+
+    /// Makes the key filters that what was landed lacks, of all sources at the same time.
+    async fn complete_filters(&mut self, taken: &mut Taken, draft: &mut Draft) -> Result<()> {
+        let (open, warehouse, prefix) = (self.open, &self.warehouse, draft.prefix());
+        let session = open.session(self.options.now_us);
+        let making = taken.iter_mut().filter_map(|(name, position)| {
+            let files = key_filters::Files { open, warehouse, source: open.source(name)? };
+            let (session, prefix) = (&session, &prefix);
+            Some(async move {
+                match files.complete(session, position, prefix).await {
+                    Ok(true) => Some((name.clone(), position.clone())),
+                    Ok(false) => None,
+                    Err(error) => {
+                        // Rows are read instead, and who reads them says so if they can't be.
+                        tracing::warn!(source = name.as_str(), %error, "key filters weren't made");
+                        None
+                    }
+                }
+            })
+        });
+        for (name, position) in futures::future::join_all(making).await.into_iter().flatten() {
+            draft.record.sources.insert(name.clone(), position.to_json()?);
+            draft.is_changed = true;
+            if let Some(Relation::Ready { read, .. }) = self.relations.get_mut(&name) {
+                *read = Read::Source(position);
+            }
+        }
+        Ok(())
     }
 
     /// Sources that models of any pipeline read in this run, or that were selected themselves.
@@ -86,8 +116,7 @@ impl<'a> Refresh<'a> {
         };
         let known = self.with_rows_again(source, &prior, &landing, draft).await?;
         let mut landed = connector.take_in(&known, &landing, is_stale).await?;
-        let files = key_filters::Files { open: self.open, warehouse: &self.warehouse, source };
-        files.complete(&session, (&prior, &mut landed.position), &draft.prefix()).await?;
+        landed.position.keep_filters(&prior);
         for warning in &landed.warnings {
             self.observer.warned(&format!("{name}: {warning}"));
         }

@@ -195,7 +195,7 @@ impl Refresh<'_> {
         super::stage::discard(&self.warehouse, &folder, &TableFiles { schema, partition_by: vec![], files }).await;
     }
 
-    /// A stage's state in memory, where this process goes on and it fits.
+    /// A stage's state in memory, where this process goes on and it fits. A large one is read beside the steps.
     pub(super) async fn arranged(
         &self,
         work: &Work<'_>,
@@ -203,16 +203,36 @@ impl Refresh<'_> {
         state: &StateFiles,
     ) -> Result<Option<Arrangement>> {
         let Some(held) = self.held.filter(|_| !stage.group.is_empty()) else { return Ok(None) };
-        if let Some(known) = held.take(&work.model.name, at, state) {
+        let place = (work.model.name.as_str(), at);
+        if let Some(known) = held.take(place.0, at, state) {
             return Ok(Some(known));
+        }
+        if let Some((mut rows, since)) = held.arranging.finished(place, state).await {
+            let since = StateFiles { changes: since, ..StateFiles::default() };
+            let plan = maintain::state_changes(stage, &self.state_rows(work, stage, &since)?)?;
+            let (_, stream) = engine::rows(&work.session, plan, None).await?;
+            rows.apply(&Net::of(&stream.try_collect::<Vec<_>>().await?)?)?;
+            return Ok(Some(rows));
+        }
+        if held.arranging.is_under_way(place) {
+            return Ok(None);
         }
         let rows: u64 = state.files().map(|file| file.rows).sum();
         let bytes = rows.saturating_mul(stage.schema.fields().len() as u64 * limits::ARRANGED_VALUE_BYTES);
-        let Some(memory) = usize::try_from(bytes).ok().and_then(|bytes| held.reserve(bytes)) else { return Ok(None) };
+        let Ok(bytes) = usize::try_from(bytes) else { return Ok(None) };
+        let Some(memory) = held.reserve(bytes) else { return Ok(None) };
         let plan = maintain::state_rows(stage, &self.state_rows(work, stage, state)?, state.let_go.as_ref())?;
-        let (_, stream) = engine::rows(&work.session, plan, None).await?;
-        let batches: Vec<RecordBatch> = stream.try_collect().await?;
-        Arrangement::new(memory, Arc::clone(&stage.schema), stage.group.len(), &batches).map(Some)
+        let (session, schema, width) = (work.session.clone(), Arc::clone(&stage.schema), stage.group.len());
+        let arranged = async move {
+            let (_, stream) = engine::rows(&session, plan, None).await?;
+            let batches: Vec<RecordBatch> = stream.try_collect().await?;
+            Arrangement::new(memory, schema, width, &batches)
+        };
+        if rows > limits::STEP_ARRANGED_ROWS {
+            held.arranging.begin(place, (state, bytes), arranged);
+            return Ok(None);
+        }
+        arranged.await.map(Some)
     }
 
     /// A state's rows as relations.
