@@ -353,7 +353,7 @@ pub const SINK_STAGED: Duration = Duration::from_secs(24 * 3600);
 pub const SINK_LOOK_BACK: i64 = 100;
 
 /// Rows from which on a source's file gets filters of the columns that joins look it up by. Fewer in debug builds, so that tests meet them.
-pub const KEY_FILTER_ROWS: u64 = if cfg!(debug_assertions) { 200 } else { 16_384 };
+pub const KEY_FILTER_ROWS: u64 = if cfg!(debug_assertions) { 1_000 } else { 16_384 };
 
 /// How often at most a key filter takes a value for one that is there: some two bytes a value.
 pub const KEY_FILTER_ERROR: f64 = 1e-3;
