@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::error::{Error, Result};
 use crate::limits;
@@ -44,6 +44,17 @@ impl<T: Send + 'static> Work<T> {
 impl<T> Drop for Work<T> {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// What a task came to; its panic goes on here.
+///
+/// # Errors
+/// Internal: it was ended.
+pub fn joined<T>(task: std::result::Result<T, JoinError>) -> Result<T> {
+    match task {
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        task => task.map_err(|e| Error::internal("a task ended early").caused_by(e)),
     }
 }
 

@@ -15,10 +15,11 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReser
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 use super::project::OpenProject;
 use super::version::landed_folder;
+use crate::background::joined;
 use crate::connect::{FileEntry, KeyFilters, Position, Source};
 use crate::engine::maintain::{Found, KeyLookup};
 use crate::engine::{execute, failure};
@@ -85,27 +86,25 @@ impl Files<'_> {
         models.filter_map(|maintenance| maintenance.lookups.get(self.name())).flatten().cloned().collect()
     }
 
-    /// Makes the filters that large files lack; their files are staged. Whether there were any. After an error some may have been made.
+    /// Makes the filters that large files lack, at `now_us`; their files are staged. Whether there were any. After an error some may
+    /// have been made.
     ///
     /// # Errors
     /// External: rows can't be read, filters can't be written.
-    pub(in crate::run) async fn complete(
-        &self,
-        session: &SessionContext,
-        position: &mut Position,
-        prefix: &str,
-    ) -> Result<bool> {
+    pub(in crate::run) async fn complete(&self, now_us: i64, position: &mut Position, prefix: &str) -> Result<bool> {
         let wanted = self.wanted();
         let has = |entry: &FileEntry| {
             let there = entry.key_filters.as_ref().map(|filters| &filters.columns);
             wanted.iter().all(|column| there.is_some_and(|there| there.contains(column)))
         };
-        let mut any = false;
+        // Most steps make none: then they need no session.
+        let mut made_in: Option<SessionContext> = None;
         for at in 0..position.files.len() {
             let entry = &position.files[at];
             if entry.is_let_go || entry.rows < limits::KEY_FILTER_ROWS || has(entry) {
                 continue;
             }
+            let session = made_in.get_or_insert_with(|| self.open.session(now_us));
             let mut making = JoinSet::new();
             let rows = self.part(position, vec![entry.clone()])?;
             for column in &wanted {
@@ -117,15 +116,14 @@ impl Files<'_> {
             }
             let mut filters = Filters::new();
             while let Some(made) = making.join_next().await {
-                let (column, filter) = done(made)??;
+                let (column, filter) = joined(made)??;
                 filters.extend(filter.map(|filter| (column, filter)));
             }
             let files = write_key_filters(self.warehouse, &self.folder(), prefix, &filters).await?;
             tracing::debug!(file = position.files[at].path, columns = ?wanted, made = filters.len(), "made key filters");
             position.files[at].key_filters = Some(KeyFilters { columns: wanted.iter().cloned().collect(), files });
-            any = true;
         }
-        Ok(any)
+        Ok(made_in.is_some())
     }
 
     /// What is known of where rows of `columns`' values stand; none where nothing is.
@@ -220,18 +218,10 @@ async fn made(
         });
     }
     while let Some(read) = reading.join_next().await {
-        done(read)??;
+        joined(read)??;
     }
     let builder = Arc::into_inner(builder).ok_or_else(|| Error::internal("a key filter is still being made"))?;
     builder.into_inner().unwrap_or_else(PoisonError::into_inner).build()
-}
-
-/// What a task came to.
-fn done<T>(task: std::result::Result<T, JoinError>) -> Result<T> {
-    match task {
-        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-        other => other.map_err(|e| Error::internal("a task ended early").caused_by(e)),
-    }
 }
 
 /// Where rows of a source's position stand.

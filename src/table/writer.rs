@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use super::encoding::parquet_properties;
 use super::store::write_error;
 use super::{DataFile, Warehouse, partition, stats, types};
+use crate::background::joined;
 use crate::engine::failure;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
@@ -57,12 +58,7 @@ async fn write_streams(target: &Arc<Target>, streams: Vec<SendableRecordBatchStr
     }
     let (mut files, mut held) = (Vec::new(), Vec::new());
     while let Some(done) = tasks.join_next().await {
-        let done = match done {
-            Ok(done) => done,
-            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-            Err(e) => Err(Error::internal("a writer ended early").caused_by(e)),
-        };
-        match done {
+        match joined(done).and_then(|done| done) {
             Ok((written, rest)) => {
                 files.extend(written);
                 held.extend(rest);

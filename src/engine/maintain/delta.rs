@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::Engine;
 use super::added_up::added_up;
 use super::memory::{Memory, bytes_of};
+use crate::background::joined;
 use crate::engine::{execute, failure, memory_table};
 use crate::error::{Error, Result, ResultExt};
 use crate::plan::float_bits;
@@ -194,11 +195,7 @@ impl Engine<'_> {
         }
         let mut collected = Vec::with_capacity(parts.len());
         while let Some(done) = parts.join_next().await {
-            collected.push(match done {
-                Ok(part) => part?,
-                Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-                Err(e) => return Err(Error::internal("a plan ended early").caused_by(e)),
-            });
+            collected.push(joined(done)??);
         }
         collected.sort_by_key(|(at, _)| *at);
         Ok(collected.into_iter().flat_map(|(_, batches)| batches).collect())

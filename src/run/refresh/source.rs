@@ -51,12 +51,12 @@ impl<'a> Refresh<'a> {
     /// Makes the key filters that what was landed lacks, of all sources at the same time.
     async fn complete_filters(&mut self, taken: &mut Taken, draft: &mut Draft) -> Result<()> {
         let (open, warehouse, prefix) = (self.open, &self.warehouse, draft.prefix());
-        let session = open.session(self.options.now_us);
+        let now_us = self.options.now_us;
         let making = taken.iter_mut().filter_map(|(name, position)| {
             let files = key_filters::Files { open, warehouse, source: open.source(name)? };
-            let (session, prefix) = (&session, &prefix);
+            let prefix = &prefix;
             Some(async move {
-                match files.complete(session, position, prefix).await {
+                match files.complete(now_us, position, prefix).await {
                     Ok(true) => Some((name.clone(), position.clone())),
                     Ok(false) => None,
                     Err(error) => {
