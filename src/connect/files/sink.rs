@@ -147,14 +147,15 @@ impl FilesSink {
             }
         };
         if !is_there(&file).await? {
-            match self.folder.store.copy(&staged, &file).await {
-                // It has its name on the disk before it loses the other one.
+            // A copy would go by a third name, which stays in readers' sight if the process dies within it.
+            match self.folder.store.rename(&staged, &file).await {
                 Ok(()) => self.sync(&decision.file).await?,
                 // Another process may have been faster.
                 Err(object_store::Error::NotFound { .. }) => return is_there(&file).await,
                 Err(error) => return Err(self.unwritable(error)),
             }
         }
+        // A bucket's renaming may have come as far as the copy.
         self.delete(&decision.staged).await;
         Ok(true)
     }
