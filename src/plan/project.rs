@@ -12,7 +12,7 @@ use super::catalog::{Catalog, Relation, SourceShape};
 use super::checks::{CheckPlanner, Checked};
 use super::closing::closing;
 use super::inspect::{Inspection, inspect_model, table_reference};
-use super::maintain::{Maintenance, maintenance};
+use super::maintain::{Maintenance, Stage, maintenance};
 use super::model::{BoundModel, ModelPlanner};
 use super::nearest::with_nearest;
 use super::notes::notes;
@@ -24,7 +24,7 @@ use super::sql_text::parse_model;
 use super::unarchived::{rereading_faults, unarchived_faults};
 use super::windows::rewrite_windows;
 use super::{CheckTest, Clock, Plan, PlannedCheck, PlannedModel, PlannedSource, SchemaSource, Strategy};
-use super::{keys, names::Names, params, session};
+use super::{keys, names::Names, params, session, shared};
 use crate::spec::SINK_COLUMNS;
 use crate::spec::fault::{Fault, Place, Severity};
 use crate::spec::types::{
@@ -366,6 +366,7 @@ impl<'a> Work<'a> {
             }
         }
         self.faults.extend(unarchived_faults(&self.sources(), &models));
+        shared::explain(&mut models);
         Plan { sources, models }
     }
 
@@ -472,7 +473,7 @@ impl<'a> Work<'a> {
         };
         let fingerprint = self.fingerprint(spec, &model, &checks, sql)?;
         let states = match &maintenance {
-            Ok(maintenance) => self.states(&model, maintenance)?,
+            Ok(maintenance) => self.states(maintenance)?,
             Err(_) => Vec::new(),
         };
         let closing = closing(&model.plan, &model.schema);
@@ -515,16 +516,17 @@ impl<'a> Work<'a> {
     }
 
     /// For each of a model's states, a hash of everything that it hangs on besides the inputs' rows.
-    fn states(&self, model: &BoundModel, maintenance: &Maintenance) -> Option<Vec<String>> {
-        let surroundings = self.surroundings(model)?;
-        let of = |name: &str| blake3::hash(format!("{surroundings}{name}").as_bytes()).to_hex().to_string();
-        Some(maintenance.stages.iter().map(|stage| of(&stage.name)).collect())
+    fn states(&self, maintenance: &Maintenance) -> Option<Vec<String>> {
+        let of = |stage: &Stage| {
+            let text = format!("{}{}", self.surroundings(&stage.calls)?, stage.name);
+            Some(blake3::hash(text.as_bytes()).to_hex().to_string())
+        };
+        maintenance.stages.iter().map(of).collect()
     }
 
-    /// What a model's values hang on besides its SQL and its inputs.
-    fn surroundings(&self, model: &BoundModel) -> Option<String> {
+    /// What values hang on besides the SQL that gives them, of which the functions are, and its inputs.
+    fn surroundings(&self, called: &BTreeSet<String>) -> Option<String> {
         let mut text = String::new();
-        let called = keys::functions_called(&model.plan).ok()?;
         writeln!(text, "functions {FUNCTION_VERSION}\nstates {STATE_VERSION}\nzone {}", self.zone).ok()?;
         for param in &self.project.params {
             if called.contains(&params::function_name(&param.name.value)) {
@@ -537,7 +539,7 @@ impl<'a> Work<'a> {
 
     /// Hash of everything that the stored rows, and what is kept of them, hang on besides the inputs' rows.
     fn fingerprint(&self, spec: &ModelSpec, model: &BoundModel, checks: &[PlannedCheck], sql: &str) -> Option<String> {
-        let mut text = self.surroundings(model)?;
+        let mut text = self.surroundings(&keys::functions_called(&model.plan).ok()?)?;
         let names =
             |names: &[Located<String>]| -> Vec<String> { names.iter().map(|name| name.value.clone()).collect() };
         // The plan shortens long lists of values, the syntax tree doesn't.

@@ -105,12 +105,15 @@ impl TableEntry {
     }
 }
 
-/// Files of one state of a maintained model, relative to the model's state folder.
+/// Files of one state of a maintained model, relative to a model's state folder.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StateFiles {
     /// What it hangs on besides rows, as the plan says: [`crate::plan::PlannedModel::states`].
     #[serde(default)]
     pub of: String,
+    /// The model whose folder they are in, where another one made them first: equal states of a pipeline's models are kept once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
     /// Rows that count once each.
     pub base: Vec<DataFile>,
     /// Rows that count by their weight.
@@ -126,9 +129,19 @@ impl StateFiles {
     pub fn files(&self) -> impl Iterator<Item = &DataFile> {
         self.base.iter().chain(&self.changes)
     }
+
+    /// The folder that they are in, where they are `model`'s.
+    pub fn folder(&self, pipeline: &str, model: &str) -> String {
+        state_folder(pipeline, self.home.as_deref().unwrap_or(model))
+    }
+
+    /// The same state as one of another model, where it is `model`'s.
+    pub fn seen_from_elsewhere(&self, model: &str) -> Self {
+        Self { home: Some(self.home.clone().unwrap_or_else(|| model.to_owned())), ..self.clone() }
+    }
 }
 
-/// Folder of a model's states in the warehouse.
+/// Folder of states in the warehouse that a model was the first to make.
 pub fn state_folder(pipeline: &str, model: &str) -> String {
     format!("{BOOKKEEPING}/{pipeline}/state/{model}")
 }

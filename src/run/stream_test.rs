@@ -112,6 +112,7 @@ impl Input {
             added: side(&piece.added)?,
             removed: side(&piece.removed)?,
             arranged: None,
+            net: None,
         })
     }
 

@@ -122,6 +122,7 @@ impl Versions<'_> {
             added: side(&added)?,
             removed: side(&removed)?,
             arranged: None,
+            net: None,
         };
         Ok(Some(Difference { relation, changed_rows, rows: new.rows() }))
     }

@@ -38,19 +38,24 @@ pub(crate) fn unreferenced(shop: &Scratch, pipelines: &[&str]) -> Vec<String> {
         let folder = shop.path(&format!("warehouse/_tidemill/{pipeline}/commits"));
         let newest = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
         let record: Value = serde_json::from_slice(&fs::read(newest).unwrap()).unwrap();
+        let mut states: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         for (table, entry) in record["tables"].as_object().unwrap() {
-            let states = entry["states"].as_array().into_iter().flatten();
-            let files = states.flat_map(|state| [&state["base"], &state["changes"]]).flat_map(|f| f.as_array());
-            let named: BTreeSet<String> =
-                files.flatten().map(|file| file["path"].as_str().unwrap().to_string()).collect();
-            let folder = format!("warehouse/_tidemill/{pipeline}/state/{table}");
-            found.extend(beside(&shop.path(&folder), &named).into_iter().map(|file| format!("{folder}/{file}")));
+            states.entry(table).or_default();
+            for state in entry["states"].as_array().into_iter().flatten() {
+                let files = [&state["base"], &state["changes"]].into_iter().filter_map(Value::as_array).flatten();
+                let home = state["home"].as_str().unwrap_or(table);
+                states.entry(home).or_default().extend(files.map(|file| file["path"].as_str().unwrap().to_string()));
+            }
             let folder = format!("warehouse/{table}");
             let there = shop.path(&folder);
             let named = named_files(&there);
             // Files that a log took out stay for readers, so that only those without any mention count.
             let there = parquet_files(&there);
             found.extend(there.difference(&named).map(|file| format!("{folder}/{file}")));
+        }
+        for (home, named) in states {
+            let folder = format!("warehouse/_tidemill/{pipeline}/state/{home}");
+            found.extend(beside(&shop.path(&folder), &named).into_iter().map(|file| format!("{folder}/{file}")));
         }
     }
     found

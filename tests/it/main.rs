@@ -58,6 +58,7 @@ mod python;
 mod s3;
 mod s3_server;
 mod select;
+mod shared_states;
 mod shop_clv;
 #[cfg(feature = "kafka")]
 mod shop_kafka;

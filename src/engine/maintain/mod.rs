@@ -72,12 +72,14 @@ pub struct Relation {
     pub removed: Vec<Arc<dyn TableProvider>>,
     /// The rows of `old` by their group, where it is a state that is held in memory.
     pub arranged: Option<Arc<Arrangement>>,
+    /// How it changes, where it is a state and that is known already.
+    pub net: Option<Net>,
 }
 
 impl Relation {
     /// A relation that stays as it is.
     pub fn unchanged(rows: Rows) -> Self {
-        Self { old: rows.clone(), new: rows, added: vec![], removed: vec![], arranged: None }
+        Self { old: rows.clone(), new: rows, added: vec![], removed: vec![], arranged: None, net: None }
     }
 
     /// A state before its change, maybe with its rows in memory too.
@@ -204,7 +206,11 @@ impl Engine<'_> {
     async fn advance(&mut self, maintenance: &Maintenance, goes_on: GoesOn) -> Result<Advance> {
         let mut stages = Vec::with_capacity(maintenance.stages.len());
         for stage in &maintenance.stages {
-            let net = self.advance_stage(stage).await?;
+            let known = self.relations.get_mut(&stage.name).and_then(|relation| relation.net.take());
+            let net = match known {
+                Some(net) => net,
+                None => self.advance_stage(stage).await?,
+            };
             let kept = self.kept(stage, &net)?;
             let relation = self
                 .relations
@@ -257,6 +263,7 @@ impl Net {
             added: added.into_iter().collect(),
             removed: removed.into_iter().collect(),
             arranged: None,
+            net: None,
         })
     }
 }

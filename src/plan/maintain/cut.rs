@@ -1,5 +1,6 @@
 //! Cuts a plan at its aggregates. Knows no rows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
@@ -13,7 +14,8 @@ use datafusion::logical_expr::{
 
 use super::decompose::{Decomposed, Merge, aggregate_of, decompose};
 use super::{COUNT, Lookups, Maintenance, Part, Stage, closed, explain, lookups, normal, sessions};
-use crate::plan::relation::RelationTable;
+use crate::plan::keys::functions_called;
+use crate::plan::relation::{RelationTable, placeholder_name};
 use crate::plan::types::{sql_name, stored_type};
 
 /// The way to maintain `plan`, or why it can only be computed anew. `lets_go`: closed groups aren't kept, which operators say.
@@ -102,9 +104,31 @@ impl Cutter {
         if !self.stages.iter().any(|stage| stage.name == name) {
             let parts = functions.into_iter().flat_map(|function| function.parts).collect();
             let (input, group) = (aggregate.input.as_ref().clone(), aggregate.group_expr.clone());
-            self.stages.push(Stage { name, input, group, parts, schema, closing: None, sessions: None });
+            let (reads, calls) = self.hangs_on(aggregate)?;
+            self.stages.push(Stage { name, input, reads, calls, group, parts, schema, closing: None, sessions: None });
         }
         Ok(Some(scan))
+    }
+
+    /// Sources and models that an aggregate over them and over the stages so far reads, and the functions that it calls.
+    fn hangs_on(&self, aggregate: &Aggregate) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
+        let plan = LogicalPlan::Aggregate(aggregate.clone());
+        let (mut reads, mut calls) = (BTreeSet::new(), functions_called(&plan)?);
+        plan.apply(|node| {
+            if let LogicalPlan::TableScan(scan) = node
+                && let Some(name) = placeholder_name(scan)
+            {
+                match self.stages.iter().find(|stage| stage.name == name) {
+                    Some(stage) => {
+                        reads.extend(stage.reads.iter().cloned());
+                        calls.extend(stage.calls.iter().cloned());
+                    }
+                    None => drop(reads.insert(name)),
+                }
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok((reads, calls))
     }
 
     /// Whether the part's values can be merged in the type that they are stored in: a decimal has no bits.

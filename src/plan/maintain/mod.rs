@@ -13,6 +13,8 @@ mod lookups;
 mod normal;
 mod sessions;
 
+use std::collections::BTreeSet;
+
 use arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 
@@ -49,6 +51,10 @@ pub struct Stage {
     pub name: String,
     /// What is aggregated.
     pub input: LogicalPlan,
+    /// Sources and models that the state hangs on, by way of earlier stages, too.
+    pub reads: BTreeSet<String>,
+    /// Functions that it calls, by way of earlier stages, too.
+    pub calls: BTreeSet<String>,
     /// Grouping expressions over `input`; none: one group that is always there.
     pub group: Vec<Expr>,
     /// What the state keeps of the group's rows.

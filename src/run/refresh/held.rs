@@ -58,6 +58,11 @@ impl HeldStates {
         }
     }
 
+    /// Lets go of a stage's state: another model's stands for it.
+    pub(super) fn forget(&self, model: &str, stage: usize) {
+        self.states().remove(&(model.to_owned(), stage));
+    }
+
     /// Memory for a state of so many bytes, where it fits beside the others and the pool has it.
     pub(super) fn reserve(&self, bytes: usize) -> Option<MemoryReservation> {
         let memory = MemoryConsumer::new("a state between steps").register(&self.pool);

@@ -39,7 +39,7 @@ pub(super) enum Attempt {
 impl Refresh<'_> {
     /// Finds how a model changes since `entry`, and stages its states' changes.
     pub(super) async fn advance(
-        &self,
+        &mut self,
         work: &Work<'_>,
         maintenance: &Maintenance,
         (entry, goes_on): (&TableEntry, GoesOn),
@@ -83,6 +83,7 @@ impl Refresh<'_> {
                     added: net.added.clone(),
                     removed: net.removed.clone(),
                     arranged: None,
+                    net: None,
                 };
                 (changed_rows, rows) = (changed_rows + net.rows, rows + read.rows());
                 relations.insert(name.clone(), relation);
@@ -104,16 +105,25 @@ impl Refresh<'_> {
         }
         let mut held = Vec::with_capacity(entry.states.len());
         for (at, (stage, state)) in maintenance.stages.iter().zip(&entry.states).enumerate() {
-            let arranged = self.arranged(work, (at, stage), state).await?.map(Arc::new);
-            relations
-                .insert(stage.name.clone(), Relation::state(self.state_rows(work, stage, state)?, arranged.clone()));
-            held.push(arranged);
+            let rows = self.state_rows(work, stage, state)?;
+            let relation = match self.shared_net(work, stage, entry) {
+                Some(net) => {
+                    self.held.inspect(|held| held.forget(&work.model.name, at));
+                    Relation { net: Some(net), ..Relation::unchanged(rows) }
+                }
+                None => Relation::state(rows, self.arranged(work, (at, stage), state).await?.map(Arc::new)),
+            };
+            held.push(relation.arranged.clone());
+            relations.insert(stage.name.clone(), relation);
         }
         let (session, let_go) = (&work.session, entry.let_go());
         let bytes = if lacks_rows { None } else { Some(limits::CHANGE_BYTES) };
         let Some(advance) = maintain::advance(session, maintenance, relations, &let_go, bytes, goes_on).await? else {
             return Ok(Attempt::Anew("the change is too large to be held in memory".into()));
         };
+        for (stage, net) in maintenance.stages.iter().zip(&advance.stages) {
+            self.share_net(work, stage, entry, net);
+        }
         let states = self.next_states(work, maintenance, entry, &advance.stages, draft).await?;
         for (at, (arranged, net)) in held.into_iter().zip(&advance.stages).enumerate() {
             // What was let go is let go of in memory, too, by reading the state anew.
@@ -174,15 +184,15 @@ impl Refresh<'_> {
         if matches!(error.kind(), ErrorKind::Check | ErrorKind::Lease) {
             return None;
         }
-        let folder = state_folder(work.chain.pipeline(), &work.model.name);
-        let mut parts: Vec<(&str, TableFiles)> = Vec::new();
+        let mut parts: Vec<(String, TableFiles)> = Vec::new();
         for (stage, state) in maintenance.stages.iter().zip(&entry.states) {
+            let folder = state.folder(work.chain.pipeline(), &work.model.name);
             for (schema, files) in [(Arc::clone(&stage.schema), &state.base), (weighted(&stage.schema), &state.changes)]
             {
-                parts.push((&folder, TableFiles { schema, partition_by: vec![], files: files.clone() }));
+                parts.push((folder.clone(), TableFiles { schema, partition_by: vec![], files: files.clone() }));
             }
         }
-        parts.push((&work.model.name, work.chain.table_files(&work.model.name, entry).await.ok()?));
+        parts.push((work.model.name.clone(), work.chain.table_files(&work.model.name, entry).await.ok()?));
         for (folder, files) in &parts {
             if let Some(damage) = self.damage(work, folder, files).await.ok()? {
                 return Some(damage);
@@ -224,8 +234,8 @@ impl Refresh<'_> {
         is_between.then_some(net)
     }
 
-    /// Computes a maintained model's states anew, but for those that `stay`, by the places of their stages; its result's plan reads
-    /// them.
+    /// Computes a maintained model's states anew, but for those that `stay`, by the places of their stages, or that another model has;
+    /// its result's plan reads them.
     pub(super) async fn build(
         &self,
         work: &Work<'_>,
@@ -233,8 +243,12 @@ impl Refresh<'_> {
         draft: &Draft,
         mut stay: BTreeMap<usize, StateFiles>,
     ) -> Result<(LogicalPlan, Vec<StateFiles>)> {
+        for (at, state) in self.shared_states(work, maintenance, draft).await? {
+            stay.entry(at).or_insert(state);
+        }
         let prefix = draft.prefix();
         let can_go = self.can_let_go(work, maintenance, &vec![None; maintenance.stages.len()], draft).await?;
+        let folder = state_folder(work.chain.pipeline(), &work.model.name);
         let mut relations = HashMap::new();
         for (name, provider) in &work.inputs.relations {
             relations.insert(name.clone(), Relation::unchanged(Arc::clone(provider).into()));
@@ -247,7 +261,7 @@ impl Refresh<'_> {
                 continue;
             }
             let plan = maintain::build_stage(&work.session, stage, &relations)?;
-            let base = self.write_state(work, &stage.schema, plan, &prefix).await?;
+            let base = self.write_state(work, &folder, &stage.schema, plan, &prefix).await?;
             failpoint::hit("mid_state");
             let mut state = StateFiles { base, ..StateFiles::default() };
             let rows = self.state_rows(work, stage, &state)?;
@@ -255,7 +269,7 @@ impl Refresh<'_> {
             if can_go.is_some() {
                 // The result is made of the whole state, whose files no record names.
                 let plan = maintain::state_rows(stage, &rows, can_go.as_ref())?;
-                let base = self.write_state(work, &stage.schema, plan, &prefix).await?;
+                let base = self.write_state(work, &folder, &stage.schema, plan, &prefix).await?;
                 state = StateFiles { base, let_go: can_go, ..StateFiles::default() };
             }
             states.push(state);

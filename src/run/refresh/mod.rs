@@ -13,6 +13,7 @@ pub(in crate::run) mod maintain;
 mod model;
 mod net;
 pub(in crate::run) mod pipeline;
+mod shared;
 mod source;
 mod stage;
 mod states;
@@ -30,6 +31,7 @@ use crate::run::key_filters::LoadedFilters;
 use crate::run::lease::Lease;
 use crate::run::project::OpenProject;
 use crate::run::refresh::held::HeldStates;
+use crate::run::refresh::shared::SharedNets;
 use crate::run::version::{Read, Versions};
 use crate::table::Warehouse;
 
@@ -123,6 +125,8 @@ struct Refresh<'a> {
     relations: HashMap<String, Relation>,
     /// Net changes that this run made to tables, for the models that read them.
     nets: HashMap<String, TableNet>,
+    /// The same of states, for the models that are made of the same ones.
+    shared: SharedNets,
     models: Vec<ModelOutcome>,
     checks: Vec<CheckOutcome>,
     /// The worst so far: 0, 1 or 3.
@@ -237,6 +241,7 @@ impl<'a> Refresh<'a> {
             due: BTreeSet::new(),
             relations: HashMap::new(),
             nets: HashMap::new(),
+            shared: SharedNets::default(),
             models: Vec::new(),
             checks: Vec::new(),
             exit_code: 0,

@@ -209,7 +209,7 @@ impl Refresh<'_> {
     ) -> Result<()> {
         let entered = self.compute(work, plan, rules, states.clone(), old, draft, outcome).await;
         if entered.is_err() {
-            self.discard_states(work, &states, &draft.prefix()).await;
+            self.discard_states(work, &states, draft).await;
         }
         entered
     }

@@ -74,10 +74,9 @@ impl Refresh<'_> {
         draft: &mut Draft,
         outcome: &mut ModelOutcome,
     ) -> Result<()> {
-        let prefix = draft.prefix();
         let entered = self.write_net(work, &change, old, draft, outcome).await;
         if entered.is_err() {
-            self.discard_states(work, &change.states, &prefix).await;
+            self.discard_states(work, &change.states, draft).await;
         }
         entered
     }

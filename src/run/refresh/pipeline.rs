@@ -1,6 +1,6 @@
 //! One pipeline of a refresh: recover, land, compute, commit, follow.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 use super::draft::Draft;
@@ -9,7 +9,7 @@ use crate::connect::FileEntry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::plan::PlannedModel;
-use crate::run::commit::{CommitChain, CommitRecord, StateFiles, state_folder};
+use crate::run::commit::{CommitChain, CommitRecord, state_folder};
 use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
 use crate::run::version::landed_folder;
@@ -41,6 +41,7 @@ impl<'a> Refresh<'a> {
             }
             outcomes.push(self.model(model, &chain, &mut draft).await);
         }
+        self.shared.clear();
         self.let_go(pipeline, &mut draft).await?;
         let computed = begun.elapsed();
         let has_failed = outcomes.iter().any(|outcome| outcome.status == "failed");
@@ -149,9 +150,10 @@ impl<'a> Refresh<'a> {
         for (table, entry) in &record.tables {
             let files = entry.files.iter().flatten().filter(is_fresh);
             paths.extend(files.map(|file| format!("{table}/{}", file.path)));
-            let files = entry.states.iter().flat_map(StateFiles::files).filter(is_fresh);
-            let folder = state_folder(&record.pipeline, table);
-            paths.extend(files.map(|file| format!("{folder}/{}", file.path)));
+            for state in &entry.states {
+                let folder = state.folder(&record.pipeline, table);
+                paths.extend(state.files().filter(is_fresh).map(|file| format!("{folder}/{}", file.path)));
+            }
         }
         for (source, position) in &record.sources {
             let position = crate::connect::Position::from_json(Some(position))?;
@@ -201,8 +203,8 @@ async fn clean(
         keep.extend(sinks::needed_files(chain, table, &needed).await?);
         failpoint::hit("mid_clean");
         garbage::collect(warehouse, table, &keep, record.n, min_age).await?;
-        let keep = entry.states.iter().flat_map(StateFiles::files).map(|file| file.path.clone()).collect();
-        let folder = state_folder(&record.pipeline, table);
+    }
+    for (folder, keep) in files_of_states(record) {
         garbage::collect_folder(warehouse, &folder, &keep, record.n, min_age).await?;
     }
     let read_at = read_at(warehouse, record).await?;
@@ -230,6 +232,19 @@ async fn clean(
         chain.thin((*first, record.n), limits::STEP_RETENTION, &needed).await?;
     }
     Ok(())
+}
+
+/// The files of states by folder, of each table's own folder, too.
+fn files_of_states(record: &CommitRecord) -> HashMap<String, HashSet<String>> {
+    let mut files: HashMap<String, HashSet<String>> = HashMap::new();
+    for (table, entry) in &record.tables {
+        files.entry(state_folder(&record.pipeline, table)).or_default();
+        for state in &entry.states {
+            let named = files.entry(state.folder(&record.pipeline, table)).or_default();
+            named.extend(state.files().map(|file| file.path.clone()));
+        }
+    }
+    files
 }
 
 /// Numbers of the commits that the newest records of all pipelines hang on, whichever pipelines' they are.

@@ -19,7 +19,7 @@ use crate::engine::maintain::{self, Arrangement, LetGo, Net, Rows, WEIGHT};
 use crate::error::Result;
 use crate::limits;
 use crate::plan::maintain::{Maintenance, Stage};
-use crate::run::commit::{StateFiles, TableEntry, state_folder};
+use crate::run::commit::{StateFiles, TableEntry};
 use crate::run::failpoint;
 use crate::run::watermark::retained_from;
 use crate::table::{DataFile, TableFiles, parquet_table, write_files};
@@ -54,6 +54,10 @@ impl Refresh<'_> {
         let mut states = Vec::with_capacity(entry.states.len());
         let stages = maintenance.stages.iter().zip(&entry.states).zip(nets).zip(&can_go);
         for (at, (((stage, state), net), can_go)) in stages.enumerate() {
+            if let Some(shared) = self.shared_state(work, stage, draft) {
+                states.push(shared);
+                continue;
+            }
             states.push(self.next_state(work, (at, stage), (state, can_go.as_ref()), net, &prefix).await?);
         }
         // Of all states at once, so that the rows of a group that one of them has are all in those under it.
@@ -94,6 +98,7 @@ impl Refresh<'_> {
             return Ok(state.clone());
         }
         let schema = weighted(&stage.schema);
+        let folder = state.folder(work.chain.pipeline(), &work.model.name);
         let rows = |files: &[DataFile]| files.iter().map(|file| file.rows).sum::<u64>();
         let with_net = |mut rows: Rows| -> Result<Rows> {
             rows.changes.extend(engine::memory_table(&schema, &net.weighted()?)?);
@@ -130,19 +135,18 @@ impl Refresh<'_> {
         let next = match rewritten {
             Some(parts) if is_half => {
                 let plan = maintain::state_rows(stage, &with_net(self.state_rows(work, stage, &parts)?)?, can_go)?;
-                let base = self.write_state(work, &stage.schema, plan, prefix).await?;
+                let base = self.write_state(work, &folder, &stage.schema, plan, prefix).await?;
                 failpoint::hit("mid_compact");
-                StateFiles { base, changes: vec![], let_go: can_go.cloned(), of: state.of.clone() }
+                StateFiles { base, changes: vec![], let_go: can_go.cloned(), ..state.clone() }
             }
             Some(parts) => {
                 let plan = maintain::state_changes(stage, &with_net(self.state_rows(work, stage, &parts)?)?)?;
-                let files = self.write_state(work, &schema, plan, prefix).await?;
+                let files = self.write_state(work, &folder, &schema, plan, prefix).await?;
                 failpoint::hit("mid_compact");
                 let kept = &state.changes[..newest];
                 StateFiles { changes: kept.iter().cloned().chain(files).collect(), ..state.clone() }
             }
             None => {
-                let folder = state_folder(work.chain.pipeline(), &work.model.name);
                 let stream = stream_of(&schema, net.weighted()?);
                 let files = write_files(&self.warehouse, &folder, &schema, &[], prefix, vec![stream]).await?;
                 StateFiles { changes: state.changes.iter().cloned().chain(files).collect(), ..state.clone() }
@@ -167,7 +171,7 @@ impl Refresh<'_> {
             true => (maintain::state_rows(stage, &rows, None)?, &stage.schema),
             false => (maintain::state_changes(stage, &rows)?, &weighted),
         };
-        let folder = state_folder(work.chain.pipeline(), &work.model.name);
+        let folder = parts.folder(work.chain.pipeline(), &work.model.name);
         let (session, warehouse, partition_by) = (&work.session, &self.warehouse, &[]);
         let rewriting = Rewriting { session, plan, warehouse, folder: &folder, schema, partition_by, prefix };
         held.beside.begin(place, (parts.files().cloned().collect(), is_whole), rewriting);
@@ -177,22 +181,33 @@ impl Refresh<'_> {
     pub(super) async fn write_state(
         &self,
         work: &Work<'_>,
+        folder: &str,
         schema: &SchemaRef,
         plan: LogicalPlan,
         prefix: &str,
     ) -> Result<Vec<DataFile>> {
-        let folder = state_folder(work.chain.pipeline(), &work.model.name);
         let streams = engine::execute_as(&work.session, plan, schema).await?;
-        write_files(&self.warehouse, &folder, schema, &[], prefix, streams).await
+        write_files(&self.warehouse, folder, schema, &[], prefix, streams).await
     }
 
-    /// Deletes files of states that only this run made, as far as possible.
-    pub(super) async fn discard_states(&self, work: &Work<'_>, states: &[StateFiles], prefix: &str) {
-        let files: Vec<DataFile> =
-            states.iter().flat_map(StateFiles::files).filter(|f| f.path.starts_with(prefix)).cloned().collect();
-        let folder = state_folder(work.chain.pipeline(), &work.model.name);
-        let schema = Arc::new(Schema::empty());
-        super::stage::discard(&self.warehouse, &folder, &TableFiles { schema, partition_by: vec![], files }).await;
+    /// Deletes files of states that only this run made, as far as possible, but for those that another model has taken over.
+    pub(super) async fn discard_states(&self, work: &Work<'_>, states: &[StateFiles], draft: &Draft) {
+        let (prefix, own) = (draft.prefix(), &work.model.name);
+        let others: Vec<&StateFiles> = draft
+            .record
+            .tables
+            .iter()
+            .filter(|(table, _)| *table != own)
+            .flat_map(|(_, entry)| &entry.states)
+            .collect();
+        for state in states {
+            let folder = state.folder(work.chain.pipeline(), own);
+            // No two files of states have the same name.
+            let is_others = |file: &DataFile| others.iter().any(|other| other.files().any(|named| named == file));
+            let files = state.files().filter(|file| file.path.starts_with(&prefix) && !is_others(file));
+            let (files, schema) = (files.cloned().collect(), Arc::new(Schema::empty()));
+            super::stage::discard(&self.warehouse, &folder, &TableFiles { schema, partition_by: vec![], files }).await;
+        }
     }
 
     /// A stage's state in memory, where this process goes on and it fits. A large one is read beside the steps.
@@ -237,7 +252,7 @@ impl Refresh<'_> {
 
     /// A state's rows as relations.
     pub(super) fn state_rows(&self, work: &Work<'_>, stage: &Stage, state: &StateFiles) -> Result<Rows> {
-        let folder = state_folder(work.chain.pipeline(), &work.model.name);
+        let folder = state.folder(work.chain.pipeline(), &work.model.name);
         let table = |schema: SchemaRef, files: &[DataFile]| -> Result<Vec<Arc<dyn TableProvider>>> {
             if files.is_empty() {
                 return Ok(vec![]);

@@ -247,6 +247,7 @@ impl Case {
             added: side(at, &changes[at].added),
             removed: side(at, &changes[at].removed),
             arranged: None,
+            net: None,
         };
         self.world.relations.iter().enumerate().map(|(at, spec)| (spec.name.to_owned(), relation(at))).collect()
     }
@@ -434,7 +435,14 @@ fn downstream(model: &PlannedModel, kept: &mut Kept, rows: Vec<RecordBatch>, net
     };
     let whole = |batches: Vec<RecordBatch>| Rows::from(memory(&schema, batches));
     kept.rows = rows.clone();
-    Relation { old: whole(before), new: whole(rows), added: side(added), removed: side(removed), arranged: None }
+    Relation {
+        old: whole(before),
+        new: whole(rows),
+        added: side(added),
+        removed: side(removed),
+        arranged: None,
+        net: None,
+    }
 }
 
 fn loose(schema: &SchemaRef) -> SchemaRef {
