@@ -192,7 +192,11 @@ pub(super) const SOURCE: KeyTable = KeyTable {
             OneOf(&["correct", "drop", "quarantine"]),
             "Kafka: what becomes of rows behind the watermark; default correct: they correct the results",
         ),
-        key("archive", Boolean, "Kafka: whether rows are kept once every model has read them; default true"),
+        key(
+            "archive",
+            Boolean,
+            "Whether rows are kept in the warehouse; of topics by default, of Parquet files that are read in place if true",
+        ),
         key("after", TextOr(&AFTER), "What becomes of a taken file: keep, delete or { move: FOLDER }"),
         key("settle", Duration, "How long a file must stand still; default 2s"),
         key("allow_empty", Boolean, "Whether no file at all is fine"),

@@ -43,19 +43,8 @@ pub(super) const LACKING_FORMATS: [&str; 4] = ["avro", "debezium-json", "debeziu
 const FILES_KEYS: [&str; 10] =
     ["path", "mode", "after", "settle", "allow_empty", "delimiter", "header", "quote", "escape", "encoding"];
 /// Keys that only topics have.
-const KAFKA_KEYS: [&str; 11] = [
-    "brokers",
-    "topic",
-    "relation",
-    "key",
-    "history",
-    "start",
-    "on_gap",
-    "watermark_delay",
-    "idle_timeout",
-    "on_late",
-    "archive",
-];
+const KAFKA_KEYS: [&str; 10] =
+    ["brokers", "topic", "relation", "key", "history", "start", "on_gap", "watermark_delay", "idle_timeout", "on_late"];
 /// Keys that only text formats have.
 const TEXT_KEYS: [&str; 5] = ["timestamp_format", "timestamp_zone", "encoding", "null_values", "decimal_separator"];
 /// Keys that only CSV has.
@@ -138,6 +127,7 @@ fn no_files(name: &Located<String>) -> FilesSpec {
         after: AfterTaken::Keep,
         settle: Duration::ZERO,
         allow_empty: false,
+        archive: false,
         options: BTreeMap::new(),
     }
 }
@@ -324,10 +314,27 @@ fn read_files(reader: &mut Reader<'_>, fields: &Fields<'_>, name: &Located<Strin
             .hint("write `mode: append` for a folder that files land in"),
         );
     }
+    let archive = fields.get("archive").and_then(|n| reader.boolean(n));
+    if archive == Some(false)
+        && (mode == FilesMode::Append || !matches!(format, Some(FileFormat::Parquet) | None))
+        && let Some(place) = fields.key_place("archive")
+    {
+        let fault = Fault::error(
+            "wrong_value",
+            place.clone(),
+            "models are made of rows that are kept, so they can't be let go",
+        );
+        reader.fault(
+            fault.hint(
+                "take `archive` away: it is a choice for topics, and for Parquet files, which can be read in place",
+            ),
+        );
+    }
     let options = reader.text_map(fields.get("options"), "options of the object store");
     let settle = fields.get("settle").and_then(|n| reader.duration(n)).unwrap_or(Duration::from_secs(2));
     let allow_empty = fields.get("allow_empty").and_then(|n| reader.boolean(n)).unwrap_or(false);
-    Some(FilesSpec { path: path?, format: format?, mode, after, settle, allow_empty, options })
+    let archive = archive.unwrap_or(false);
+    Some(FilesSpec { path: path?, format: format?, mode, after, settle, allow_empty, archive, options })
 }
 
 fn read_after(reader: &mut Reader<'_>, node: &Node) -> Option<AfterTaken> {

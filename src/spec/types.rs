@@ -138,6 +138,12 @@ impl SourceSpec {
         grows && self.deduplicate.is_empty()
     }
 
+    /// Whether files of it may be read where they are: their rows are gone with them.
+    pub fn is_read_in_place(&self) -> bool {
+        matches!(&self.connector, ConnectorSpec::Files(spec)
+            if spec.format == FileFormat::Parquet && spec.mode == FilesMode::Snapshot && !spec.archive)
+    }
+
     /// Where it says that rows are let go once every model has read them; none: they are kept.
     pub fn unarchived(&self) -> Option<&Place> {
         match &self.connector {
@@ -277,6 +283,9 @@ pub struct FilesSpec {
     pub settle: Duration,
     /// Whether a glob that matches nothing is fine.
     pub allow_empty: bool,
+    /// Whether rows of Parquet files are kept in the warehouse, so that those of a file that is replaced or goes can be subtracted.
+    /// Of other formats they always are.
+    pub archive: bool,
     /// Options of the object store (`options:`).
     pub options: BTreeMap<String, String>,
 }
@@ -605,6 +614,7 @@ impl SourceSpec {
         };
         let format = match &self.connector {
             ConnectorSpec::Files(files) => match &files.format {
+                FileFormat::Parquet if files.archive => "parquet, kept".to_string(),
                 FileFormat::Parquet => "parquet".to_string(),
                 FileFormat::Json(options) => format!("json {}", text(options)),
                 FileFormat::Csv(csv) => {

@@ -171,6 +171,7 @@ impl Builder {
                 after: AfterTaken::Keep,
                 settle: Duration::ZERO,
                 allow_empty: true,
+                archive: false,
                 options: Default::default(),
             }),
             columns: draft

@@ -93,6 +93,7 @@ impl FilesSource {
             let builder = parquet_file::open(&self.store, &found.meta).await?;
             let is_plain = landing.rules.is_empty()
                 && !self.is_append()
+                && !self.spec.archive
                 && parquet_file::is_plain(builder.metadata(), builder.schema(), &landing.contract);
             if is_plain {
                 entry.rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);

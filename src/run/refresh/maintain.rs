@@ -90,7 +90,9 @@ impl Refresh<'_> {
                 continue;
             }
             let Some(difference) = self.versions().difference(name, &before, read, provider).await? else {
-                return Ok(Attempt::Anew(format!("rows of {name} that went can't be read any more")));
+                let is_in_place = self.open.source(name).is_some_and(|source| source.spec.is_read_in_place());
+                let hint = if is_in_place { "; `archive: true` keeps them" } else { "" };
+                return Ok(Attempt::Anew(format!("rows of {name} that went can't be read any more{hint}")));
             };
             changed_rows += difference.changed_rows;
             rows += difference.rows;
