@@ -245,23 +245,21 @@ fn a_run_that_dies_while_publishing_is_made_up_for() {
     let shop = project();
     let mut random = ChaCha8Rng::seed_from_u64(22);
     let points = ["after_record", "mid_sink", "mid_sink:3", "before_sink", "before_sink:3", "decided_sink"];
-    for round in 0..2 {
-        for point in points.iter().chain(&["decided_sink:2", "decided_sink:4", "after_sink", "after_sink:3"]) {
-            // Another row is always a change.
-            let name = format!("data/more-{round}-{}.csv", point.replace(':', "-"));
-            shop.write(&name, "city,amount,at,note,weight\nc1,1.00,2026-01-01T00:00:00Z,,\n");
+    for point in points.iter().chain(&["decided_sink:2", "decided_sink:4", "after_sink", "after_sink:3"]) {
+        // Another row is always a change.
+        let name = format!("data/more-{}.csv", point.replace(':', "-"));
+        shop.write(&name, "city,amount,at,note,weight\nc1,1.00,2026-01-01T00:00:00Z,,\n");
+        change(&shop, &mut random);
+        let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", point).finish().status;
+        assert_eq!(died.code(), None, "{point} was reached");
+        // What is there fits, whole or not at all.
+        let _ = FORMATS.map(|format| applied(&shop.path(&format!("out/{format}"))));
+        applied_envelopes(&shop.path("out/debezium"));
+        if random.random_bool(0.5) {
             change(&shop, &mut random);
-            let died = shop.command(&["run"]).env("TIDEMILL_FAILPOINT", point).finish().status;
-            assert_eq!(died.code(), None, "{point} was reached");
-            // What is there fits, whole or not at all.
-            let _ = FORMATS.map(|format| applied(&shop.path(&format!("out/{format}"))));
-            applied_envelopes(&shop.path("out/debezium"));
-            if random.random_bool(0.5) {
-                change(&shop, &mut random);
-            }
-            shop.exits(0, &["run"]);
-            holds_the_table(&shop);
         }
+        shop.exits(0, &["run"]);
+        holds_the_table(&shop);
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Arrangement {
 struct Chunk {
     rows: RecordBatch,
     groups: Rows,
+    /// Of both in memory, about.
+    bytes: usize,
 }
 
 /// Chunk and row in it.
@@ -59,7 +61,7 @@ impl Arrangement {
 
     /// Bytes in memory, about.
     pub fn bytes(&self) -> usize {
-        let chunks = self.chunks.iter().map(|chunk| bytes_of(&chunk.rows) + chunk.groups.size());
+        let chunks = self.chunks.iter().map(|chunk| chunk.bytes);
         chunks.sum::<usize>() + self.index.capacity() * size_of::<Place>()
     }
 
@@ -121,7 +123,8 @@ impl Arrangement {
         let groups = self.groups_of(&rows)?;
         let too_many = || Error::internal("a state in memory has too many parts");
         let chunk = u32::try_from(self.chunks.len()).map_err(|_| too_many())?;
-        self.chunks.push(Chunk { rows, groups });
+        let bytes = bytes_of(&rows) + groups.size();
+        self.chunks.push(Chunk { rows, groups, bytes });
         let (chunks, hasher) = (&self.chunks, &self.hasher);
         for row in 0..u32::try_from(batch.num_rows()).map_err(|_| too_many())? {
             let bytes = bytes_at(chunks, (chunk, row));

@@ -29,6 +29,8 @@ pub struct HeldStates {
 struct Held {
     files: StateFiles,
     rows: Arrangement,
+    /// Its size as it was kept: finding it out looks at every buffer.
+    bytes: usize,
 }
 
 impl HeldStates {
@@ -53,8 +55,9 @@ impl HeldStates {
 
     /// Keeps a stage's state, if there is room for it.
     pub(super) fn keep(&self, model: &str, stage: usize, files: StateFiles, rows: Arrangement) {
-        if self.has_room(rows.bytes()) {
-            self.states().insert((model.to_owned(), stage), Held { files, rows });
+        let bytes = rows.bytes();
+        if self.has_room(bytes) {
+            self.states().insert((model.to_owned(), stage), Held { files, rows, bytes });
         }
     }
 
@@ -81,7 +84,7 @@ impl HeldStates {
 
     /// Bytes of all of them.
     pub fn bytes(&self) -> usize {
-        self.states().values().map(|held| held.rows.bytes()).sum()
+        self.states().values().map(|held| held.bytes).sum()
     }
 
     fn states(&self) -> std::sync::MutexGuard<'_, HashMap<(String, usize), Held>> {
