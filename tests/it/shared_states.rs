@@ -139,7 +139,7 @@ fn models_of_one_state_go_their_ways() {
         let all: BTreeSet<&str> = MODELS.iter().map(|(name, ..)| *name).collect();
         let shop = shop(&["cities", "named"]);
         let mut shared = 0;
-        for round in 0..20 {
+        for round in 0..15 {
             let city = ["Rome", "Oslo", "Bern", "Bonn"].choose(&mut random).unwrap();
             let amount = if random.random_bool(0.1) { 600 } else { random.random_range(-20..20) };
             match random.random_range(0..10) {
@@ -180,7 +180,7 @@ fn models_of_one_state_go_their_ways() {
             let states: Vec<_> = names.iter().filter(|name| shop.path(&format!("warehouse/{name}")).is_dir()).collect();
             shared += states.iter().filter(|name| state(&shop, name).0 != ***name).count();
         }
-        assert!(shared > 8, "or this shows nothing: {shared}");
+        assert!(shared > 5, "or this shows nothing: {shared}");
         // Cleaning comes with a commit.
         shop.write("data/last.csv", "id,city,amount\n1,Oslo,1\n");
         shop.command(&["run"]).finish();

@@ -159,7 +159,9 @@ fn keys_of_a_topic_are_checked() {
 
 #[test]
 fn rows_that_models_are_made_of_are_kept() {
-    let source = |keys: &str| format!("sources:\n  orders: {{ connector: files, path: x, {keys}, columns: {{ id: bigint }} }}\n");
+    let source = |keys: &str| {
+        format!("sources:\n  orders: {{ connector: files, path: x, {keys}, columns: {{ id: bigint }} }}\n")
+    };
     for keys in ["format: csv, archive: false", "format: parquet, mode: append, archive: false"] {
         let told = faults(&[PROJECT, ("pipelines/a.yaml", &source(keys))]);
         assert!(told.contains("models are made of rows that are kept, so they can't be let go"), "{told}");

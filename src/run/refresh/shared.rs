@@ -35,12 +35,11 @@ impl Refresh<'_> {
     pub(super) fn shared_state(&self, work: &Work<'_>, stage: &Stage, draft: &Draft) -> Option<StateFiles> {
         let of = state_of(work.model, stage).filter(|_| !self.options.full_refresh)?;
         let now = read_by(stage, &work.inputs.digests)?;
+        let is_this = |state: &&StateFiles| state.of == *of && state.let_go.is_none();
         let others = draft.record.tables.iter().filter(|(table, _)| **table != work.model.name);
         others
             .filter(|(_, entry)| read_by(stage, &entry.inputs).as_ref() == Some(&now))
-            .find_map(|(table, entry)| Some((table, entry.states.iter().find(|state| state.of == *of)?)))
-            .filter(|(_, state)| state.let_go.is_none())
-            .map(|(table, state)| state.seen_from_elsewhere(table))
+            .find_map(|(table, entry)| Some(entry.states.iter().find(is_this)?.seen_from_elsewhere(table)))
     }
 
     /// The same for each stage of a model that is built anew, by its place: only states whose files are there, and none of those that the
