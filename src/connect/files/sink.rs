@@ -146,18 +146,18 @@ impl FilesSink {
                 Err(error) => Err(self.unreadable(error)),
             }
         };
-        if !is_there(&file).await? {
-            // A copy would go by a third name, which stays in readers' sight if the process dies within it.
-            match self.folder.store.rename(&staged, &file).await {
-                Ok(()) => self.sync(&decision.file).await?,
-                // Another process may have been faster.
-                Err(object_store::Error::NotFound { .. }) => return is_there(&file).await,
-                Err(error) => return Err(self.unwritable(error)),
-            }
+        if is_there(&file).await? {
+            // A bucket's renaming may have come as far as the copy.
+            self.delete(&decision.staged).await;
+            return Ok(true);
         }
-        // A bucket's renaming may have come as far as the copy.
-        self.delete(&decision.staged).await;
-        Ok(true)
+        // A copy would go by a third name, which stays in readers' sight if the process dies within it.
+        match self.folder.store.rename(&staged, &file).await {
+            Ok(()) => self.sync(&decision.file).await.map(|()| true),
+            // Another process may have been faster.
+            Err(object_store::Error::NotFound { .. }) => is_there(&file).await,
+            Err(error) => Err(self.unwritable(error)),
+        }
     }
 
     /// Writes a change's rows where nobody looks for them.
