@@ -35,6 +35,9 @@ pub const ROW_GROUP_ROWS: usize = 1 << 20;
 /// Rows at the beginning of a data file by which it is decided how its columns are encoded: enough to tell numbers that repeat.
 pub const ENCODING_ROWS: usize = 8192;
 
+/// Rows of a data file up to which it is written in the way that takes least time, not least space: a step's are far fewer.
+pub const FEW_ROWS: usize = 16_384;
+
 /// Times that values of a column come again, from which on a dictionary of them is worth its work.
 pub const ENCODED_REPEATS: usize = 4;
 

@@ -15,17 +15,43 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use crate::error::{Result, ResultExt};
 use crate::limits;
 
-/// How a Parquet file with these columns is written; `first` are rows that it begins with.
+/// What is known of a file's rows before the first one is written.
+#[derive(Clone, Copy)]
+pub(crate) enum Expected<'a> {
+    /// No more than [`limits::FEW_ROWS`] in all.
+    Few,
+    /// They begin with these.
+    Beginning(&'a RecordBatch),
+    Unknown,
+}
+
+/// How a Parquet file with these columns and rows is written.
+///
+/// A file of few rows is one of many that a pipeline makes as events come, and is put together with others soon: what it costs to write
+/// counts, not its bytes. Making a page's zstd context and a column's dictionary takes longer there than the rows do.
 ///
 /// # Errors
 /// External, for columns that Parquet can't hold.
-pub(crate) fn parquet_properties(file: &SchemaRef, first: Option<&RecordBatch>) -> Result<WriterProperties> {
-    let level = ZstdLevel::try_new(1).external("the compression level is out of range")?;
+pub(crate) fn parquet_properties(file: &SchemaRef, rows: Expected<'_>) -> Result<WriterProperties> {
     let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(Some(limits::ROW_GROUP_ROWS))
         .set_max_row_group_bytes(Some(limits::DATA_FILE_BYTES))
         .set_created_by(format!("tidemill {}", env!("CARGO_PKG_VERSION")));
+    let first = match rows {
+        Expected::Few => {
+            properties = properties
+                .set_compression(Compression::SNAPPY)
+                .set_dictionary_enabled(false)
+                .set_statistics_enabled(EnabledStatistics::Chunk)
+                .set_offset_index_disabled(true);
+            None
+        }
+        Expected::Beginning(_) | Expected::Unknown => {
+            let level = ZstdLevel::try_new(1).external("the compression level is out of range")?;
+            properties = properties.set_compression(Compression::ZSTD(level));
+            if let Expected::Beginning(first) = rows { Some(first) } else { None }
+        }
+    };
     let parquet = ArrowSchemaConverter::new().convert(file).external("the columns can't be those of a Parquet file")?;
     for column in parquet.columns() {
         if matches!(column.physical_type(), Type::FLOAT | Type::DOUBLE) {
@@ -90,12 +116,13 @@ mod tests {
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let batch =
             RecordBatch::try_new(Arc::clone(&schema), columns.iter().map(|(_, c)| Arc::clone(c)).collect()).unwrap();
-        let with_dictionary = |first: Option<&RecordBatch>| {
-            let properties = parquet_properties(&schema, first).unwrap();
+        let with_dictionary = |rows: Expected<'_>| {
+            let properties = parquet_properties(&schema, rows).unwrap();
             columns.each_ref().map(|(name, _)| properties.dictionary_enabled(&ColumnPath::from(*name)))
         };
-        assert_eq!(with_dictionary(Some(&batch)), [false, true, true]);
-        assert_eq!(with_dictionary(Some(&batch.slice(0, 100))), [true; 3]);
-        assert_eq!(with_dictionary(None), [true; 3]);
+        assert_eq!(with_dictionary(Expected::Beginning(&batch)), [false, true, true]);
+        assert_eq!(with_dictionary(Expected::Beginning(&batch.slice(0, 100))), [true; 3]);
+        assert_eq!(with_dictionary(Expected::Unknown), [true; 3]);
+        assert_eq!(with_dictionary(Expected::Few), [false; 3]);
     }
 }

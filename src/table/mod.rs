@@ -19,7 +19,7 @@ mod writer;
 
 pub use change::{ChangedTable, TableChange, TableTarget, change_table};
 pub use crowding::crowded;
-pub(crate) use encoding::parquet_properties;
+pub(crate) use encoding::{Expected, parquet_properties};
 pub use key_filter::{KeyFilter, KeyFilterBuilder, read_key_filters, without_repeats, write_key_filters};
 pub(crate) use local::LocalStore;
 pub use parsed::Parsed;

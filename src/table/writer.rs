@@ -15,7 +15,7 @@ use object_store::path::Path;
 use parquet::arrow::AsyncArrowWriter;
 use tokio::task::JoinSet;
 
-use super::encoding::parquet_properties;
+use super::encoding::{Expected, parquet_properties};
 use super::store::write_error;
 use super::{DataFile, Warehouse, partition, stats, types};
 use crate::background::joined;
@@ -70,7 +70,8 @@ async fn write_streams(target: &Arc<Target>, streams: Vec<SendableRecordBatchStr
             }
         }
     }
-    let mut rest = StreamWriter::new(Arc::clone(target))?;
+    let are_few = held.iter().map(RecordBatch::num_rows).sum::<usize>() <= limits::FEW_ROWS;
+    let mut rest = StreamWriter::new(Arc::clone(target), are_few)?;
     for batch in held {
         rest.write(&batch).await?;
     }
@@ -99,7 +100,7 @@ async fn write_stream(
         held_bytes += batch.get_array_memory_size();
         held.push(batch);
         if held_bytes > limits::SMALL_STREAM_BYTES {
-            let mut opened = StreamWriter::new(Arc::clone(&target))?;
+            let mut opened = StreamWriter::new(Arc::clone(&target), false)?;
             for batch in held.drain(..) {
                 opened.write(&batch).await?;
             }
@@ -150,15 +151,14 @@ impl Target {
         })
     }
 
-    /// Begins a file whose first rows will be `first`.
-    fn open(&self, partition_values: Vec<Option<String>>, first: &RecordBatch) -> Result<OpenFile> {
+    fn open(&self, partition_values: Vec<Option<String>>, rows: Expected<'_>) -> Result<OpenFile> {
         let columns: Vec<&str> = self.partitions.iter().map(|i| self.table.field(*i).name().as_str()).collect();
         let folder = partition::folder(&columns, &partition_values);
         let id = ulid::Ulid::r#gen().to_string().to_ascii_lowercase();
         let name = format!("{folder}{}-{id}.parquet", self.prefix);
         let path = self.warehouse.path(&format!("{}/{name}", self.folder));
         self.started.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
-        let properties = parquet_properties(&self.file, Some(first))?;
+        let properties = parquet_properties(&self.file, rows)?;
         let out = BufWriter::new(Arc::clone(&self.warehouse.store), path);
         let writer = AsyncArrowWriter::try_new(out, Arc::clone(&self.file), Some(properties))
             .external("a data file can't be begun")?;
@@ -207,20 +207,22 @@ impl OpenFile {
 /// The files that one stream has open, one a partition value.
 struct StreamWriter {
     target: Arc<Target>,
+    /// There are no more than [`limits::FEW_ROWS`] in all.
+    are_few: bool,
     rows: Option<RowConverter>,
     open: HashMap<Option<OwnedRow>, OpenFile>,
     done: Vec<DataFile>,
 }
 
 impl StreamWriter {
-    fn new(target: Arc<Target>) -> Result<Self> {
+    fn new(target: Arc<Target>, are_few: bool) -> Result<Self> {
         let sort = |i: &usize| SortField::new(target.table.field(*i).data_type().clone());
         let fields: Vec<_> = target.partitions.iter().map(sort).collect();
         let rows = match fields.is_empty() {
             true => None,
             false => Some(RowConverter::new(fields).external("the table can't be partitioned by these columns")?),
         };
-        Ok(Self { target, rows, open: HashMap::new(), done: Vec::new() })
+        Ok(Self { target, are_few, rows, open: HashMap::new(), done: Vec::new() })
     }
 
     async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -264,7 +266,10 @@ impl StreamWriter {
     ) -> Result<()> {
         let file = match self.open.entry(key) {
             Entry::Occupied(slot) => slot.into_mut(),
-            Entry::Vacant(slot) => slot.insert(self.target.open(values(), part)?),
+            Entry::Vacant(slot) => {
+                let rows = if self.are_few { Expected::Few } else { Expected::Beginning(part) };
+                slot.insert(self.target.open(values(), rows)?)
+            }
         };
         file.write(&self.target, part).await?;
         if file.bytes() >= limits::DATA_FILE_BYTES {

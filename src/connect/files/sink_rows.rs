@@ -22,7 +22,7 @@ use crate::engine::{KeyedChange, failure};
 use crate::error::{Error, Result, ResultExt};
 use crate::spec::SINK_COLUMNS;
 use crate::spec::types::{Emit, SinkFormat};
-use crate::table::parquet_properties;
+use crate::table::{Expected, parquet_properties};
 
 /// Name of the Parquet metadata that holds the cursor.
 const CURSOR: &str = "tidemill";
@@ -127,7 +127,7 @@ impl<'a> FileWriter<'a> {
         let out = self.buffer();
         Ok(match self.layout.format {
             SinkFormat::Parquet => {
-                let properties = parquet_properties(&schema, None)?;
+                let properties = parquet_properties(&schema, Expected::Unknown)?;
                 let writer = AsyncArrowWriter::try_new(out, schema, Some(properties));
                 let mut writer = writer.external("a Parquet file can't be begun")?;
                 writer.append_key_value_metadata(KeyValue::new(CURSOR.to_string(), self.cursor.clone()));
