@@ -124,7 +124,7 @@ impl Position {
     pub fn from_json(json: Option<&serde_json::Value>) -> Result<Self> {
         match json {
             None => Ok(Self::default()),
-            Some(json) => serde_json::from_value(json.clone()).external("the source's position can't be read"),
+            Some(json) => Self::deserialize(json).external("the source's position can't be read"),
         }
     }
 
