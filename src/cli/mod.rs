@@ -56,6 +56,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let code = match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(execute(cli));
+            // All is told. What was left in the middle is cut off below, and Delta's threads panic at that.
+            std::panic::set_hook(Box::new(|_| {}));
             // Threads that are left alone die amid the process's own end, at times by a segfault; detached reads of a dropped query must
             // not hold it for long.
             runtime.shutdown_timeout(limits::THREADS_END);

@@ -38,6 +38,10 @@ pub struct CommitRecord {
     pub format: u64,
     /// The pipeline.
     pub pipeline: String,
+    /// Which chain of records it is one of: a pipeline whose bookkeeping was taken away, or that has another name, begins another one.
+    /// Empty in chains of the first release.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub chain: String,
     /// Its number, from 1.
     pub n: u64,
     /// Who wrote it: the lease's writer id.
@@ -154,6 +158,7 @@ impl CommitRecord {
             entry.files = None;
         }
         Self {
+            chain: self.chain.clone(),
             n: self.n + 1,
             sources: self.sources.clone(),
             tables,
@@ -166,6 +171,7 @@ impl CommitRecord {
         Self {
             format: RECORD_FORMAT,
             pipeline: pipeline.to_owned(),
+            chain: ulid::Ulid::r#gen().to_string().to_ascii_lowercase(),
             n: 1,
             writer: writer.to_owned(),
             run: run.to_owned(),
@@ -174,6 +180,39 @@ impl CommitRecord {
             sources: BTreeMap::new(),
             tables: BTreeMap::new(),
         }
+    }
+
+    /// Under what name its commits are counted in tables' Delta logs: numbers of two chains say nothing of each other.
+    pub fn log_writer(&self, project: &str) -> String {
+        if self.chain.is_empty() { project.to_owned() } else { format!("{project}/{}", self.chain) }
+    }
+
+    /// The record without the tables that `is_others` tells.
+    pub fn without(self: Arc<Self>, is_others: impl Fn(&str) -> bool) -> Arc<Self> {
+        if !self.tables.keys().any(|table| is_others(table)) {
+            return self;
+        }
+        let mut record = Arc::unwrap_or_clone(self);
+        record.tables.retain(|table, _| !is_others(table));
+        Arc::new(record)
+    }
+}
+
+/// Leaves each table in the record only that brought it up to date last, where it went from one pipeline to another.
+pub fn keep_newest(records: &mut BTreeMap<String, Arc<CommitRecord>>) {
+    let mut newest: BTreeMap<&str, (i64, i64, &str)> = BTreeMap::new();
+    for (pipeline, record) in records.iter() {
+        for (table, entry) in &record.tables {
+            let at = (entry.refreshed_at_us, record.committed_at_us, pipeline.as_str());
+            let known = newest.entry(table).or_insert(at);
+            *known = at.max(*known);
+        }
+    }
+    let owners: BTreeMap<String, String> =
+        newest.into_iter().map(|(table, (.., pipeline))| (table.to_owned(), pipeline.to_owned())).collect();
+    for (pipeline, record) in records {
+        let own = Arc::clone(record);
+        *record = own.without(|table| owners.get(table).is_some_and(|owner| owner != pipeline));
     }
 }
 

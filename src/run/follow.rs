@@ -54,8 +54,9 @@ async fn follow(
     table: &str,
     entry: &TableEntry,
 ) -> Result<i64> {
+    let writer = &record.log_writer(project);
     if which == Which::All
-        && let Some((version, Some(n))) = delta::position(warehouse, project, table).await?
+        && let Some((version, Some(n))) = delta::position(warehouse, writer, table).await?
         && n >= entry.changed_in
     {
         return Ok(version);
@@ -63,7 +64,7 @@ async fn follow(
     let (run, committed_at_us) = chain.last_change(record, entry).await?;
     let files = chain.table_files(table, entry).await?;
     let info = json!({ "run": run });
-    let target = delta::Target { project, n: entry.changed_in, committed_at_us, files: &files, info: &info };
+    let target = delta::Target { writer, n: entry.changed_in, committed_at_us, files: &files, info: &info };
     failpoint::hit("before_delta");
     let version = delta::apply(warehouse, table, target).await?;
     failpoint::hit("after_delta");

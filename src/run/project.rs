@@ -13,6 +13,7 @@ use crate::connect::{self, RowRule, Sink, Source};
 use crate::engine::{self, row_expression};
 use crate::error::{Error, Result};
 use crate::plan::{self, CheckTest, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
+use crate::run::commit::CommitRecord;
 use crate::spec::fault::{Fault, Severity};
 use crate::spec::types::{Project, SourceSpec};
 use crate::table::Warehouse;
@@ -156,6 +157,16 @@ impl OpenProject {
         let sources = self.plan.sources.iter().map(|s| (s.spec.name.value.as_str(), s.pipeline.as_str()));
         let models = self.plan.models.iter().map(|m| (m.name.as_str(), m.pipeline.as_str()));
         sources.chain(models).collect()
+    }
+
+    /// A pipeline's record without tables that are another pipeline's now: what is done about those is that one's alone.
+    pub(in crate::run) fn own_tables(&self, record: Arc<CommitRecord>) -> Arc<CommitRecord> {
+        let owners = self.pipelines_by_relation();
+        let pipeline = record.pipeline.clone();
+        record.without(|table| {
+            let owner = owners.get(table).or_else(|| owners.get(table.strip_suffix("_quarantine")?));
+            owner.is_some_and(|owner| *owner != pipeline)
+        })
     }
 }
 

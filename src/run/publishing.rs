@@ -67,7 +67,7 @@ impl<'a> Publisher<'a> {
 
     async fn publish_pipeline(&mut self, name: &str, min_age: MinAge) -> Result<()> {
         let chain = CommitChain::open(&self.warehouse, name);
-        let Some(record) = chain.latest().await? else { return Ok(()) };
+        let Some(record) = chain.latest().await?.map(|record| self.open.own_tables(record)) else { return Ok(()) };
         let published = self.published.entry(name.to_owned()).or_default();
         if published.last() != Some(&record.n) {
             let (project, warehouse) = (self.open.project.name.value.clone(), self.warehouse.clone());

@@ -95,9 +95,10 @@ impl Reader {
 
     async fn build(
         &self,
-        records: BTreeMap<String, Arc<CommitRecord>>,
+        mut records: BTreeMap<String, Arc<CommitRecord>>,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot> {
+        commit::keep_newest(&mut records);
         let mut tables = HashMap::new();
         for (pipeline, record) in &records {
             let chain = CommitChain::open(&self.warehouse, pipeline);

@@ -163,8 +163,7 @@ async fn inputs(
     let versions = Versions { open, warehouse };
     let mut relations = HashMap::new();
     for name in &model.inputs {
-        let Some(n) = entry.inputs_at.get(name) else { return Ok(None) };
-        let Some(read) = versions.read_at(name, *n).await? else { return Ok(None) };
+        let Some(read) = versions.read_of(name, entry).await? else { return Ok(None) };
         if let (Read::Source(position), Some(source)) = (&read, open.source(name))
             && position.contract != source.fingerprint
         {

@@ -11,7 +11,7 @@ use crate::connect::Position;
 use crate::engine::maintain::Relation;
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::run::commit::CommitChain;
+use crate::run::commit::{CommitChain, TableEntry};
 use crate::table::{BOOKKEEPING, DataFile, TableFiles, Warehouse, parquet_table};
 
 /// A version of a relation by its files.
@@ -49,6 +49,11 @@ pub(in crate::run) struct Difference {
     pub(in crate::run) rows: u64,
 }
 
+/// Changes exactly when a table's rows may.
+pub(in crate::run) fn table_digest(pipeline: &str, changed_in: u64) -> String {
+    format!("{pipeline}@{changed_in}")
+}
+
 /// Folder of a source's landed rows in the warehouse.
 pub(in crate::run) fn landed_folder(pipeline: &str, source: &str) -> String {
     format!("{BOOKKEEPING}/{pipeline}/landed/{source}")
@@ -63,17 +68,23 @@ pub(in crate::run) struct Versions<'a> {
 }
 
 impl Versions<'_> {
-    /// What commit `n` of the relation's pipeline holds of it; none where that isn't kept any more.
-    pub(in crate::run) async fn read_at(&self, name: &str, n: u64) -> Result<Option<Read>> {
+    /// What `entry`'s model last read of the relation; none where that isn't kept any more.
+    pub(in crate::run) async fn read_of(&self, name: &str, entry: &TableEntry) -> Result<Option<Read>> {
         let owners = self.open.pipelines_by_relation();
-        let Some(owner) = owners.get(name) else { return Ok(None) };
+        let (Some(owner), Some(n)) = (owners.get(name), entry.inputs_at.get(name)) else { return Ok(None) };
+        let digest = entry.inputs.get(name);
         let chain = CommitChain::open(self.warehouse, owner);
-        let Some(record) = chain.find(n).await? else { return Ok(None) };
+        let Some(record) = chain.find(*n).await? else { return Ok(None) };
         if self.open.source(name).is_some() {
             let Some(json) = record.sources.get(name) else { return Ok(None) };
-            return Position::from_json(Some(json)).map(Read::Source).map(Some);
+            let position = Position::from_json(Some(json))?;
+            return Ok((digest == Some(&position.digest())).then_some(Read::Source(position)));
         }
         let Some(entry) = record.tables.get(name) else { return Ok(None) };
+        // The relation may have been another pipeline's, whose commit of that number was another.
+        if digest != Some(&table_digest(owner, entry.changed_in)) {
+            return Ok(None);
+        }
         if entry.files.is_none() && chain.find(entry.changed_in).await?.is_none() {
             return Ok(None);
         }

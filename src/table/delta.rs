@@ -54,8 +54,8 @@ pub struct VersionInfo {
 /// What a table's log is to be brought to.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// Project that writes the table.
-    pub project: &'a str,
+    /// Who counts commits: what another writer's number says is nothing to this one.
+    pub writer: &'a str,
     /// The commit that `files` stand for.
     pub n: u64,
     /// The instant of that commit, microseconds since 1970 UTC.
@@ -68,12 +68,12 @@ pub struct Target<'a> {
 
 impl Target<'_> {
     fn app_id(&self, table: &str) -> String {
-        app_id(self.project, table)
+        app_id(self.writer, table)
     }
 }
 
-fn app_id(project: &str, table: &str) -> String {
-    format!("tidemill/{project}/{table}")
+fn app_id(writer: &str, table: &str) -> String {
+    format!("tidemill/{writer}/{table}")
 }
 
 /// Brings `table` to `target` by one Delta commit, creating it if it isn't there, and returns its latest version.
@@ -266,14 +266,14 @@ pub async fn version_of(warehouse: &Warehouse, table: &str) -> Result<Option<i64
     }
 }
 
-/// Where a table's log stands: its latest version, and the commit of `project` that this holds; none if there is no table.
+/// Where a table's log stands: its latest version, and the commit of `writer` that this holds; none if there is no table.
 ///
 /// # Errors
 /// External: a log that can't be read.
-pub async fn position(warehouse: &Warehouse, project: &str, table: &str) -> Result<Option<(i64, Option<u64>)>> {
+pub async fn position(warehouse: &Warehouse, writer: &str, table: &str) -> Result<Option<(i64, Option<u64>)>> {
     let log = log_store(warehouse, table)?;
     let Some(state) = load(&log, table).await? else { return Ok(None) };
-    let n = transaction(&log, &state, &app_id(project, table)).await?.and_then(|n| u64::try_from(n).ok());
+    let n = transaction(&log, &state, &app_id(writer, table)).await?.and_then(|n| u64::try_from(n).ok());
     Ok(Some((version_number(state.version())?, n)))
 }
 

@@ -50,6 +50,7 @@ mod house;
 mod layers;
 mod logs;
 mod metrics;
+mod moved_models;
 mod output;
 mod parity;
 mod process;

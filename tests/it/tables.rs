@@ -41,7 +41,7 @@ pub(crate) async fn files_of(warehouse: &Warehouse, table: &str, batch: &RecordB
 
 pub(crate) async fn apply(warehouse: &Warehouse, table: &str, n: u64, files: &TableFiles) -> i64 {
     let info = json!({ "run": "r" });
-    let target = delta::Target { project: "shop", n, committed_at_us: n as i64 * 1_000_000, files, info: &info };
+    let target = delta::Target { writer: "shop", n, committed_at_us: n as i64 * 1_000_000, files, info: &info };
     delta::apply(warehouse, table, target).await.unwrap()
 }
 

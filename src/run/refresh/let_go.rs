@@ -80,12 +80,12 @@ impl Refresh<'_> {
             let entry = self.entry_of(model, draft).await?;
             // Groups that a state lacks are computed anew from all their rows.
             let entry = entry.filter(|entry| !entry.lacks_groups());
-            let Some(at) = entry.and_then(|entry| entry.inputs_at.get(name).copied()) else { return Ok(None) };
-            if at == draft.record.n {
+            let Some(entry) = entry.filter(|entry| entry.inputs_at.contains_key(name)) else { return Ok(None) };
+            if entry.inputs_at.get(name) == Some(&draft.record.n) {
                 read.push(position.clone());
                 continue;
             }
-            match self.versions().read_at(name, at).await? {
+            match self.versions().read_of(name, &entry).await? {
                 Some(Read::Source(position)) => read.push(position),
                 _ => return Ok(None),
             }

@@ -68,11 +68,7 @@ impl Refresh<'_> {
                 relations.insert(name.clone(), Relation::unchanged(Arc::clone(provider).into()));
                 continue;
             }
-            let before = match entry.inputs_at.get(name) {
-                Some(n) => self.versions().read_at(name, *n).await?,
-                None => None,
-            };
-            let Some(before) = before else {
+            let Some(before) = self.versions().read_of(name, entry).await? else {
                 return Ok(Attempt::Anew(format!("what it last read of {name} isn't kept any more")));
             };
             if let Some(net) = self.net_of(work, name, entry) {
@@ -162,9 +158,9 @@ impl Refresh<'_> {
             let files = key_filters::Files { open: self.open, warehouse: &self.warehouse, source };
             let Some((Read::Source(now), _)) = work.inputs.reads.get(name) else { continue };
             relation.new.lookup = files.lookup(now, columns, &self.filters, pool).await?;
-            let before = match entry.inputs_at.get(name) {
-                Some(n) if relation.is_changed() => self.versions().read_at(name, *n).await?,
-                _ => None,
+            let before = match relation.is_changed() {
+                true => self.versions().read_of(name, entry).await?,
+                false => None,
             };
             relation.old.lookup = match before {
                 Some(Read::Source(before)) => files.lookup(&before, columns, &self.filters, pool).await?,

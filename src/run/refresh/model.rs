@@ -12,7 +12,6 @@ use super::checks::{KEY_UNIQUE, RowChecks, TableChecks};
 use super::draft::{Description, Draft, quarantine_of};
 use super::maintain::{Attempt, states_that_stay};
 use super::net::NetChange;
-use super::source::table_digest;
 use super::stage::{self, Staged, Target};
 use super::{Refresh, Relation};
 use crate::engine::maintain::GoesOn;
@@ -22,7 +21,7 @@ use crate::plan::maintain::Maintenance;
 use crate::plan::{self, CheckTest, PlannedCheck, PlannedModel};
 use crate::run::commit::{CommitChain, StateFiles, TableEntry, TableKind};
 use crate::run::history::{CheckOutcome, ModelOutcome};
-use crate::run::version::Read;
+use crate::run::version::{Read, table_digest};
 use crate::spec::types::OnFail;
 use crate::table::{TableFiles, parquet_table};
 

@@ -14,7 +14,6 @@ use super::checks::RowChecks;
 use super::draft::{Draft, quarantine_of};
 use super::maintain::stream_of;
 use super::model::{Scope, Work};
-use super::source::table_digest;
 use super::{Refresh, TableNet};
 use crate::engine::maintain::Net;
 use crate::engine::{self, Changes, Interner, failure};
@@ -22,6 +21,7 @@ use crate::error::{Result, ResultExt};
 use crate::limits;
 use crate::run::commit::{StateFiles, TableEntry, TableKind};
 use crate::run::history::ModelOutcome;
+use crate::run::version::table_digest;
 use crate::table::{
     ChangedTable, DataFile, TableChange, TableFiles, TableTarget, change_table, crowded, parquet_table, write_files,
 };

@@ -21,7 +21,7 @@ impl<'a> Refresh<'a> {
     /// Brings the selected models of `pipeline` up to date and publishes them in one commit.
     pub(super) async fn pipeline(&mut self, pipeline: &str, lease: &Lease) -> Result<()> {
         let chain = CommitChain::open(&self.warehouse, pipeline);
-        let base = chain.latest().await?;
+        let base = chain.latest().await?.map(|record| self.open.own_tables(record));
         let project = self.open.project.name.value.clone();
         let mut versions = BTreeMap::new();
         if let (Some(record), Publishing::Now) = (&base, self.publishing) {

@@ -16,7 +16,7 @@ use crate::plan::{self, CheckTest, PlannedSource};
 use crate::run::commit::{CommitChain, TableKind};
 use crate::run::history::CheckOutcome;
 use crate::run::key_filters;
-use crate::run::version::{Read, landed_folder};
+use crate::run::version::{Read, landed_folder, table_digest};
 use crate::spec::types::OnFail;
 use crate::table::{TableFiles, parquet_table};
 
@@ -251,11 +251,6 @@ impl<'a> Refresh<'a> {
         self.ready(name, provider, table_digest(&record.pipeline, entry.changed_in), at, Read::Table(files));
         Ok(self.relations.get(name).cloned())
     }
-}
-
-/// Changes exactly when a table's rows may.
-pub(super) fn table_digest(pipeline: &str, changed_in: u64) -> String {
-    format!("{pipeline}@{changed_in}")
 }
 
 fn on_fail_is(source: &PlannedSource, check: &str, on_fail: OnFail) -> bool {
