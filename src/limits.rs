@@ -328,6 +328,9 @@ pub const LINGER: Duration = Duration::from_millis(50);
 /// How often `up` lists the files of a source.
 pub const FILES_LOOK: Duration = Duration::from_secs(1);
 
+/// How long the other sources wait for one that is looked at; at the start, when all is to be brought up to date, and then.
+pub const LOOK_PATIENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(250));
+
 /// How long `up` leaves alone what failed.
 pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
 

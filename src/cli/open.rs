@@ -30,10 +30,20 @@ pub(super) fn load(global: &Global) -> Result<(Option<Project>, Vec<Fault>)> {
 
 /// Opens the project for work, printing faults on stderr.
 pub(super) async fn open(global: &Global) -> Result<Opened> {
+    open_telling(global, Severity::Warning).await
+}
+
+/// The same, without warnings unless there are errors: for commands that aren't about the project's definition.
+pub(super) async fn open_quietly(global: &Global) -> Result<Opened> {
+    open_telling(global, Severity::Error).await
+}
+
+async fn open_telling(global: &Global, least: Severity) -> Result<Opened> {
     let (project, faults) = load(global)?;
     let Some(project) = project else { return Ok(Opened::Invalid(report(&faults))) };
     let open = OpenProject::open(project, faults, false).await?;
-    let exit = report(&open.faults);
+    let is_told = open.is_invalid() || least == Severity::Warning;
+    let exit = if is_told { report(&open.faults) } else { 0 };
     Ok(if open.is_invalid() { Opened::Invalid(exit) } else { Opened::Project(Box::new(open)) })
 }
 

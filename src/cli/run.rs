@@ -1,5 +1,6 @@
 //! `tidemill run`: the cron entry point.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use crate::run::refresh::{Observer, RefreshOptions, refresh};
 use crate::run::schedule;
 
 pub(super) async fn execute(global: &Global, args: &RunArgs) -> Result<Exit> {
-    let open = match open::open(global).await? {
+    let opened = if args.quiet { open::open_quietly(global).await? } else { open::open(global).await? };
+    let open = match opened {
         Opened::Invalid(exit) => return Ok(exit),
         Opened::Project(open) => open,
     };
@@ -31,6 +33,7 @@ pub(super) async fn execute(global: &Global, args: &RunArgs) -> Result<Exit> {
     let options = RefreshOptions {
         models: chosen.models,
         sources: chosen.sources,
+        silent: BTreeSet::new(),
         due: args.due,
         full_refresh: args.full_refresh,
         now_us,
@@ -132,7 +135,7 @@ fn outcome_text(outcome: &ModelOutcome, width: usize) -> String {
     if outcome.warnings > 0 {
         line.push_str(&format!("  {} warned", outcome.warnings));
     }
-    if matches!(outcome.status.as_str(), "failed" | "skipped") {
+    if outcome.has_failed() {
         line.push_str(&format!("  {}", outcome.reason));
     }
     line

@@ -10,7 +10,7 @@ use super::args::{Global, ServeArgs};
 use super::interrupt::asked_to_end;
 use super::open;
 use crate::error::{Result, ResultExt};
-use crate::run::project::open_warehouse;
+use crate::run::project::{OpenProject, open_warehouse};
 use crate::run::reader::Reader;
 use crate::serve::{WarehouseTables, flight};
 
@@ -21,8 +21,17 @@ pub(super) async fn execute(global: &Global, args: &ServeArgs) -> Result<Exit> {
     let warehouse = open_warehouse(&project).await?;
     let listen = args.listen.clone().unwrap_or_else(|| project.flight_listen.value.clone());
     let (listener, address) = listen_on(&listen, LISTEN_HINT).await?;
-    let project = Arc::new(project);
-    let reader = Arc::new(Reader::new(warehouse, &project.name.value, &project.timezone.value));
+    let mut reader = Reader::new(warehouse, &project.name.value, &project.timezone.value);
+    let project = match project.pipelines.iter().flat_map(|pipeline| &pipeline.sources).any(|source| source.serve) {
+        true => {
+            let open = Arc::new(OpenProject::open(project, faults, false).await?);
+            let project = Arc::clone(&open.project);
+            reader = reader.with_sources(open);
+            project
+        }
+        false => Arc::new(project),
+    };
+    let reader = Arc::new(reader);
     say!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);
     let shutdown = async {
         if let Err(error) = asked_to_end().await {

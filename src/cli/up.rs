@@ -12,7 +12,7 @@ use super::serve::{LISTEN_HINT, listen_on};
 use crate::error::{Error, Result};
 use crate::run::history::ModelOutcome;
 use crate::run::metrics::{Counting, Metrics};
-use crate::run::project::open_warehouse;
+use crate::run::project::{OpenProject, open_warehouse};
 use crate::run::reader::Reader;
 use crate::run::refresh::Observer;
 use crate::run::up::up;
@@ -31,7 +31,9 @@ pub(super) async fn execute(global: &Global, args: &UpArgs) -> Result<Exit> {
         Some(listen) => Some(listen_on(&listen.value, "`console: { listen: … }` names another address").await?),
         None => None,
     };
-    let reader = Arc::new(Reader::new(open_warehouse(&project).await?, &project.name.value, &project.timezone.value));
+    let open: Arc<OpenProject> = open.into();
+    let reader = Reader::new(open_warehouse(&project).await?, &project.name.value, &project.timezone.value);
+    let reader = Arc::new(reader.with_sources(Arc::clone(&open)));
     let tables = Arc::new(WarehouseTables::new(Arc::clone(&project), Arc::clone(&reader))?);
     say!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);
     if let Some((_, address)) = &console {
@@ -108,7 +110,7 @@ impl Observer for Printer {
         if outcome.quarantined > 0 {
             line.push_str(&format!("  {} quarantined", outcome.quarantined));
         }
-        if matches!(outcome.status.as_str(), "failed" | "skipped") {
+        if outcome.has_failed() {
             line.push_str(&format!("  {}", outcome.reason));
         }
         say!("{line}");

@@ -92,9 +92,6 @@ pub struct TableEntry {
     /// All its files after this commit; there only in the record `changed_in`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<DataFile>>,
-    /// Why the last refresh failed, while it is failed: the table is still as of `changed_in`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
 }
 
 impl TableEntry {

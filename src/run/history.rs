@@ -97,6 +97,13 @@ pub struct ModelOutcome {
     pub seconds: f64,
 }
 
+impl ModelOutcome {
+    /// Whether it failed, or was skipped because of what it reads.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.status.as_str(), "failed" | "skipped")
+    }
+}
+
 /// What a run found by a check.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CheckOutcome {

@@ -216,7 +216,6 @@ impl Metrics {
             held.state_rows.get_or_create(&labels).set(rows_of(states()));
             held.state_bytes.get_or_create(&labels).set(bytes_of(states()));
             held.refreshed_at.get_or_create(&labels).set(seconds(entry.refreshed_at_us));
-            held.failed.get_or_create(&labels).set(i64::from(entry.last_error.is_some()));
         }
         Ok(())
     }
@@ -261,6 +260,7 @@ impl Observer for Counting<'_> {
             self.metrics.changed_rows.get_or_create(&labels).inc_by(rows);
         }
         self.metrics.refused_rows.get_or_create(&of("model", model)).inc_by(outcome.quarantined);
+        self.metrics.held.failed.get_or_create(&of("model", model)).set(i64::from(outcome.has_failed()));
         self.inner.finished(outcome);
     }
 

@@ -5,6 +5,7 @@ pub mod follow;
 pub mod history;
 mod key_filters;
 pub mod lease;
+mod looks;
 pub mod metrics;
 pub mod outlook;
 pub mod preview;

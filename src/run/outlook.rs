@@ -259,9 +259,7 @@ pub async fn status(open: &OpenProject) -> Result<Vec<ModelStatus>> {
         let entry = records.get(&model.pipeline).and_then(|record| record.tables.get(&model.name));
         let last = runs.iter().find_map(|run| run.models.iter().find(|m| m.model == model.name).map(|m| (run, m)));
         let (status, reason) = match last {
-            Some((_, outcome)) if matches!(outcome.status.as_str(), "failed" | "skipped") => {
-                (outcome.status.clone(), outcome.reason.clone())
-            }
+            Some((_, outcome)) if outcome.has_failed() => (outcome.status.clone(), outcome.reason.clone()),
             _ if entry.is_some() => ("ok".to_string(), String::new()),
             _ => ("never".to_string(), "no run has built it yet".to_string()),
         };

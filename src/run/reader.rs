@@ -14,11 +14,14 @@ use datafusion::catalog::{
 use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
 
+use crate::connect::Position;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
-use crate::plan::{At, TimeTravel};
+use crate::plan::{self, At, TimeTravel};
 use crate::run::commit::{self, CommitChain, CommitRecord, TableEntry};
 use crate::run::history;
+use crate::run::project::OpenProject;
+use crate::run::version::landed_folder;
 use crate::table::{Warehouse, delta, parquet_table};
 
 /// Reads the tables of a project's warehouse.
@@ -26,6 +29,8 @@ pub struct Reader {
     warehouse: Warehouse,
     catalog: String,
     zone: String,
+    /// Has the sources that clients see, too; none: nobody asked for one.
+    sources: Option<Arc<OpenProject>>,
     /// The last look, reused for [`limits::SNAPSHOT_TTL`], so that many queries cost one look.
     last: tokio::sync::Mutex<Option<(Instant, Arc<Snapshot>)>>,
 }
@@ -40,7 +45,13 @@ pub struct Snapshot {
 impl Reader {
     /// A reader of `warehouse`, whose tables clients see under `catalog`; instants appear in `zone`.
     pub fn new(warehouse: Warehouse, catalog: &str, zone: &str) -> Self {
-        Self { warehouse, catalog: catalog.into(), zone: zone.into(), last: tokio::sync::Mutex::new(None) }
+        let (catalog, zone, last) = (catalog.into(), zone.into(), tokio::sync::Mutex::new(None));
+        Self { warehouse, catalog, zone, sources: None, last }
+    }
+
+    /// The same with the sources of the project that have `serve: true`, as of the newest commits.
+    pub fn with_sources(self, open: Arc<OpenProject>) -> Self {
+        Self { sources: Some(open), ..self }
     }
 
     /// Looks anew at the next question: a commit of this process is to be seen at once.
@@ -115,6 +126,23 @@ impl Reader {
                 tables.insert(name.clone(), (version, provider));
             }
         }
+        for (open, source) in self.sources.iter().flat_map(|open| open.plan.sources.iter().map(move |s| (open, s))) {
+            let name = &source.spec.name.value;
+            let Some(record) = records.get(&source.pipeline).filter(|_| source.spec.serve) else { continue };
+            let Some(position) = record.sources.get(name) else { continue };
+            let version = format!("{}@{}", record.pipeline, record.n);
+            let known = previous.and_then(|p| p.tables.get(name)).filter(|(v, _)| *v == version);
+            let provider = match known {
+                Some((_, provider)) => Arc::clone(provider),
+                None => {
+                    let (position, folder) =
+                        (Position::from_json(Some(position))?, landed_folder(&record.pipeline, name));
+                    let rows = open.connector(name)?.relation(&source.schema, &position, &self.warehouse, &folder)?;
+                    plan::source_relation(source, rows)?
+                }
+            };
+            tables.insert(name.clone(), (version, provider));
+        }
         Ok(Snapshot { records, tables })
     }
 
@@ -129,7 +157,7 @@ impl Reader {
     ) -> Result<()> {
         let main = MemorySchemaProvider::new();
         let served =
-            snapshot.tables.iter().filter(|(name, _)| all || snapshot.entry(name).is_some_and(|entry| entry.serve));
+            snapshot.tables.iter().filter(|(name, _)| all || snapshot.entry(name).is_none_or(|entry| entry.serve));
         let tables = served.map(|(name, (_, provider))| (name.clone(), Arc::clone(provider)));
         for (name, provider) in tables.chain(beside) {
             main.register_table(name, provider).external("a table can't be registered")?;
@@ -164,7 +192,7 @@ impl Reader {
 }
 
 impl Snapshot {
-    /// A table's entry in its pipeline's record.
+    /// A table's entry in its pipeline's record; none of a source.
     pub fn entry(&self, table: &str) -> Option<&TableEntry> {
         self.records.values().find_map(|record| record.tables.get(table))
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::commit::{CommitChain, CommitRecord};
 use super::lease::Lease;
+use super::looks::Looks;
 use super::project::{OpenProject, OpenSink};
 use super::publishing::Publisher;
 use super::refresh::held::HeldStates;
@@ -57,9 +58,10 @@ pub async fn up(
         observer,
         committed,
         leases,
-        looked: BTreeMap::new(),
+        looks: Looks::default(),
         tried: BTreeMap::new(),
         told: BTreeMap::new(),
+        failing: BTreeMap::new(),
         heads: BTreeMap::new(),
         states: HeldStates::new(open.memory()),
         commits: None,
@@ -78,12 +80,13 @@ struct Work<'a> {
     observer: &'a dyn Observer,
     committed: &'a (dyn Fn() + Send + Sync),
     leases: BTreeMap<String, Lease>,
-    /// When each source was looked at last.
-    looked: BTreeMap<String, Instant>,
+    looks: Looks,
     /// When each model that isn't continuous was last tried, microseconds since 1970 UTC.
     tried: BTreeMap<String, i64>,
     /// What went wrong with a relation, so that it is told once.
     told: BTreeMap<String, String>,
+    /// Models that failed or were skipped when they were last worked on, and why.
+    failing: BTreeMap<String, String>,
     /// The newest record of each pipeline, as far as it was looked for since the last step.
     heads: BTreeMap<String, Option<Arc<CommitRecord>>>,
     states: HeldStates,
@@ -211,6 +214,7 @@ impl Work<'_> {
         let all: BTreeSet<String> = self.open.plan.models.iter().map(|model| model.name.clone()).collect();
         let first: BTreeSet<String> = self.chosen(&all, |model| !matches!(model.refresh, Schedule::Manual));
         let sources = self.open.plan.sources.iter().map(|source| source.spec.name.value.clone()).collect();
+        self.changed(limits::LOOK_PATIENCE.0).await?;
         self.step(Due { models: first, sources, is_scheduled: true }).await?;
         loop {
             let begun = Instant::now();
@@ -232,11 +236,12 @@ impl Work<'_> {
         models.map(|model| model.name.clone()).collect()
     }
 
-    /// One refresh, told of in the history where a schedule asked for it.
+    /// One refresh, told of in the history where a schedule asked for it, or a model begins to fail or no longer does.
     async fn step(&mut self, Due { models, sources, is_scheduled }: Due) -> Result<()> {
         let options = RefreshOptions {
             models,
             sources,
+            silent: self.looks.silent().clone(),
             due: false,
             full_refresh: false,
             now_us: schedule::wall_clock_us(),
@@ -248,7 +253,10 @@ impl Work<'_> {
         let (open, warehouse, leases) = (self.open, &self.warehouse, &self.leases);
         let report: Result<Report> = match is_scheduled {
             true => refresh::recorded(open, warehouse, &options, &observer, leases, Some(&self.states)).await,
-            false => refresh::step(open, warehouse, &options, &observer, leases, &self.states).await,
+            false => {
+                let held = (&self.states, &mut self.failing);
+                refresh::step(open, warehouse, &options, &observer, leases, held).await
+            }
         };
         self.heads.clear();
         for model in &options.models {
@@ -293,10 +301,9 @@ impl Work<'_> {
         self.leases.values().any(Lease::is_lost)
     }
 
-    /// What is to be worked on now.
-    async fn due(&mut self) -> Result<Due> {
-        let mut changed = BTreeSet::new();
-        let open = self.open;
+    /// Sources whose rows changed, or that answer again; those that don't answer within `patience` are told of when they do.
+    async fn changed(&mut self, patience: Duration) -> Result<BTreeSet<String>> {
+        let (open, mut begun) = (self.open, Vec::new());
         for source in &open.plan.sources {
             let name = &source.spec.name.value;
             let pause = match (&source.spec.connector, self.told.contains_key(name)) {
@@ -304,24 +311,32 @@ impl Work<'_> {
                 (ConnectorSpec::Kafka(_), _) => Duration::ZERO,
                 (ConnectorSpec::Files(_), _) => limits::FILES_LOOK,
             };
-            if self.looked.get(name).is_some_and(|looked| looked.elapsed() < pause) {
+            if !self.looks.is_due(name, pause) {
                 continue;
             }
             let position = match self.head(&source.pipeline).await? {
                 Some(record) => Position::from_json(record.sources.get(name))?,
                 None => Position::default(),
             };
-            let look = open.connector(name)?.look(&position).await;
-            look.iter().for_each(|look| self.observer.looked(name, look));
-            match look {
-                Ok(look) if look.changes.is_some() => drop(changed.insert(name.clone())),
-                Ok(_) => {
-                    self.told.remove(name);
-                }
-                Err(error) => self.tell(name, &error),
-            }
-            self.looked.insert(name.clone(), Instant::now());
+            self.looks.begin(name, open.connector(name)?, position);
+            begun.push(name.clone());
         }
+        let mut changed = BTreeSet::new();
+        for (name, look, was_silent) in self.looks.ended(&begun, patience).await {
+            look.iter().for_each(|look| self.observer.looked(&name, look));
+            match look {
+                // What reads a source that was silent may have been left out of a step.
+                Ok(look) if look.changes.is_some() || was_silent => drop(changed.insert(name)),
+                Ok(_) => drop(self.told.remove(&name)),
+                Err(error) => self.tell(&name, &error),
+            }
+        }
+        Ok(changed)
+    }
+
+    /// What is to be worked on now.
+    async fn due(&mut self) -> Result<Due> {
+        let changed = self.changed(limits::LOOK_PATIENCE.1).await?;
         let is_read = |source: &String| {
             self.open
                 .plan

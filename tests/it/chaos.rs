@@ -193,6 +193,7 @@ fn run_in_store(
         let options = RefreshOptions {
             models: open.plan.models.iter().map(|model| model.name.clone()).collect(),
             sources: BTreeSet::new(),
+            silent: BTreeSet::new(),
             due: false,
             full_refresh,
             now_us: 1_577_836_800_000_000,

@@ -152,3 +152,56 @@ models:
     assert_eq!(seen["tidemill_source_watermark_timestamp_seconds{source=\"events\"}"], watermark);
     assert_eq!(seen["tidemill_source_late_rows{source=\"events\"}"], 1.0);
 }
+
+/// Waits for `status` to end with `code`.
+#[track_caller]
+fn status_ends(shop: &Scratch, code: i32) {
+    let begun = Instant::now();
+    while shop.tidemill(&["status"]).code != code {
+        assert!(begun.elapsed() < Duration::from_secs(60), "`status` doesn't end with {code}");
+    }
+}
+
+#[test]
+fn a_model_that_fails_while_up_works_is_told_by_status_and_numbers_until_it_no_longer_does() {
+    let shop = Scratch::new(PIPELINE.replace("select * from orders", "select id, city, 6 / id as share from orders").as_str());
+    shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}console: {{ listen: \"127.0.0.1:0\" }}\n"));
+    shop.write("data/1.csv", "id,city\n1,Natal\n");
+    let up = Up::start(&shop);
+    let failed = "tidemill_model_failed{model=\"kept\"}";
+    up.metrics(|numbers| numbers.get(failed) == Some(&0.0));
+    status_ends(&shop, 0);
+    shop.write("data/2.csv", "id,city\n0,Natal\n");
+    up.metrics(|numbers| numbers.get(failed) == Some(&1.0));
+    status_ends(&shop, 1);
+    assert_eq!(shop.rows("select city, n from per_city"), "Natal,2\n", "the other model goes on");
+    shop.write("data/2.csv", "id,city\n2,Natal\n");
+    up.metrics(|numbers| numbers.get(failed) == Some(&0.0));
+    status_ends(&shop, 0);
+}
+
+#[cfg(feature = "kafka")]
+#[test]
+fn a_broker_that_does_not_answer_holds_no_other_source() {
+    let shop = Scratch::new(PIPELINE);
+    shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}console: {{ listen: \"127.0.0.1:0\" }}\n"));
+    shop.write(
+        "pipelines/dead.yaml",
+        "pipeline: dead
+sources:
+  lost: { connector: kafka, brokers: \"127.0.0.1:1\", topic: lost, format: json, columns: { city: text } }
+models:
+  both: { sql: 'select city from lost union all select city from orders' }
+",
+    );
+    shop.write("data/1.csv", "id,city\n1,Natal\n");
+    let begun = Instant::now();
+    let up = Up::start(&shop);
+    let rows = "tidemill_table_rows{model=\"kept\"}";
+    for n in 1..5 {
+        up.metrics(|numbers| numbers.get(rows) == Some(&f64::from(n)));
+        shop.write(&format!("data/{}.csv", n + 1), format!("id,city\n{},Natal\n", n + 1));
+    }
+    // A question to brokers may take half a minute.
+    assert!(begun.elapsed() < Duration::from_secs(28), "{:?}", begun.elapsed());
+}

@@ -181,6 +181,24 @@ impl Server {
 }
 
 #[test]
+fn clients_see_the_sources_that_are_served() {
+    let shop = shop();
+    let pipeline = std::fs::read_to_string(shop.path("pipelines/sales.yaml")).unwrap();
+    let asked = "select count(*) as n, max(_source_row) as last from orders";
+    let remote = |server: &Server| shop.tidemill(&["query", "--url", &server.url, "--format", "csv", asked]);
+    let hidden = remote(&Server::start(&shop));
+    assert_eq!(hidden.code, 2, "{}", hidden.out);
+    shop.write("pipelines/sales.yaml", pipeline.replacen("connector: files", "connector: files\n    serve: true", 1));
+    let server = Server::start(&shop);
+    assert_eq!(remote(&server).out, "n,last\n2,3\n");
+    add(&shop);
+    let committed = Instant::now();
+    while remote(&server).out != "n,last\n3,3\n" {
+        assert!(committed.elapsed() < Duration::from_secs(10), "{}", remote(&server).err);
+    }
+}
+
+#[test]
 fn a_server_sees_commits_of_other_processes_within_a_second() {
     let shop = shop();
     let server = Server::start(&shop);

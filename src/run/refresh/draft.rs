@@ -81,7 +81,6 @@ impl Draft {
             entry.serve = description.serve;
             entry.clock_us = description.clock_us;
             entry.refreshed_at_us = description.now_us;
-            entry.last_error = None;
             self.is_changed = true;
         }
     }
@@ -102,7 +101,6 @@ impl Draft {
             schema: types::schema_to_json(&*types::table_schema(schema)?)?,
             partition_by: partition_by.to_vec(),
             files: None,
-            last_error: None,
         })
     }
 }

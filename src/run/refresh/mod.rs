@@ -41,6 +41,8 @@ pub struct RefreshOptions {
     pub models: BTreeSet<String>,
     /// Sources to land even if no selected model reads them.
     pub sources: BTreeSet<String>,
+    /// Sources that nothing is to be asked of: they stay as they were committed.
+    pub silent: BTreeSet<String>,
     /// Only models whose schedule says so.
     pub due: bool,
     /// Land every file and compute every model again.
@@ -192,7 +194,8 @@ pub(in crate::run) async fn recorded(
     Ok(Report { run: refresh.run, models: refresh.models, exit_code })
 }
 
-/// A refresh under leases that are held already, which the history doesn't tell of: a step of continuous work.
+/// A refresh under leases that are held already: a step of continuous work. The history tells of it where a model begins to fail, or
+/// no longer does; `failing` are those that do.
 ///
 /// # Errors
 /// As [`refresh`].
@@ -202,11 +205,26 @@ pub(in crate::run) async fn step(
     options: &RefreshOptions,
     observer: &dyn Observer,
     leases: &BTreeMap<String, Lease>,
-    held: &HeldStates,
+    (held, failing): (&HeldStates, &mut BTreeMap<String, String>),
 ) -> Result<Report> {
-    let run = ulid::Ulid::r#gen().to_string();
-    let mut refresh = Refresh::new(open, warehouse, options, observer, run, Some(held));
+    let mut record = RunRecord::begin(&options.command, pipelines_in_order(open, options));
+    let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), Some(held));
     refresh.pipelines(leases).await?;
+    let mut is_news = false;
+    for outcome in &refresh.models {
+        is_news |= match outcome.has_failed() {
+            true => failing.insert(outcome.model.clone(), outcome.reason.clone()).as_ref() != Some(&outcome.reason),
+            false => failing.remove(&outcome.model).is_some(),
+        };
+    }
+    if is_news {
+        record.models.clone_from(&refresh.models);
+        record.checks.clone_from(&refresh.checks);
+        let status = if refresh.exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed };
+        record.end(status, refresh.exit_code);
+        record.save(warehouse).await?;
+        history::prune(warehouse).await?;
+    }
     Ok(Report { run: refresh.run, models: refresh.models, exit_code: refresh.exit_code })
 }
 

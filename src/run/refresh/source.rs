@@ -36,7 +36,7 @@ impl<'a> Refresh<'a> {
         let mut taken = Vec::new();
         for source in open.plan.sources.iter().filter(|s| s.pipeline == pipeline) {
             let name = source.spec.name.value.as_str();
-            if !read.contains(name) {
+            if !read.contains(name) || self.options.silent.contains(name) {
                 continue;
             }
             match self.land_source(source, chain, draft).await {
