@@ -37,6 +37,7 @@ mod sql_text;
 mod total_order;
 pub mod types;
 mod unarchived;
+mod wall_clock;
 mod window_plan;
 mod windows;
 
@@ -55,6 +56,7 @@ pub use project::plan_project;
 pub use query::{At, TimeTravel, query, relations_of};
 pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
 pub use session::{MAIN_SCHEMA, session};
+pub use wall_clock::wall_clocks_as_instants;
 
 use crate::spec::fault::Fault;
 use crate::spec::types::{CheckSpec, OnFail, Refresh, SinkSpec, SourceSpec};

@@ -14,6 +14,7 @@ use datafusion::sql::sqlparser::ast::{DataType as SqlDataType, TimezoneInfo};
 
 use super::clock::{ClockOption, clock_functions};
 use super::json::{JsonOperators, json_functions};
+use super::wall_clock::WallClocks;
 use super::window_plan::WindowPlanner;
 use super::{Clock, params};
 use crate::spec::types::Project;
@@ -42,6 +43,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         // Those of the engine come behind.
         .with_expr_planners(vec![Arc::new(JsonOperators::default())])
         .with_default_features()
+        .with_analyzer_rule(Arc::new(WallClocks))
         .with_optimizer_rules(optimizer_rules())
         .with_config(config)
         .with_runtime_env(runtime.unwrap_or_default())
