@@ -115,7 +115,9 @@ fn inferred_type(found: &DataType, zone: &str) -> Option<DataType> {
     Some(match found {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8View,
         DataType::Dictionary(_, value) if value.is_string() => DataType::Utf8View,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => DataType::BinaryView,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            DataType::BinaryView
+        }
         DataType::Int8 | DataType::UInt8 => DataType::Int16,
         DataType::UInt16 => DataType::Int32,
         DataType::UInt32 => DataType::Int64,
