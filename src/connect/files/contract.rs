@@ -54,7 +54,10 @@ pub(super) async fn schema(source: &FilesSource) -> Result<SchemaRef, Vec<Fault>
 }
 
 /// Columns of a file: with their types where the format has them.
-async fn columns_of(source: &FilesSource, file: &ObjectMeta) -> Result<Option<Vec<(String, Option<DataType>)>>> {
+pub(super) async fn columns_of(
+    source: &FilesSource,
+    file: &ObjectMeta,
+) -> Result<Option<Vec<(String, Option<DataType>)>>> {
     match &source.spec.format {
         FileFormat::Parquet => {
             let schema = parquet_file::schema(&source.store, file).await?;
