@@ -8,6 +8,7 @@ mod catalog;
 mod checks;
 mod clock;
 mod closing;
+mod date_bin;
 mod dialect;
 mod extrema;
 pub mod float_bits;

@@ -13,6 +13,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{DataType as SqlDataType, TimezoneInfo};
 
 use super::clock::{ClockOption, clock_functions};
+use super::date_bin::date_bin_in;
 use super::json::{JsonOperators, json_functions};
 use super::wall_clock::WallClocks;
 use super::window_plan::WindowPlanner;
@@ -54,6 +55,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
     for function in clock_functions(&clock.zone).into_iter().chain(json_functions()) {
         context.register_udf(function);
     }
+    context.register_udf(date_bin_in(&clock.zone));
     for parameter in params::parameters(project).0 {
         context.register_udf(parameter);
     }

@@ -110,6 +110,10 @@ const CASES: &[(&str, &str)] = &[
     ("empty_lists", "SELECT k, array_agg(z) AS l, string_agg(z, '|') AS t, count(DISTINCT z) AS c FROM s GROUP BY k"),
     ("days", "SELECT date_trunc('day', t) AS day, count(*) AS c, sum(k) AS sk FROM s GROUP BY 1"),
     ("hours", "SELECT date_trunc('hour', t) AS hour, CAST(t AS date) AS day, min(t) AS lo FROM s GROUP BY 1, 2"),
+    (
+        "bins",
+        "SELECT date_bin(INTERVAL '1 day', t) AS bin, count(*) AS c, sum(k) AS sk, max(t) AS hi FROM s GROUP BY 1",
+    ),
     ("day_join", "SELECT s.k, s.t, u.t AS ut FROM s JOIN u ON date_trunc('day', s.t) = date_trunc('day', u.t)"),
     ("local", "SELECT CAST(t AS timestamp) AS local, count(*) AS c FROM s GROUP BY 1"),
     (
