@@ -201,6 +201,15 @@ pub const SNAPSHOT_TTL: std::time::Duration = std::time::Duration::from_millis(2
 /// Runs that `status` and the system tables look back on.
 pub const LISTED_RUNS: usize = 1000;
 
+/// Lines of a JSON file whose keys `plan` holds against the contract: a glance, not a reading.
+pub const GLANCE_ROWS: usize = 100;
+
+/// Bytes that such a glance takes at most, however long the lines are.
+pub const GLANCE_BYTES: u64 = 1 << 20;
+
+/// Ignored columns that `plan` names in text: more of them are data rather than names.
+pub const NAMED_COLUMNS: usize = 20;
+
 /// Rows of a text file that `init --from` goes by: enough to meet a day above the twelfth, few enough to be read at once.
 pub const SAMPLE_ROWS: usize = 10_000;
 

@@ -6,7 +6,7 @@ use super::args::{Global, ListFormat, PlanArgs};
 use super::open::{self, Opened};
 use super::{Exit, selection};
 use crate::error::Result;
-use crate::run::outlook::{self, ModelOutlook, SinkOutlook};
+use crate::run::outlook::{self, IgnoredColumn, ModelOutlook, Outlook, SinkOutlook, SourceOutlook};
 use crate::run::project::OpenProject;
 
 pub(super) async fn execute(global: &Global, args: &PlanArgs) -> Result<Exit> {
@@ -20,7 +20,7 @@ pub(super) async fn execute(global: &Global, args: &PlanArgs) -> Result<Exit> {
     };
     let outlook = outlook::outlook(&open, &chosen.models, args.full_refresh).await?;
     match args.format {
-        ListFormat::Json => outlook.models.iter().for_each(|model| say!("{}", model_json(&open, model))),
+        ListFormat::Json => outlook.models.iter().for_each(|model| say!("{}", model_json(&open, &outlook, model))),
         ListFormat::Text => {
             for source in outlook.sources.values() {
                 say!("source {}: {}", source.source, source.changes.as_deref().unwrap_or("unchanged"));
@@ -34,7 +34,10 @@ pub(super) async fn execute(global: &Global, args: &PlanArgs) -> Result<Exit> {
     Ok(0)
 }
 
-fn model_json(open: &OpenProject, outlook: &ModelOutlook) -> serde_json::Value {
+fn model_json(open: &OpenProject, all: &Outlook, outlook: &ModelOutlook) -> serde_json::Value {
+    let inputs = open.model(&outlook.model).map(|model| model.inputs.as_slice()).unwrap_or_default();
+    let sources = inputs.iter().filter_map(|input| all.sources.get(input));
+    let ignored: Vec<_> = sources.flat_map(ignored_json).collect();
     let strategy = open.model(&outlook.model).map(|m| &m.strategy);
     json!({
         "model": outlook.model,
@@ -45,7 +48,15 @@ fn model_json(open: &OpenProject, outlook: &ModelOutlook) -> serde_json::Value {
         "reason": outlook.reason,
         "rebuild": outlook.rebuild,
         "publishes": outlook.publishes.iter().map(sink_json).collect::<Vec<_>>(),
+        "ignored_columns": ignored,
     })
+}
+
+/// Columns of a source's files that no contract names.
+fn ignored_json(source: &SourceOutlook) -> impl Iterator<Item = serde_json::Value> {
+    let name = &source.source;
+    let json = move |one: &IgnoredColumn| json!({ "source": name, "file": one.file, "column": one.column, "declared": one.declared });
+    source.ignored.iter().map(json)
 }
 
 fn sink_json(sink: &SinkOutlook) -> serde_json::Value {

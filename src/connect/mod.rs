@@ -52,6 +52,12 @@ pub trait Source: Send + Sync {
     /// External, when the source can't be looked at or lost what it had.
     async fn look(&self, prior: &Position) -> Result<Look>;
 
+    /// Columns that what came since `prior` has and `contract` lacks, as far as a glance tells. Fails nothing: what can't be
+    /// read is told by a run.
+    async fn ignored_columns(&self, _contract: &SchemaRef, _prior: &Position) -> Option<Ignored> {
+        None
+    }
+
     /// Takes in what came since `prior`, up to what is there when it is called. With `again`, rows that were taken in
     /// before are read once more as far as the source still has them.
     ///
@@ -111,6 +117,15 @@ pub struct Look {
     pub notes: Vec<String>,
     /// Messages that are known to be there and weren't taken in; none where that can't be told without reading.
     pub waiting_rows: Option<u64>,
+}
+
+/// Columns of a file that no contract names.
+#[derive(Debug, Clone)]
+pub struct Ignored {
+    /// The file, as shown.
+    pub file: String,
+    /// Their names, one at least, in order of the file.
+    pub columns: Vec<String>,
 }
 
 /// What taking in came to.

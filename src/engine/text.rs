@@ -16,6 +16,11 @@ pub fn as_text(array: &ArrayRef) -> Result<StringArray> {
     if array.data_type().is_nested() {
         return as_json(array);
     }
+    let array = match array.data_type() {
+        // Text comes of bytes of any length only.
+        DataType::FixedSizeBinary(_) => &cast(array, &DataType::Binary).external("a value can't be shown as text")?,
+        _ => array,
+    };
     let text = cast(array, &DataType::Utf8).external("a value can't be shown as text")?;
     let text = text.as_any().downcast_ref::<StringArray>().cloned();
     text.ok_or_else(|| Error::internal("text isn't text"))

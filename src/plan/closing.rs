@@ -10,6 +10,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, cast, lit};
 
+use super::wall_clock;
 use super::window_plan::{QUALIFIER, WINDOW_END, WINDOW_START};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -213,8 +214,9 @@ fn is_monotone(expr: &Expr) -> bool {
         Expr::ScalarFunction(function) => {
             let time = match function.name() {
                 "date_trunc" | "date_bin" => 1,
-                // The function that starts a tumbling window is called as its column.
-                WINDOW_START => 0,
+                // The function that starts a tumbling window is called as its column. Times in a gap of a zone's clock, which go
+                // forward, come behind later ones: within a day, which is waited for.
+                WINDOW_START | wall_clock::FUNCTION => 0,
                 _ => return false,
             };
             let is_fine = |(at, arg): (usize, &Expr)| match at == time {
@@ -233,6 +235,7 @@ fn is_local(expr: &Expr, schema: &DFSchema) -> bool {
     expr.exists(|expr| {
         let inner = match expr {
             Expr::Cast(cast) if !matches!(cast.field.data_type(), DataType::Timestamp(_, Some(_))) => &cast.expr,
+            Expr::ScalarFunction(function) if function.name() == wall_clock::FUNCTION => return Ok(true),
             Expr::ScalarFunction(function) if function.name() == "date_trunc" => match function.args.get(1) {
                 Some(time) => time,
                 None => return Ok(false),

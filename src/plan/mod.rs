@@ -8,6 +8,7 @@ mod catalog;
 mod checks;
 mod clock;
 mod closing;
+mod date_bin;
 mod dialect;
 mod extrema;
 pub mod float_bits;
@@ -37,6 +38,7 @@ mod sql_text;
 mod total_order;
 pub mod types;
 mod unarchived;
+mod wall_clock;
 mod window_plan;
 mod windows;
 
@@ -55,6 +57,7 @@ pub use project::plan_project;
 pub use query::{At, TimeTravel, query, relations_of};
 pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
 pub use session::{MAIN_SCHEMA, session};
+pub use wall_clock::wall_clocks_as_instants;
 
 use crate::spec::fault::Fault;
 use crate::spec::types::{CheckSpec, OnFail, Refresh, SinkSpec, SourceSpec};

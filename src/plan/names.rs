@@ -24,6 +24,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::lateral::without_laterals;
 use super::session::Types;
+use super::wall_clock::wall_clocks_as_instants;
 
 /// Tables by name, and the session's functions.
 pub struct Names<'a> {
@@ -164,7 +165,10 @@ impl ContextProvider for Names<'_> {
         let schema = DFSchema::empty();
         let args = args
             .into_iter()
-            .map(|arg| simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg)))
+            .map(|arg| {
+                let arg = simplifier.coerce(arg, &schema).and_then(|arg| wall_clocks_as_instants(arg, &schema))?;
+                simplifier.simplify(arg.data)
+            })
             .collect::<Result<Vec<_>>>()?;
         let args = TableFunctionArgs::new(&args, self.state);
         Ok(provider_as_source(function.create_table_provider_with_args(args)?))

@@ -31,6 +31,7 @@ use super::relation::{RelationTable, bind};
 use super::sql_faults::{expression_faults, plan_or_faults};
 use super::sql_text::{first_word, parse_statement};
 use super::types::parse_instant;
+use super::wall_clock::wall_clocks_as_instants;
 use super::windows::rewrite_windows;
 use crate::error::Result;
 use crate::spec::fault::Fault;
@@ -196,7 +197,9 @@ impl<'a> Tables<'a> {
         let context = SimplifyContext::builder().with_config_options(Arc::clone(options)).build();
         let simplifier = ExprSimplifier::new(context);
         let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(zone.as_str().into()));
-        let expr = simplifier.coerce(cast(expr, utc), &schema).and_then(|e| simplifier.simplify(e)).ok()?;
+        let expr =
+            simplifier.coerce(cast(expr, utc), &schema).and_then(|expr| wall_clocks_as_instants(expr, &schema)).ok()?;
+        let expr = simplifier.simplify(expr.data).ok()?;
         match expr {
             Expr::Literal(ScalarValue::TimestampMicrosecond(us, _), _) => us,
             _ => None,

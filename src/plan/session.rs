@@ -13,7 +13,9 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{DataType as SqlDataType, TimezoneInfo};
 
 use super::clock::{ClockOption, clock_functions};
+use super::date_bin::date_bin_in;
 use super::json::{JsonOperators, json_functions};
+use super::wall_clock::WallClocks;
 use super::window_plan::WindowPlanner;
 use super::{Clock, params};
 use crate::spec::types::Project;
@@ -42,6 +44,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         // Those of the engine come behind.
         .with_expr_planners(vec![Arc::new(JsonOperators::default())])
         .with_default_features()
+        .with_analyzer_rule(Arc::new(WallClocks))
         .with_optimizer_rules(optimizer_rules())
         .with_config(config)
         .with_runtime_env(runtime.unwrap_or_default())
@@ -52,6 +55,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
     for function in clock_functions(&clock.zone).into_iter().chain(json_functions()) {
         context.register_udf(function);
     }
+    context.register_udf(date_bin_in(&clock.zone));
     for parameter in params::parameters(project).0 {
         context.register_udf(parameter);
     }

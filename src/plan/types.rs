@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, Fields, TimeUnit};
-use chrono::{NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeDelta, TimeZone as _};
+use chrono::{FixedOffset, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeDelta, TimeZone as _};
+use chrono_tz::GapInfo;
 use datafusion::common::ScalarValue;
 
 use crate::spec::sql_type::field_name;
@@ -164,17 +165,22 @@ pub fn instant_of_wall_clock(local_us: i64, zone: &str) -> Option<i64> {
     Some(local_to_utc(local, zone.parse().ok()?)?.and_utc().timestamp_micros())
 }
 
-/// A wall-clock time of `zone` in UTC: a time in a gap moves forward by the gap, one in a fold is its earlier.
+/// A wall-clock time of `zone` in UTC, by [`offset_of_wall_clock`].
 fn local_to_utc(local: NaiveDateTime, zone: chrono_tz::Tz) -> Option<NaiveDateTime> {
-    let offset = match zone.offset_from_local_datetime(&local) {
-        chrono::LocalResult::Single(offset) => offset,
-        chrono::LocalResult::Ambiguous(first, _) => first,
-        // The offset before the gap: no zone changes twice within three hours.
-        chrono::LocalResult::None => {
-            zone.offset_from_local_datetime(&local.checked_sub_signed(TimeDelta::hours(3))?).earliest()?
-        }
-    };
-    local.checked_sub_offset(offset.fix())
+    local.checked_sub_offset(offset_of_wall_clock(&local, zone))
+}
+
+/// The offset that a wall-clock time of `zone` is read with: in a gap that before it, so that the time goes forward by the gap;
+/// of a time that comes twice that of the earlier.
+pub fn offset_of_wall_clock(local: &NaiveDateTime, zone: chrono_tz::Tz) -> FixedOffset {
+    match zone.offset_from_local_datetime(local) {
+        LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => offset.fix(),
+        LocalResult::None => match GapInfo::new(local, &zone).and_then(|gap| gap.begin) {
+            Some((_, offset)) => offset.fix(),
+            // Every gap begins somewhere.
+            None => zone.offset_from_utc_datetime(local).fix(),
+        },
+    }
 }
 
 /// Date, optional time, optional offset.
@@ -279,6 +285,11 @@ mod tests {
             parse_instant("2018-02-18T01:30:00Z", "UTC")
         );
         assert_eq!(hours("1970-01-01 25:00"), None);
+        // Samoa had no 30 December 2011.
+        assert_eq!(
+            parse_instant("2011-12-30 12:00", "Pacific/Apia"),
+            parse_instant("2011-12-31 12:00", "Pacific/Apia")
+        );
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::connect::Position;
+use arrow::datatypes::Schema;
+
+use crate::connect::{Ignored, Position};
 use crate::error::Result;
+use crate::limits::NAMED_COLUMNS;
 use crate::plan::PlannedModel;
 use crate::run::commit::{CommitChain, CommitRecord, TableEntry};
 use crate::run::history;
@@ -51,8 +54,21 @@ pub struct SourceOutlook {
     pub changes: Option<String>,
     /// Worth a look: files with the same bytes, columns that no contract names, files that still grow.
     pub notes: Vec<String>,
+    /// Columns that a run would leave out.
+    pub ignored: Vec<IgnoredColumn>,
     /// Why it can't be read.
     pub problem: Option<String>,
+}
+
+/// A column that a file has and the contract lacks.
+#[derive(Debug, Clone)]
+pub struct IgnoredColumn {
+    /// The file, as shown.
+    pub file: String,
+    /// Its name there.
+    pub column: String,
+    /// The column of the contract that differs by case only.
+    pub declared: Option<String>,
 }
 
 /// The outlook of a whole project.
@@ -168,13 +184,46 @@ async fn sink_outlooks(
 }
 
 async fn source_outlook(open: &OpenProject, name: &str, position: Option<&serde_json::Value>) -> Result<SourceOutlook> {
-    let mut outlook = SourceOutlook { source: name.into(), changes: None, notes: Vec::new(), problem: None };
+    let mut outlook =
+        SourceOutlook { source: name.into(), changes: None, notes: Vec::new(), ignored: Vec::new(), problem: None };
     let prior = Position::from_json(position)?;
-    match open.connector(name)?.look(&prior).await {
+    let connector = open.connector(name)?;
+    match connector.look(&prior).await {
         Err(error) => outlook.problem = Some(error.to_string()),
         Ok(look) => (outlook.changes, outlook.notes) = (look.changes, look.notes),
     }
+    if outlook.changes.is_some()
+        && let Some(planned) = open.source(name)
+        && let Some(ignored) = connector.ignored_columns(&planned.schema, &prior).await
+    {
+        outlook.ignored = ignored_columns(ignored, &planned.schema);
+        outlook.notes.extend(ignored_note(&outlook.ignored));
+    }
     Ok(outlook)
+}
+
+fn ignored_columns(ignored: Ignored, contract: &Schema) -> Vec<IgnoredColumn> {
+    let declared = |column: &str| {
+        let mut names = contract.fields().iter().map(|field| field.name());
+        names.find(|name| name.to_lowercase() == column.to_lowercase()).cloned()
+    };
+    let file = ignored.file;
+    let columns = ignored.columns.into_iter();
+    columns.map(|column| IgnoredColumn { file: file.clone(), declared: declared(&column), column }).collect()
+}
+
+fn ignored_note(ignored: &[IgnoredColumn]) -> Option<String> {
+    let first = ignored.first()?;
+    let named = ignored.iter().take(NAMED_COLUMNS).map(|one| match &one.declared {
+        Some(declared) => format!("`{}` (`{declared}` is declared, and case counts)", one.column),
+        None => format!("`{}`", one.column),
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = match ignored.len().saturating_sub(NAMED_COLUMNS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("{} has columns that the contract lacks, which are ignored: {named}{more}", first.file))
 }
 
 /// Models whose definition differs from the published version, new ones included: `state:modified`.

@@ -67,3 +67,4 @@ mod shop_models;
 mod spec_faults;
 mod tables;
 mod unit_tests;
+mod wall_clocks;

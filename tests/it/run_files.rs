@@ -248,3 +248,43 @@ fn taken_files_are_deleted_or_moved_after_the_commit() {
     );
     assert_eq!(fs::read_dir(shop.path("taken")).unwrap().count(), 2, "and replaces none of those moved before");
 }
+
+#[test]
+fn plan_names_columns_that_no_contract_has() {
+    let source = |name: &str, format: &str| {
+        format!(
+            "  {name}: {{ connector: files, path: {name}/*, format: {format}, settle: 0s, columns: {{ id: bigint, city: text }} }}\n"
+        )
+    };
+    let sources = [source("a", "csv"), source("b", "json"), source("c", "parquet"), source("d", "csv")].concat();
+    let sql = "select id, city from a union all select id, city from b union all select id, city from c";
+    let shop =
+        Scratch::new(&format!("sources:\n{sources}models:\n  m:\n    sql: {sql}\n  n:\n    sql: select id from d\n"));
+    shop.write("a/1.csv", "id,City,zip\n1,Natal,5\n");
+    shop.write("b/1.json", "{\"id\":1,\"city\":\"Natal\"}\n{\"id\":2,\"ID\":3,\"at\":{\"x\":1}}\nnot JSON\n");
+    shop.write("d/1.csv", "city,id\nNatal,1\n");
+    shop.exits(0, &["query", "select 1 as id, 'Natal' as city, true as is_open", "-o", "made.parquet"]);
+    shop.write("c/1.parquet", fs::read(shop.path("made.parquet")).unwrap());
+    let told = "which are ignored";
+    let seen = shop.exits(0, &["plan"]).out;
+    for note in [
+        "source a: file: 1 new\n  note: a/1.csv has columns that the contract lacks, which are ignored: `City` (`city` is declared, and case counts), `zip`\n",
+        "source b: file: 1 new\n  note: b/1.json has columns that the contract lacks, which are ignored: `ID` (`id` is declared, and case counts), `at`\n",
+        "source c: file: 1 new\n  note: c/1.parquet has columns that the contract lacks, which are ignored: `is_open`\n",
+    ] {
+        assert!(seen.contains(note), "{note}\n{seen}");
+    }
+    assert_eq!(seen.matches(told).count(), 3, "{seen}");
+    let json = shop.exits(0, &["plan", "--format", "json"]).json();
+    let ignored = |model: usize| json[model]["ignored_columns"].as_array().unwrap().clone();
+    let city = serde_json::json!({ "source": "a", "file": "a/1.csv", "column": "City", "declared": "city" });
+    assert_eq!((ignored(0).len(), &ignored(0)[0]), (5, &city));
+    assert_eq!(ignored(1), [] as [serde_json::Value; 0]);
+    shop.exits(0, &["run"]);
+    let seen = shop.exits(0, &["plan"]).out;
+    assert!(!seen.contains(told), "what is taken in was told: {seen}");
+    // Of what came, the newest file tells.
+    shop.write("d/2.csv", "city,id,more\nNatal,2,x\n");
+    let seen = shop.exits(0, &["plan"]).out;
+    assert!(seen.contains("note: d/2.csv has columns that the contract lacks, which are ignored: `more`\n"), "{seen}");
+}

@@ -2,7 +2,10 @@
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::fmt::strtime::BrokenDownTime;
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+
+const SECOND_US: i64 = 1_000_000;
+const DAY_US: i64 = 24 * 3600 * SECOND_US;
 
 /// Days from 1970-01-01 to a date.
 fn days(date: Date) -> i32 {
@@ -10,9 +13,14 @@ fn days(date: Date) -> i32 {
     epoch.until(date).map(|span| span.get_days()).unwrap_or_default()
 }
 
-/// Microseconds from 1970-01-01T00:00:00 to a wall-clock time, as if in UTC.
-fn wall_micros(at: DateTime) -> Option<i64> {
-    at.to_zoned(TimeZone::UTC).ok().map(|zoned| zoned.timestamp().as_microsecond())
+/// Microseconds from 1970-01-01T00:00:00 to a wall-clock time, as if in UTC. By the calendar alone: jiff's instants end a day
+/// before it does, and `9999-12-31` is how many say that something has no end.
+fn wall_micros(at: DateTime) -> i64 {
+    i64::from(days(at.date())) * DAY_US + micros_of_day(at.time())
+}
+
+fn micros_of_day(time: Time) -> i64 {
+    time.duration_since(Time::midnight()).as_micros().try_into().unwrap_or_default()
 }
 
 /// A wall-clock time and the offset or zone that the text gave with it, if any.
@@ -56,18 +64,18 @@ impl TimeFormat {
         if parsed.offset.is_some() {
             return Err("has a zone, and timestamp is a wall-clock time; declare the column timestamptz".to_string());
         }
-        wall_micros(parsed.at).ok_or_else(|| "is out of range".to_string())
+        Ok(wall_micros(parsed.at))
     }
 
     /// Microseconds of an instant since 1970-01-01T00:00:00Z. Without a zone in the text: in a gap the clock has gone
     /// forward, in a fold it is the earlier one.
     pub(super) fn instant(&self, text: &str) -> Result<i64, String> {
         let parsed = self.parse(text)?;
-        let timestamp = match parsed.offset {
-            Some(offset) => offset.to_timestamp(parsed.at),
-            None => self.zone.to_ambiguous_zoned(parsed.at).compatible().map(|zoned| zoned.timestamp()),
-        };
-        timestamp.map(|t| t.as_microsecond()).map_err(|_| "is out of range".to_string())
+        let offset = parsed.offset.unwrap_or_else(|| match self.zone.to_ambiguous_timestamp(parsed.at).offset() {
+            AmbiguousOffset::Unambiguous { offset } => offset,
+            AmbiguousOffset::Gap { before, .. } | AmbiguousOffset::Fold { before, .. } => before,
+        });
+        Ok(wall_micros(parsed.at) - i64::from(offset.seconds()) * SECOND_US)
     }
 
     fn parse(&self, text: &str) -> Result<Parsed, String> {
@@ -95,7 +103,7 @@ impl TimeFormat {
 /// Microseconds of the day: `HH:MM`, `HH:MM:SS`, with a fraction.
 pub(super) fn time_of_day(text: &str) -> Result<i64, String> {
     match iso_time(text.as_bytes())? {
-        Some((time, [])) => Ok(time.duration_since(Time::midnight()).as_micros().try_into().unwrap_or_default()),
+        Some((time, [])) => Ok(micros_of_day(time)),
         _ => Err("isn't a time of day".to_string()),
     }
 }
@@ -217,6 +225,23 @@ mod tests {
         let utc = iso_in("UTC");
         assert_eq!(format.instant("2018-03-25 02:30"), utc.instant("2018-03-25 01:30"), "the gap");
         assert_eq!(format.instant("2018-10-28 02:30"), utc.instant("2018-10-28 00:30"), "the fold");
+    }
+
+    #[test]
+    fn times_go_to_the_end_of_the_calendar() {
+        let end = 253_402_300_800_000_000; // 10000-01-01T00:00:00Z
+        let hour = 3600 * SECOND_US;
+        let utc = iso_in("UTC");
+        assert_eq!(utc.timestamp("9999-12-31"), Ok(end - DAY_US));
+        assert_eq!(utc.timestamp("9999-12-31T23:59:59.999999"), Ok(end - 1));
+        assert_eq!(utc.instant("9999-12-31T23:59:59.999999Z"), Ok(end - 1));
+        assert_eq!(utc.instant("9999-12-31T23:59:59.999999+02:00"), Ok(end - 2 * hour - 1));
+        assert_eq!(utc.instant("9999-12-31T22:00-03:00"), Ok(end + hour), "its text is in the calendar");
+        assert_eq!(iso_in("America/Sao_Paulo").instant("9999-12-31"), Ok(end - 21 * hour));
+        assert_eq!(iso_in("Pacific/Auckland").instant("9999-12-31T13:00"), Ok(end - 24 * hour), "summer there");
+        let written = TimeFormat::new(Some("%d.%m.%Y"), "UTC").unwrap();
+        assert_eq!(written.timestamp("31.12.9999"), Ok(end - DAY_US));
+        assert_eq!(utc.instant("0001-01-01T00:00Z"), Ok(-62_135_596_800_000_000));
     }
 
     #[test]

@@ -54,7 +54,10 @@ pub(super) async fn schema(source: &FilesSource) -> Result<SchemaRef, Vec<Fault>
 }
 
 /// Columns of a file: with their types where the format has them.
-async fn columns_of(source: &FilesSource, file: &ObjectMeta) -> Result<Option<Vec<(String, Option<DataType>)>>> {
+pub(super) async fn columns_of(
+    source: &FilesSource,
+    file: &ObjectMeta,
+) -> Result<Option<Vec<(String, Option<DataType>)>>> {
     match &source.spec.format {
         FileFormat::Parquet => {
             let schema = parquet_file::schema(&source.store, file).await?;
@@ -115,7 +118,9 @@ fn inferred_type(found: &DataType, zone: &str) -> Option<DataType> {
     Some(match found {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8View,
         DataType::Dictionary(_, value) if value.is_string() => DataType::Utf8View,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => DataType::BinaryView,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            DataType::BinaryView
+        }
         DataType::Int8 | DataType::UInt8 => DataType::Int16,
         DataType::UInt16 => DataType::Int32,
         DataType::UInt32 => DataType::Int64,

@@ -5,6 +5,7 @@
 
 mod contract;
 mod discover;
+mod ignored;
 pub mod infer;
 mod land;
 mod live;
@@ -24,7 +25,7 @@ use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 
-use super::{Landing, Look, Position, RowRule, Source, TakenIn, declared_columns};
+use super::{Ignored, Landing, Look, Position, RowRule, Source, TakenIn, declared_columns};
 use crate::error::Result;
 use crate::spec::fault::Fault;
 use crate::spec::types::{FileFormat, FilesMode, FilesSpec, SourceSpec};
@@ -91,6 +92,10 @@ impl Source for FilesSource {
     async fn look(&self, prior: &Position) -> Result<Look> {
         let found = self.discover(prior, false).await?;
         Ok(Look { changes: found.changes(), notes: found.notes(), waiting_rows: None })
+    }
+
+    async fn ignored_columns(&self, contract: &SchemaRef, prior: &Position) -> Option<Ignored> {
+        ignored::ignored(self, contract, prior).await
     }
 
     async fn take_in(&self, prior: &Position, landing: &Landing<'_>, again: bool) -> Result<TakenIn> {

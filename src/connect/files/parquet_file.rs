@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::{CastOptions, cast_with_options, kernels::cmp};
+use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options, kernels::cmp};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectMeta;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
@@ -103,6 +103,8 @@ pub(super) fn is_convertible(from: &DataType, to: &DataType) -> bool {
         return true;
     }
     match (from, to) {
+        // A writer gives a column without values no type.
+        (DataType::Null, _) => true,
         // An instant isn't a wall-clock time.
         (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, None)) => false,
         (DataType::Timestamp(_, _), DataType::Timestamp(_, _)) => true,
@@ -111,10 +113,9 @@ pub(super) fn is_convertible(from: &DataType, to: &DataType) -> bool {
         (from, to) if is_text(from) => crate::connect::decode::is_readable(to),
         // Only as it is.
         (from, to) if from.is_nested() || to.is_nested() => false,
-        (_, to) if is_text(to) => true,
-        (from, to) => {
-            (from.is_numeric() && to.is_numeric()) || arrow::compute::can_cast_types(from, to) && !to.is_numeric()
-        }
+        (DataType::FixedSizeBinary(_), to) if is_bytes(to) => true,
+        // What isn't exact by its types is compared with what it was, so that both ways are needed.
+        (from, to) => (from.is_numeric() || !to.is_numeric()) && can_cast_types(from, to) && can_cast_types(to, from),
     }
 }
 
@@ -150,7 +151,7 @@ impl Converter {
         let mut columns = Vec::with_capacity(self.readers.len());
         for (field, reader) in self.contract.fields().iter().zip(&self.readers) {
             let column = match batch.column_by_name(field.name()) {
-                None => arrow::array::new_null_array(field.data_type(), batch.num_rows()),
+                None => new_null_array(field.data_type(), batch.num_rows()),
                 Some(found) => self.column(found, field.data_type(), reader, field.name(), &mut misfits)?,
             };
             if !field.is_nullable() && column.null_count() > 0 {
@@ -171,9 +172,17 @@ impl Converter {
         name: &str,
         misfits: &mut Misfits,
     ) -> Result<ArrayRef> {
+        let options = CastOptions { safe: true, ..CastOptions::default() };
+        let cast = |array: &ArrayRef, to: &DataType| {
+            cast_with_options(array, to, &options).external("a column can't be converted")
+        };
+        let found = &match found.data_type() {
+            DataType::Null => return Ok(new_null_array(to, found.len())),
+            DataType::Dictionary(_, value) => cast(found, value)?,
+            _ => Arc::clone(found),
+        };
         let from = found.data_type();
-        let is_dictionary_of_text = matches!(from, DataType::Dictionary(_, value) if is_text(value));
-        if (is_text(from) || is_dictionary_of_text) && !is_text(to) {
+        if is_text(from) && !is_text(to) {
             let texts = as_text(found)?;
             let (array, faults) = parse_column(reader, texts.iter(), texts.len());
             for misfit in faults {
@@ -191,10 +200,6 @@ impl Converter {
             }
             return Ok(array);
         }
-        let options = CastOptions { safe: true, ..CastOptions::default() };
-        let cast = |array: &ArrayRef, to: &DataType| {
-            cast_with_options(array, to, &options).external("a column can't be converted")
-        };
         let array = cast(found, to)?;
         if is_exact(from, to) {
             return Ok(array);
@@ -214,7 +219,8 @@ fn is_exact(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (DataType::Timestamp(from, Some(_)), DataType::Timestamp(to, Some(_))) => from == to,
         (from, to) if from.is_nested() => is_widening(from, to),
-        (from, to) => from == to || is_text(from) && is_text(to),
+        (DataType::FixedSizeBinary(_), to) => is_bytes(to),
+        (from, to) => from == to || is_text(from) && is_text(to) || is_bytes(from) && is_bytes(to),
     }
 }
 
@@ -245,4 +251,147 @@ impl Origin for ParquetRows {
 /// Reads batches of the usual size.
 pub(in crate::connect) fn with_batches(builder: Builder) -> Builder {
     builder.with_batch_size(limits::BATCH_ROWS)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{
+        BinaryArray, DictionaryArray, FixedSizeBinaryArray, Int32Array, Int64Array, NullArray, UInt64Array, make_array,
+    };
+    use arrow::datatypes::{Field, Int32Type, IntervalUnit};
+
+    use super::*;
+    use crate::spec::sql_type::SqlType;
+
+    /// A column `c` under a contract: its values as text, and how many rows are refused.
+    fn converted(found: ArrayRef, to: &DataType) -> Result<(Vec<Option<String>>, usize)> {
+        let contract = Arc::new(Schema::new(vec![Field::new("c", to.clone(), true)]));
+        let batch = RecordBatch::try_from_iter_with_nullable([("c", found, true)]).unwrap();
+        let (columns, misfits) = Converter::new(contract, "UTC")?.convert(&batch)?;
+        assert_eq!(columns[0].data_type(), to);
+        let texts = as_text(&columns[0])?;
+        Ok((texts.iter().map(|text| text.map(str::to_owned)).collect(), misfits.len()))
+    }
+
+    fn contract_types() -> Vec<DataType> {
+        use SqlType as S;
+        let scalars = [
+            S::Boolean,
+            S::SmallInt,
+            S::Integer,
+            S::BigInt,
+            S::Real,
+            S::Double,
+            S::Decimal(12, 2),
+            S::Text,
+            S::Bytea,
+            S::Date,
+            S::Time,
+            S::Timestamp,
+            S::TimestampTz,
+            S::List(Box::new(S::BigInt)),
+            S::Struct(vec![("x".into(), S::Text)]),
+        ];
+        scalars.iter().map(|of| of.to_arrow("America/Sao_Paulo")).collect()
+    }
+
+    fn file_types() -> Vec<DataType> {
+        use DataType as T;
+        let item = |of: DataType| Arc::new(Field::new("item", of, true));
+        let mut types = vec![
+            T::Null,
+            T::Boolean,
+            T::Int8,
+            T::Int16,
+            T::Int32,
+            T::Int64,
+            T::UInt8,
+            T::UInt16,
+            T::UInt32,
+            T::UInt64,
+            T::Float16,
+            T::Float32,
+            T::Float64,
+            T::Decimal32(5, 1),
+            T::Decimal64(12, 2),
+            T::Decimal128(30, 4),
+            T::Decimal256(50, 2),
+            T::Utf8,
+            T::LargeUtf8,
+            T::Utf8View,
+            T::Binary,
+            T::LargeBinary,
+            T::BinaryView,
+            T::FixedSizeBinary(4),
+            T::Date32,
+            T::Date64,
+            T::Time32(TimeUnit::Second),
+            T::Time32(TimeUnit::Millisecond),
+            T::Time64(TimeUnit::Microsecond),
+            T::Time64(TimeUnit::Nanosecond),
+            T::Interval(IntervalUnit::YearMonth),
+            T::Interval(IntervalUnit::DayTime),
+            T::Interval(IntervalUnit::MonthDayNano),
+            T::Duration(TimeUnit::Microsecond),
+            T::List(item(T::Int32)),
+            T::LargeList(item(T::Int64)),
+            T::List(item(T::Null)),
+            T::FixedSizeList(item(T::Int64), 2),
+            T::Struct([Arc::new(Field::new("x", T::Utf8, true))].into_iter().collect()),
+        ];
+        for unit in [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond, TimeUnit::Nanosecond] {
+            types.extend([T::Timestamp(unit, None), T::Timestamp(unit, Some("UTC".into()))]);
+        }
+        let dictionaries = types.clone().into_iter().filter(|of| !of.is_nested() && !of.is_null());
+        types.extend(dictionaries.map(|of| T::Dictionary(Box::new(T::Int32), Box::new(of))).collect::<Vec<_>>());
+        types
+    }
+
+    #[test]
+    fn what_validate_accepts_can_be_converted() {
+        for from in file_types() {
+            for to in contract_types().iter().filter(|to| is_convertible(&from, to)) {
+                // Nulls, and values whose bytes are zeros.
+                let nulls = new_null_array(&from, 2);
+                let zeros = match from {
+                    DataType::Dictionary(..) => Arc::clone(&nulls),
+                    _ => make_array(nulls.to_data().into_builder().nulls(None).build().unwrap()),
+                };
+                for found in [nulls, zeros] {
+                    if let Err(error) = converted(found, to) {
+                        panic!("{from} as {to}: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn columns_without_a_type_are_null() {
+        for to in contract_types() {
+            assert!(is_convertible(&DataType::Null, &to));
+            let (values, refused) = converted(Arc::new(NullArray::new(2)), &to).unwrap();
+            assert_eq!((values, refused), (vec![None, None], 0), "{to}");
+        }
+    }
+
+    #[test]
+    fn values_are_taken_exactly_or_refused() {
+        let fixed = FixedSizeBinaryArray::try_from_iter([[1u8, 255], [0, 0]].iter()).unwrap();
+        let bytea = SqlType::Bytea.to_arrow("UTC");
+        assert!(is_convertible(fixed.data_type(), &bytea));
+        let contract = Arc::new(Schema::new(vec![Field::new("c", bytea, true)]));
+        let batch = RecordBatch::try_from_iter([("c", Arc::new(fixed) as ArrayRef)]).unwrap();
+        let (columns, misfits) = Converter::new(contract, "UTC").unwrap().convert(&batch).unwrap();
+        let plain = cast_with_options(&columns[0], &DataType::Binary, &CastOptions::default()).unwrap();
+        let wanted = BinaryArray::from_vec(vec![&[1, 255], &[0, 0]]);
+        assert_eq!((plain.to_data(), misfits.len()), (wanted.to_data(), 0));
+
+        let text = |text: &str| Some(text.to_owned());
+        let unsigned = Arc::new(UInt64Array::from(vec![7, u64::MAX]));
+        assert_eq!(converted(unsigned, &DataType::Int64).unwrap(), (vec![text("7"), None], 1));
+        let keys = Int32Array::from(vec![Some(1), None, Some(0)]);
+        let numbers = DictionaryArray::<Int32Type>::new(keys, Arc::new(Int64Array::from(vec![70_000, 3])));
+        assert_eq!(converted(Arc::new(numbers), &DataType::Int16).unwrap(), (vec![text("3"), None, None], 1));
+    }
 }

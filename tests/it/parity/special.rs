@@ -110,8 +110,28 @@ const CASES: &[(&str, &str)] = &[
     ("empty_lists", "SELECT k, array_agg(z) AS l, string_agg(z, '|') AS t, count(DISTINCT z) AS c FROM s GROUP BY k"),
     ("days", "SELECT date_trunc('day', t) AS day, count(*) AS c, sum(k) AS sk FROM s GROUP BY 1"),
     ("hours", "SELECT date_trunc('hour', t) AS hour, CAST(t AS date) AS day, min(t) AS lo FROM s GROUP BY 1, 2"),
+    (
+        "bins",
+        "SELECT date_bin(INTERVAL '1 day', t) AS bin, count(*) AS c, sum(k) AS sk, max(t) AS hi FROM s GROUP BY 1",
+    ),
     ("day_join", "SELECT s.k, s.t, u.t AS ut FROM s JOIN u ON date_trunc('day', s.t) = date_trunc('day', u.t)"),
     ("local", "SELECT CAST(t AS timestamp) AS local, count(*) AS c FROM s GROUP BY 1"),
+    (
+        "folded_instants",
+        "SELECT CAST(to_local_time(t) AS timestamptz) AS u, count(*) AS c, sum(k) AS sk, min(t) AS lo FROM s GROUP BY 1",
+    ),
+    (
+        "gapped_instants",
+        "SELECT k, CAST(to_local_time(t) - INTERVAL '30 minutes' AS timestamptz) AS u, TRY_CAST(CAST(CAST(t AS date) AS text) AS timestamptz) AS day FROM s WHERE t >= '2017-10-15' OR t < '2018-02-17 23:30:00'",
+    ),
+    (
+        "instants_join",
+        "SELECT s.k, s.t, u.t AS ut FROM s LEFT JOIN u ON CAST(to_local_time(s.t) AS timestamptz) = CAST(to_local_time(u.t) AS timestamptz) AND s.t > timestamp '2017-10-15 00:30:00'",
+    ),
+    (
+        "instants_nested",
+        "SELECT max(u) AS last, c FROM (SELECT CAST(date_trunc('hour', to_local_time(t)) - INTERVAL '1 hour' AS timestamptz) AS u, count(*) AS c FROM s GROUP BY 1) x GROUP BY c",
+    ),
     ("tumbling_days", "SELECT window_start, window_end, count(*) AS c FROM s GROUP BY tumble(t, INTERVAL '1 day')"),
     ("day_windows", "SELECT k, t, row_number() OVER (PARTITION BY date_trunc('day', t) ORDER BY t, k) AS r FROM s"),
 ];

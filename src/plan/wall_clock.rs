@@ -1,0 +1,249 @@
+//! Wall-clock times in SQL that become instants of a zone whose clocks change: one in a gap goes forward by the gap, one that
+//! comes twice is the earlier, as in sources. The engine's own casts fail on both. Knows no columns.
+
+use std::sync::Arc;
+
+use arrow::array::temporal_conversions::as_datetime;
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, PrimitiveArray};
+use arrow::compute::kernels::cast_utils::string_to_datetime;
+use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::datatypes::{
+    ArrowTimestampType, DataType, Field, FieldRef, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
+};
+use arrow::error::ArrowError;
+use chrono::{FixedOffset, TimeDelta, Utc};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err};
+use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
+};
+use datafusion::optimizer::AnalyzerRule;
+
+use super::types::offset_of_wall_clock;
+
+/// The function that stands for such a cast.
+pub const FUNCTION: &str = "tidemill_instant";
+
+/// Functions of text that read it as the session's zone has it.
+const READERS: [&str; 5] =
+    ["to_timestamp", "to_timestamp_seconds", "to_timestamp_millis", "to_timestamp_micros", "to_timestamp_nanos"];
+
+/// Casts whose type is a text.
+const CASTS: [&str; 2] = ["arrow_cast", "arrow_try_cast"];
+
+/// Puts the function where the engine would cast; behind the rule that inserts casts.
+#[derive(Debug)]
+pub struct WallClocks;
+
+impl AnalyzerRule for WallClocks {
+    fn name(&self) -> &'static str {
+        "wall_clocks"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let replaced = plan.transform_up_with_subqueries(|node| {
+            let mut is_concerned = false;
+            node.apply_expressions(|expr| {
+                is_concerned |= expr.exists(|expr| Ok(may_become(expr)))?;
+                Ok(TreeNodeRecursion::Continue)
+            })?;
+            if !is_concerned {
+                return Ok(Transformed::no(node));
+            }
+            let mut schema = merge_schema(&node.inputs());
+            if let LogicalPlan::TableScan(scan) = &node {
+                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+            }
+            node.map_expressions(|expr| wall_clocks_as_instants(expr, &schema))
+        })?;
+        Ok(replaced.data)
+    }
+}
+
+/// The expression over `schema` with its casts so; its names and types stay.
+///
+/// # Errors
+/// When a name isn't of the schema.
+pub fn wall_clocks_as_instants(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| {
+        let (value, to, is_try) = match &expr {
+            Expr::Cast(Cast { expr, field }) => (expr.as_ref(), field.data_type().clone(), false),
+            Expr::TryCast(TryCast { expr, field }) => (expr.as_ref(), field.data_type().clone(), true),
+            Expr::ScalarFunction(call) => match (call.name(), call.args.as_slice()) {
+                (name, [text]) if READERS.contains(&name) => (text, expr.get_type(schema)?, false),
+                (name, [value, _]) if CASTS.contains(&name) => (value, expr.get_type(schema)?, name == CASTS[1]),
+                _ => return Ok(Transformed::no(expr)),
+            },
+            _ => return Ok(Transformed::no(expr)),
+        };
+        let DataType::Timestamp(unit, Some(zone)) = to else { return Ok(Transformed::no(expr)) };
+        let Some(changing) = changing(&zone) else { return Ok(Transformed::no(expr)) };
+        if !is_wall_clock(&value.get_type(schema)?) {
+            return Ok(Transformed::no(expr));
+        }
+        let may_be_null = expr.nullable(schema)? && !value.nullable(schema)?;
+        let (whole, inner) = (expr.schema_name().to_string(), value.schema_name().to_string());
+        let (before, after) = whole.split_once(&inner).unwrap_or_default();
+        let around = [before.to_owned(), after.to_owned()];
+        let signature = Signature::any(1, Volatility::Immutable);
+        let function = Instant { unit, zone, changing, is_try, may_be_null, around, signature };
+        let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), vec![value.clone()]);
+        Ok(Transformed::yes(Expr::ScalarFunction(call)))
+    })
+}
+
+/// Whether it is of the kinds that are looked into; what they are over costs more to find out.
+fn may_become(expr: &Expr) -> bool {
+    match expr {
+        Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) => {
+            matches!(field.data_type(), DataType::Timestamp(_, Some(_)))
+        }
+        Expr::ScalarFunction(call) => READERS.contains(&call.name()) || CASTS.contains(&call.name()),
+        _ => false,
+    }
+}
+
+/// A zone by its name, unless its clocks never change.
+fn changing(zone: &str) -> Option<chrono_tz::Tz> {
+    zone.parse().ok().filter(|zone| !matches!(zone, chrono_tz::Tz::UTC | chrono_tz::Tz::Etc__UTC))
+}
+
+fn is_wall_clock(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, None) => true,
+        DataType::Dictionary(_, values) => is_wall_clock(values),
+        other => other.is_string(),
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Instant {
+    unit: TimeUnit,
+    zone: Arc<str>,
+    /// The same zone.
+    changing: chrono_tz::Tz,
+    /// Whether what can't be read is null.
+    is_try: bool,
+    /// Whether it is null of values too, as what it stands for.
+    may_be_null: bool,
+    /// What stands around the value's name in that of what it stands for, which a column may have got from it.
+    around: [String; 2],
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Instant {
+    fn name(&self) -> &str {
+        FUNCTION
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// States of models are told apart by this text.
+    fn display_name(&self, args: &[Expr]) -> Result<String> {
+        let [value] = args else { return internal_err!("{FUNCTION}() is of one value") };
+        let of = if self.is_try { "try " } else { "" };
+        Ok(format!("{FUNCTION}({of}{value}, {:?}, {})", self.unit, self.zone))
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        let [value] = args else { return internal_err!("{FUNCTION}() is of one value") };
+        let [before, after] = &self.around;
+        Ok(format!("{before}{}{after}", value.schema_name()))
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Timestamp(self.unit, Some(Arc::clone(&self.zone))))
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        let is_nullable = self.may_be_null || args.arg_fields.iter().any(|field| field.is_nullable());
+        Ok(Arc::new(Field::new(FUNCTION, self.return_type(&[])?, is_nullable)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [value] = args.args.as_slice() else { return internal_err!("{FUNCTION}() is of one value") };
+        let is_constant = matches!(value, ColumnarValue::Scalar(_));
+        let values = value.to_array(if is_constant { 1 } else { args.number_rows })?;
+        let instants = match self.unit {
+            TimeUnit::Second => self.instants::<TimestampSecondType>(&values),
+            TimeUnit::Millisecond => self.instants::<TimestampMillisecondType>(&values),
+            TimeUnit::Microsecond => self.instants::<TimestampMicrosecondType>(&values),
+            TimeUnit::Nanosecond => self.instants::<TimestampNanosecondType>(&values),
+        }?;
+        Ok(match is_constant {
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&instants, 0)?),
+            false => ColumnarValue::Array(instants),
+        })
+    }
+}
+
+impl Instant {
+    fn instants<T: ArrowTimestampType>(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        let instants: PrimitiveArray<T> = match values.data_type() {
+            DataType::Dictionary(_, of) => return self.instants::<T>(&cast(values, of)?),
+            of if of.is_string() => {
+                let texts = cast(values, &DataType::Utf8View)?;
+                let read = texts.as_string_view().iter().map(|text| match text.map(|text| self.read::<T>(text)) {
+                    Some(Err(_)) if self.is_try => Ok(None),
+                    read => read.transpose(),
+                });
+                read.collect::<Result<_, ArrowError>>()?
+            }
+            _ => {
+                let options = CastOptions { safe: self.is_try, ..CastOptions::default() };
+                let local = cast_with_options(values, &DataType::Timestamp(T::UNIT, None), &options)?;
+                let local = local.as_primitive::<T>();
+                match self.is_try {
+                    true => local.unary_opt(|at| self.instant::<T>(at)),
+                    false => local.try_unary(|at| match self.instant::<T>(at) {
+                        Some(instant) => Ok(instant),
+                        None => exec_err!("the time {at} is out of range"),
+                    })?,
+                }
+            }
+        };
+        Ok(Arc::new(instants.with_timezone_opt(Some(Arc::clone(&self.zone)))))
+    }
+
+    /// A wall-clock time since 1970 there as an instant.
+    fn instant<T: ArrowTimestampType>(&self, local: i64) -> Option<i64> {
+        let offset = offset_of_wall_clock(&as_datetime::<T>(local)?, self.changing);
+        let per_second = match T::UNIT {
+            TimeUnit::Second => 1,
+            TimeUnit::Millisecond => 1_000,
+            TimeUnit::Microsecond => 1_000_000,
+            TimeUnit::Nanosecond => 1_000_000_000,
+        };
+        local.sub_checked(i64::from(offset.local_minus_utc()) * per_second).ok()
+    }
+
+    /// Text as the engine reads it.
+    fn read<T: ArrowTimestampType>(&self, text: &str) -> Result<i64, ArrowError> {
+        let at = string_to_datetime(&Utc, text)?;
+        // A text with an offset of its own is the same instant wherever it is read.
+        let Some(elsewhere) = FixedOffset::east_opt(3600) else { return Ok(at.timestamp()) };
+        let has_offset = string_to_datetime(&elsewhere, text)? == at;
+        let local = at.naive_utc();
+        let instant = match has_offset {
+            true => Some(local),
+            false => {
+                let offset = offset_of_wall_clock(&local, self.changing);
+                local.checked_sub_signed(TimeDelta::seconds(offset.local_minus_utc().into()))
+            }
+        };
+        instant
+            .and_then(|instant| T::from_naive_datetime(instant, None))
+            .ok_or_else(|| ArrowError::CastError(format!("Overflow converting {local} to {:?}", T::UNIT)))
+    }
+}
