@@ -31,6 +31,7 @@ mod relation;
 mod retention;
 pub mod select;
 mod session;
+mod set_operations;
 mod shared;
 mod sql_faults;
 mod sql_text;
