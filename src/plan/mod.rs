@@ -3,6 +3,7 @@
 //! Knows no connector, no warehouse and no file.
 
 mod approximate;
+mod buildable;
 mod canonical;
 mod catalog;
 mod checks;
