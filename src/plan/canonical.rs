@@ -13,6 +13,7 @@ use datafusion::logical_expr::{
 };
 
 use super::extrema::extrema_in_order;
+use super::set_operations::of_bags;
 use super::total_order::{has_order, order_key};
 use super::window_plan::{QUALIFIER, SESSION_TIME};
 
@@ -25,6 +26,7 @@ const ORDERED_WINDOWS: [&str; 7] = ["row_number", "ntile", "lag", "lead", "first
 
 /// The plan with every tie broken, so that equal bags of rows give equal results however they are split and ordered.
 pub fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let plan = of_bags(plan)?;
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Limit(mut limit) => {
             let Some(input) = with_ties_broken(&limit.input) else {

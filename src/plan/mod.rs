@@ -3,6 +3,7 @@
 //! Knows no connector, no warehouse and no file.
 
 mod approximate;
+mod buildable;
 mod canonical;
 mod catalog;
 mod checks;
@@ -32,6 +33,7 @@ mod relation;
 mod retention;
 pub mod select;
 mod session;
+mod set_operations;
 mod shared;
 mod sql_faults;
 mod sql_text;

@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use datafusion::sql::sqlparser::ast::{Query, Select, SelectItem, SetExpr, Spanned};
 
 use super::approximate::estimates;
+use super::buildable::{build, build_faults};
 use super::canonical::{canonical, without_order};
 use super::catalog::Catalog;
 use super::hidden::{hide, named_hidden};
@@ -71,7 +72,7 @@ impl ModelPlanner<'_> {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let plan = plan_or_faults(query, &spec.sql, names_only, &|query| names.plan_query(query))?;
+        let plan = plan_or_faults(query.clone(), &spec.sql, names_only, &|query| names.plan_query(query))?;
         if names_only {
             // Types around what is at fault can't be told.
             return Err(vec![]);
@@ -81,9 +82,16 @@ impl ModelPlanner<'_> {
             let fault = Fault::error("wrong_type", first_word(&spec.sql), message);
             return Err(vec![fault.hint("take it of a field, or of text; array_agg lists them all")]);
         }
-        let plan = canonical(unsorted(plan)).map_err(engine)?;
-        let plan = names.analyze(plan).map_err(engine)?;
-        self.store(spec, plan, &shape)
+        let canonical = |plan| canonical(unsorted(plan)).and_then(|plan| names.analyze(plan));
+        let bound = self.store(spec, canonical(plan).map_err(engine)?, &shape)?;
+        if let Err(error) = build(self.state, &bound.plan) {
+            let builder = |query| {
+                let plan = names.plan_query(query).and_then(canonical).ok()?;
+                Some(build(self.state, &plan))
+            };
+            return Err(build_faults(query, &spec.sql, error, &builder));
+        }
+        Ok(bound)
     }
 
     /// Gives the result the types that it is stored in, and checks key, partitioning and contract against it.
@@ -100,6 +108,16 @@ impl ModelPlanner<'_> {
             let place = || item_place(spec, query, at, width);
             if fields.iter().any(|known| known.name() == field.name()) {
                 let message = format!("two columns of the result are named `{}`", field.name());
+                faults.push(Fault::error("duplicate_column", place(), message).hint("name one with AS"));
+                continue;
+            }
+            let folded = field.name().to_lowercase();
+            if let Some(known) = fields.iter().find(|known| known.name().to_lowercase() == folded) {
+                let message = format!(
+                    "columns `{}` and `{}` of the result differ by case alone, and a Delta table can't have both",
+                    known.name(),
+                    field.name()
+                );
                 faults.push(Fault::error("duplicate_column", place(), message).hint("name one with AS"));
                 continue;
             }

@@ -28,6 +28,7 @@ use super::inspect::{bind_parameters, check_functions, table_reference};
 use super::names::Names;
 use super::nearest::with_nearest;
 use super::relation::{RelationTable, bind};
+use super::set_operations::of_bags;
 use super::sql_faults::{expression_faults, plan_or_faults};
 use super::sql_text::{first_word, parse_statement};
 use super::types::parse_instant;
@@ -93,7 +94,7 @@ pub async fn query(
         .map_err(|_| vec![Fault::error("read_only", first_word(&text), "only reading is possible here")])?;
     // Of rows in any order, as in models; types are found where no parameter leaves them open.
     let plan = tables.names.analyze(plan.clone()).unwrap_or(plan);
-    let plan = extrema_in_order(plan).map_err(engine)?;
+    let plan = of_bags(plan).and_then(extrema_in_order).map_err(engine)?;
     bind(&plan, &tables.sources)
         .map_err(|error| vec![Fault::error("invalid_sql", first_word(&text), error.to_string())])
 }

@@ -249,7 +249,7 @@ fn other_fault(error: &DataFusionError, query: &Query, sql: &SqlText, plan: Plan
 }
 
 /// Code and wording of an error that isn't about a name.
-fn described(error: &DataFusionError, place: Place) -> Fault {
+pub fn described(error: &DataFusionError, place: Place) -> Fault {
     let root = match error {
         DataFusionError::Diagnostic(_, inner) => inner.find_root(),
         other => other.find_root(),
@@ -304,7 +304,7 @@ fn ungrouped(text: &str) -> Option<&str> {
 }
 
 /// The engine's names of types as users know them.
-fn plain_types(text: &str) -> String {
+pub fn plain_types(text: &str) -> String {
     const TYPES: [(&str, &str); 12] = [
         ("LargeUtf8", "text"),
         ("Utf8View", "text"),

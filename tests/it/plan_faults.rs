@@ -276,3 +276,33 @@ async fn a_from_that_cannot_be_run_is_told() {
     }
     insta::assert_snapshot!(all);
 }
+
+#[tokio::test]
+async fn what_a_run_could_not_build_is_told_before() {
+    let mut all = String::new();
+    for sql in [
+        "SELECT order_id,\n  order_id IN (SELECT order_id FROM items) AS sold\nFROM orders",
+        "SELECT CASE WHEN EXISTS (SELECT 1 FROM items i WHERE i.order_id = o.order_id) THEN 1 END AS sold FROM orders o",
+        "SELECT order_id, (SELECT count(*) FROM items i WHERE i.order_id < o.order_id) AS n FROM orders o",
+        "SELECT order_id FROM orders WHERE purchased_at > '2018-13-01'",
+        "SELECT order_id, CAST('abc' AS date) AS d FROM orders",
+        "SELECT order_id, timestamptz '2018-01-01 00:00' AS t FROM orders",
+        "SELECT order_id, CAST(99999 AS smallint) AS n FROM orders",
+        "SELECT date '2018-02-30' AS d, order_id\nFROM orders WHERE purchased_at > '2018-13-01' AND order_status ~ '('",
+        "SELECT order_id AS \"A\", units AS a FROM orders",
+    ] {
+        all += &faults(sql).await;
+        all += "---\n";
+    }
+    // Whether these fail hangs on the rows.
+    for sql in [
+        "SELECT order_id FROM orders WHERE order_id IN (SELECT order_id FROM items) OR units > 1",
+        "SELECT order_id, (SELECT count(*) FROM items i WHERE i.order_id = o.order_id) AS n FROM orders o",
+        "SELECT units / 0 AS n FROM orders",
+        "SELECT 1 / 0 AS n FROM orders",
+        "SELECT CAST(order_id AS bigint) AS n FROM orders",
+    ] {
+        assert_eq!(faults(sql).await, "", "{sql}");
+    }
+    insta::assert_snapshot!(all);
+}

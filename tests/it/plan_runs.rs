@@ -458,3 +458,32 @@ async fn a_contract_of_no_nulls_binds_to_files_that_might_have_some() {
     let project = Planned { project, plan };
     assert_eq!(project.rows("m", NOW, &tables).await, ["a | 1"]);
 }
+
+/// Rows meet one by one, equal ones too; nulls are equal, and so are both zeros.
+#[tokio::test]
+async fn set_operations_with_all_count_rows() {
+    let a = "SELECT * FROM (VALUES (1, 0.5, 'x'), (1, 0.5, 'x'), (1, 0.5, 'x'), (2, 0.0, 'y'), (2, -0.0, 'y'), \
+             (CAST(NULL AS BIGINT), NULL, NULL), (NULL, NULL, NULL)) v(k, f, t)";
+    let b = "SELECT * FROM (VALUES (CAST(1 AS BIGINT), CAST(0.5 AS DOUBLE), 'x'), (3, 1.0, 'z'), (2, 0.0, 'y'), \
+             (CAST(NULL AS BIGINT), NULL, NULL)) v(k, f, t)";
+    let columns: &[(&str, SqlType)] = &[("k", SqlType::BigInt), ("f", SqlType::Double), ("t", SqlType::Text)];
+    let project = Builder::new("UTC")
+        .source("a", columns)
+        .source("b", columns)
+        .model("both", "SELECT k, t FROM a INTERSECT ALL SELECT k, t FROM b")
+        .model("rest", "SELECT k, t FROM a EXCEPT ALL SELECT k, t FROM b")
+        .model("once", "SELECT k, t FROM a EXCEPT SELECT k, t FROM b")
+        .model("floats", "SELECT f FROM a EXCEPT ALL SELECT k - 2 FROM b")
+        .model("lists", "SELECT make_array(k) AS l FROM a INTERSECT ALL SELECT make_array(k) FROM b")
+        .model("structs", "SELECT named_struct('k', k) AS s FROM a EXCEPT ALL SELECT named_struct('k', k) FROM b")
+        .planned()
+        .await;
+    let tables = Tables::default().with("a", a).await.with("b", b).await;
+    let rows = async |name: &str| project.rows(name, NOW, &tables).await;
+    assert_eq!(rows("both").await, ["1 | x", "2 | y", "null | null"]);
+    assert_eq!(rows("rest").await, ["1 | x", "1 | x", "2 | y", "null | null"]);
+    assert_eq!(rows("once").await, [""; 0]);
+    assert_eq!(rows("floats").await, ["0.0", "0.5", "0.5", "0.5", "null"]);
+    assert_eq!(rows("lists").await, ["[1]", "[2]", "[null]"]);
+    assert_eq!(rows("structs").await, ["{k: 1}", "{k: 1}", "{k: 2}", "{k: null}"]);
+}

@@ -8,6 +8,13 @@ pub const CASES: &[(&str, &str)] = &[
     ("union", "SELECT k FROM a UNION SELECT k FROM b"),
     ("intersect", "SELECT k FROM a INTERSECT SELECT k FROM b"),
     ("except", "SELECT k FROM a EXCEPT SELECT k FROM b"),
+    ("intersect_all", "SELECT k FROM a INTERSECT ALL SELECT k FROM b"),
+    ("except_all", "SELECT k FROM a EXCEPT ALL SELECT k FROM b"),
+    (
+        "except_all_of_parts",
+        "SELECT k, g, f FROM a WHERE n > 0 EXCEPT ALL (SELECT k, g, f FROM a WHERE ok INTERSECT ALL SELECT k, g, f * 1 FROM a)",
+    ),
+    ("all_grouped", "SELECT k, count(*) AS c FROM (SELECT k, h FROM b EXCEPT ALL SELECT k, g FROM a) x GROUP BY k"),
     ("distinct", "SELECT DISTINCT k, g FROM a"),
     ("count", "SELECT k, count(*) AS c, count(v) AS cv, count(g) AS cg FROM a GROUP BY k"),
     ("sum", "SELECT k, g, sum(v) AS s, sum(n) AS sn FROM a GROUP BY k, g"),
