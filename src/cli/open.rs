@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::cli::Exit;
 use crate::cli::args::Global;
 use crate::error::{Error, Result};
-use crate::run::project::OpenProject;
+use crate::run::project::{OpenProject, Opening};
 use crate::spec;
 use crate::spec::fault::{Fault, Severity};
 use crate::spec::types::Project;
@@ -30,18 +30,23 @@ pub(super) fn load(global: &Global) -> Result<(Option<Project>, Vec<Fault>)> {
 
 /// Opens the project for work, printing faults on stderr.
 pub(super) async fn open(global: &Global) -> Result<Opened> {
-    open_telling(global, Severity::Warning).await
+    opened(global, Opening::ToWork, Severity::Warning).await
 }
 
-/// The same, without warnings unless there are errors: for commands that aren't about the project's definition.
+/// The same, without warnings unless there are errors.
 pub(super) async fn open_quietly(global: &Global) -> Result<Opened> {
-    open_telling(global, Severity::Error).await
+    opened(global, Opening::ToWork, Severity::Error).await
 }
 
-async fn open_telling(global: &Global, least: Severity) -> Result<Opened> {
+/// The same, for questions about tables, which aren't about the project's definition.
+pub(super) async fn open_to_read(global: &Global) -> Result<Opened> {
+    opened(global, Opening::ToRead, Severity::Error).await
+}
+
+async fn opened(global: &Global, opening: Opening, least: Severity) -> Result<Opened> {
     let (project, faults) = load(global)?;
     let Some(project) = project else { return Ok(Opened::Invalid(report(&faults))) };
-    let open = OpenProject::open(project, faults, false).await?;
+    let open = OpenProject::open(project, faults, opening).await?;
     let is_told = open.is_invalid() || least == Severity::Warning;
     let exit = if is_told { report(&open.faults) } else { 0 };
     Ok(if open.is_invalid() { Opened::Invalid(exit) } else { Opened::Project(Box::new(open)) })

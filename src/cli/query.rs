@@ -39,7 +39,7 @@ pub(super) async fn execute(global: &Global, args: &QueryArgs) -> Result<Exit> {
         };
         return Ok(or_interrupted(work).await?.unwrap_or_else(|exit| exit));
     }
-    let open = match open::open_quietly(global).await? {
+    let open = match open::open_to_read(global).await? {
         Opened::Invalid(exit) => return Ok(exit),
         Opened::Project(open) => open,
     };

@@ -10,7 +10,7 @@ use super::args::{Global, ServeArgs};
 use super::interrupt::asked_to_end;
 use super::open;
 use crate::error::{Result, ResultExt};
-use crate::run::project::{OpenProject, open_warehouse};
+use crate::run::project::{OpenProject, Opening, open_warehouse};
 use crate::run::reader::Reader;
 use crate::serve::{WarehouseTables, flight};
 
@@ -24,7 +24,7 @@ pub(super) async fn execute(global: &Global, args: &ServeArgs) -> Result<Exit> {
     let mut reader = Reader::new(warehouse, &project.name.value, &project.timezone.value);
     let project = match project.pipelines.iter().flat_map(|pipeline| &pipeline.sources).any(|source| source.serve) {
         true => {
-            let open = Arc::new(OpenProject::open(project, faults, false).await?);
+            let open = Arc::new(OpenProject::open(project, faults, Opening::ToRead).await?);
             let project = Arc::clone(&open.project);
             reader = reader.with_sources(open);
             project

@@ -12,7 +12,7 @@ use crate::run::outlook::{self, ModelStatus, SourceStatus};
 use crate::run::schedule;
 
 pub(super) async fn execute(global: &Global, args: &StatusArgs) -> Result<Exit> {
-    let open = match open::open_quietly(global).await? {
+    let open = match open::open_to_read(global).await? {
         Opened::Invalid(exit) => return Ok(exit),
         Opened::Project(open) => open,
     };

@@ -3,7 +3,7 @@
 use super::args::{Global, ListFormat, ValidateArgs};
 use super::{Exit, open};
 use crate::error::Result;
-use crate::run::project::OpenProject;
+use crate::run::project::{OpenProject, Opening};
 use crate::spec;
 use crate::spec::fault::Severity;
 
@@ -11,7 +11,8 @@ pub(super) async fn execute(global: &Global, args: &ValidateArgs) -> Result<Exit
     let (project, mut faults) = open::load(global)?;
     let mut counts = (0, 0);
     if let Some(project) = project {
-        let open = OpenProject::open(project, faults, args.offline).await?;
+        let open =
+            OpenProject::open(project, faults, if args.offline { Opening::Offline } else { Opening::ToWork }).await?;
         counts = (open.plan.sources.len(), open.plan.models.len());
         faults = open.faults;
     }

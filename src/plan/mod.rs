@@ -55,7 +55,7 @@ pub use crate::spec::HIDDEN_COLUMNS;
 pub use approximate::estimated_columns;
 pub use catalog::{hidden_fields, loosened, read_hidden_fields};
 pub use closing::Closing;
-pub use project::plan_project;
+pub use project::{plan_project, plan_unbuilt};
 pub use query::{At, TimeTravel, query, relations_of};
 pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
 pub use session::{MAIN_SCHEMA, session};

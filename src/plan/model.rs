@@ -31,6 +31,8 @@ pub struct ModelPlanner<'a> {
     pub catalog: &'a Catalog,
     /// The project's zone.
     pub zone: &'a Arc<str>,
+    /// Whether to try if a run can build the model.
+    pub builds: bool,
 }
 
 /// A model's query, bound and typed.
@@ -84,7 +86,9 @@ impl ModelPlanner<'_> {
         }
         let canonical = |plan| canonical(unsorted(plan)).and_then(|plan| names.analyze(plan));
         let bound = self.store(spec, canonical(plan).map_err(engine)?, &shape)?;
-        if let Err(error) = build(self.state, &bound.plan) {
+        if self.builds
+            && let Err(error) = build(self.state, &bound.plan)
+        {
             let builder = |query| {
                 let plan = names.plan_query(query).and_then(canonical).ok()?;
                 Some(build(self.state, &plan))

@@ -39,6 +39,15 @@ const STATE_VERSION: u32 = 3;
 
 /// Plans the whole project and reports every fault. The plan is there even with faults: of the models without one.
 pub async fn plan_project(project: &Project, schemas: &dyn SchemaSource) -> (Plan, Vec<Fault>) {
+    planned(project, schemas, true).await
+}
+
+/// The same for who runs none of the models: whether each can be built isn't tried, which takes most of the time.
+pub async fn plan_unbuilt(project: &Project, schemas: &dyn SchemaSource) -> (Plan, Vec<Fault>) {
+    planned(project, schemas, false).await
+}
+
+async fn planned(project: &Project, schemas: &dyn SchemaSource, builds: bool) -> (Plan, Vec<Fault>) {
     let zone: Arc<str> = project.timezone.value.as_str().into();
     // Planning reads no clock: what hangs on it stays a call.
     let context = session(project, &Clock { now_us: 0, zone: Arc::clone(&zone) }, None);
@@ -46,6 +55,7 @@ pub async fn plan_project(project: &Project, schemas: &dyn SchemaSource) -> (Pla
     let mut work = Work {
         project,
         state: &state,
+        builds,
         zone,
         catalog: Catalog::default(),
         faults: params::parameters(project).1,
@@ -116,6 +126,7 @@ struct Parsed {
 struct Work<'a> {
     project: &'a Project,
     state: &'a SessionState,
+    builds: bool,
     zone: Arc<str>,
     /// Relations without a fault so far.
     catalog: Catalog,
@@ -277,7 +288,8 @@ impl<'a> Work<'a> {
             let place = self.place_key(spec, &mut query);
             let spec = place.clone().map_or(Cow::Borrowed(spec), |key| Cow::Owned(ModelSpec { key, ..spec.clone() }));
             let sql = query.to_string();
-            let planner = ModelPlanner { state: self.state, catalog: &self.catalog, zone: &self.zone };
+            let planner =
+                ModelPlanner { state: self.state, catalog: &self.catalog, zone: &self.zone, builds: self.builds };
             match planner.plan(&spec, *query, found.unknown_function) {
                 Ok(mut model) => {
                     model.key_is_derived |= place.is_some();

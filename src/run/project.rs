@@ -18,6 +18,17 @@ use crate::spec::fault::{Fault, Severity};
 use crate::spec::types::{Project, SourceSpec};
 use crate::table::Warehouse;
 
+/// What a project is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opening {
+    /// To run models, or to say whether they can be run.
+    ToWork,
+    /// The same by the schemas that are known, nothing being asked of sources.
+    Offline,
+    /// For questions about tables.
+    ToRead,
+}
+
 /// A project that can be planned, or the reasons why not.
 pub struct OpenProject {
     /// As loaded.
@@ -51,11 +62,11 @@ pub struct OpenSink {
 }
 
 impl OpenProject {
-    /// Plans `project`, reading schemas of sources unless `offline`. Faults of loading are passed in and kept.
+    /// Plans `project` for what it is opened for. Faults of loading are passed in and kept.
     ///
     /// # Errors
     /// When the machine can't give what a session needs; faults of the user are in `faults`.
-    pub async fn open(project: Project, mut faults: Vec<Fault>, offline: bool) -> Result<Self> {
+    pub async fn open(project: Project, mut faults: Vec<Fault>, opening: Opening) -> Result<Self> {
         let project = Arc::new(project);
         let mut sources = BTreeMap::new();
         for spec in project.pipelines.iter().flat_map(|p| &p.sources) {
@@ -66,8 +77,11 @@ impl OpenProject {
                 Err(error) => faults.push(Fault::error("source", spec.name.place.clone(), error.to_string())),
             }
         }
-        let schemas = Schemas { sources: &sources, offline };
-        let (plan, planning) = plan::plan_project(&project, &schemas).await;
+        let schemas = Schemas { sources: &sources, offline: opening == Opening::Offline };
+        let (plan, planning) = match opening {
+            Opening::ToRead => plan::plan_unbuilt(&project, &schemas).await,
+            Opening::ToWork | Opening::Offline => plan::plan_project(&project, &schemas).await,
+        };
         faults.extend(planning);
         let sinks = open_sinks(&project, &plan, &mut faults);
         crate::spec::sort_faults(&mut faults);

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tidemill::error::{Error, Result};
 use tidemill::run::commit::CommitChain;
 use tidemill::run::history::ModelOutcome;
-use tidemill::run::project::OpenProject;
+use tidemill::run::project::{OpenProject, Opening};
 use tidemill::run::refresh::{Observer, RefreshOptions, Report, refresh_in};
 use tidemill::spec;
 use tidemill::table::Warehouse;
@@ -187,7 +187,7 @@ fn run_in_store(
     let root = shop.root().to_path_buf();
     let (project, faults) = spec::load(&spec::LoadOptions { root, overlays: vec![], params: vec![] });
     let work = async move || {
-        let open = OpenProject::open(project.unwrap(), faults, false).await?;
+        let open = OpenProject::open(project.unwrap(), faults, Opening::ToWork).await?;
         let mut warehouse: Warehouse = open.warehouse().await?;
         warehouse.store = store(warehouse.store);
         let options = RefreshOptions {
