@@ -5,7 +5,9 @@
 
 mod arranging;
 mod beside;
+mod bisect;
 pub(in crate::run) mod checks;
+mod culprit;
 mod draft;
 pub(in crate::run) mod held;
 mod let_go;

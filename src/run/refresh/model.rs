@@ -72,12 +72,17 @@ impl Refresh<'_> {
             }
             Ok(Ok(inputs)) => {
                 let work = Work { model, inputs, session: self.open.session(self.options.now_us), chain };
-                self.bring_up(&work, draft, &mut outcome).await
+                match self.bring_up(&work, draft, &mut outcome).await {
+                    Err(error) => {
+                        draft.restore(before);
+                        Err(self.explained(&work, error, draft.record.tables.get(&model.name)).await)
+                    }
+                    done => done,
+                }
             }
             Err(error) => Err(error),
         };
         if let Err(error) = result {
-            draft.restore(before);
             outcome.status = "failed".into();
             outcome.reason = super::first_line(&error);
             (outcome.inserted, outcome.updated, outcome.deleted, outcome.quarantined) = (0, 0, 0, 0);
