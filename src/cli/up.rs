@@ -105,8 +105,8 @@ impl Observer for Printer {
             "{now}  {}  {}  {}  +{inserted} ~{updated} -{deleted}  {:.3}s",
             outcome.model, outcome.status, outcome.strategy, outcome.seconds
         );
-        if outcome.quarantined > 0 {
-            line.push_str(&format!("  {} quarantined", outcome.quarantined));
+        if outcome.refused() > 0 {
+            line.push_str(&format!("  {} quarantined", outcome.refused()));
         }
         if matches!(outcome.status.as_str(), "failed" | "skipped") {
             line.push_str(&format!("  {}", outcome.reason));
