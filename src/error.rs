@@ -11,6 +11,8 @@ pub enum ErrorKind {
     Usage,
     /// A check, an `on_invalid: fail` row or a unit test failed: exit 1.
     Check,
+    /// A value that a query can't work with, such as a text that is no number: exit 3.
+    Data,
     /// I/O, a missing source, memory, a full disk: exit 3.
     External,
     /// Another process holds the lease, or this one was fenced: exit 75.
@@ -94,7 +96,7 @@ impl Error {
         match self.kind {
             ErrorKind::Check => 1,
             ErrorKind::Usage => 2,
-            ErrorKind::External | ErrorKind::Internal => 3,
+            ErrorKind::Data | ErrorKind::External | ErrorKind::Internal => 3,
             ErrorKind::Lease => 75,
         }
     }

@@ -391,3 +391,21 @@ pub const KEYS_NAMED: usize = 20;
 
 /// Bytes of key filters that a process holds from step to step: some two bytes a row of what joins look up.
 pub const KEY_FILTERS_BYTES: usize = 256 << 20;
+
+/// How long the row is looked for that made a model fail: a run has failed anyway, and who reads why shouldn't wait for long.
+pub const SUSPECT_SEARCH: Duration = Duration::from_secs(10);
+
+/// The same in a step of continuous work, which other models wait for.
+pub const STEP_SUSPECT_SEARCH: Duration = Duration::from_secs(2);
+
+/// How long a step doesn't look for it again where nothing tells whether it is still the same.
+pub const SUSPECT_PAUSE: Duration = Duration::from_secs(60);
+
+/// Rows that are held at once while it is looked for: enough to spread the cost of a plan, few enough for memory.
+pub const SUSPECT_ROWS: usize = 65_536;
+
+/// Columns of a row that an error shows: enough to know it by.
+pub const SHOWN_COLUMNS: usize = 5;
+
+/// Characters of each value that an error shows, so that a long text doesn't hide the rest.
+pub const SHOWN_CHARACTERS: usize = 80;

@@ -47,12 +47,13 @@ pub struct Landing<'a> {
     pub goes_on: bool,
 }
 
-/// Accepted rows, refused rows, warnings by rule.
+/// Accepted rows, refused rows, warnings and quarantined rows by rule.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) rows: u64,
     pub(super) refused: u64,
     pub(super) warned: BTreeMap<String, u64>,
+    pub(super) quarantined_by: BTreeMap<String, u64>,
 }
 
 /// What came of landing: what the decoder says, and the accepted rows as they were written, hidden columns behind those of the
@@ -121,6 +122,7 @@ impl Landing<'_> {
         match (outcome, rows, quarantined) {
             (Ok((counts, more)), Ok(_), Ok(_)) => {
                 (entry.rows, entry.refused, entry.warned) = (counts.rows, counts.refused, counts.warned);
+                entry.quarantined_by = counts.quarantined_by;
                 let rows = held.lock().unwrap_or_else(PoisonError::into_inner).rows.take();
                 Ok(Written { decoded: more, rows })
             }
@@ -212,6 +214,9 @@ impl Sink {
         self.counts.refused += ruled.refused.len() as u64 + ruled.dropped;
         for (rule, rows) in &ruled.warned {
             *self.counts.warned.entry(rule.clone()).or_default() += rows;
+        }
+        for row in &ruled.refused {
+            *self.counts.quarantined_by.entry(row.rule.clone()).or_default() += 1;
         }
         if ruled.accepted.num_rows() > 0 {
             let mut columns = ruled.accepted.columns().to_vec();

@@ -92,6 +92,9 @@ pub struct FileEntry {
     /// Rows that rules with `on_fail: warn` failed on, by rule.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub warned: BTreeMap<String, u64>,
+    /// Rows that went to quarantine, by the rule that sent them there: `contract`, or a check's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quarantined_by: BTreeMap<String, u64>,
     /// Where its accepted rows were landed; none: plain, read in place.
     pub landed: Option<Vec<DataFile>>,
     /// What its rows can't have, beside landed rows; none: not asked for.
@@ -209,6 +212,16 @@ impl Position {
         is_changed
     }
 
+    /// Rows that rules with `on_fail: warn` failed on, by rule.
+    pub fn warned(&self) -> BTreeMap<String, u64> {
+        by_rule(self.files.iter().map(|file| &file.warned))
+    }
+
+    /// Rows in quarantine, by the rule that sent them there.
+    pub fn quarantined_by(&self) -> BTreeMap<String, u64> {
+        by_rule(self.files.iter().map(|file| &file.quarantined_by))
+    }
+
     /// All parts of the quarantine table.
     pub fn quarantined(&self) -> Vec<DataFile> {
         self.files.iter().flat_map(|file| file.quarantined.iter().cloned()).collect()
@@ -218,10 +231,6 @@ impl Position {
 impl FileEntry {
     /// Units of messages as one; where its rows are is still to be said.
     pub(super) fn together(path: String, parts: &[Self], ingested_at_us: i64) -> Self {
-        let mut warned: BTreeMap<String, u64> = BTreeMap::new();
-        for (rule, count) in parts.iter().flat_map(|entry| &entry.warned) {
-            *warned.entry(rule.clone()).or_default() += count;
-        }
         Self {
             hash: path.clone(),
             path,
@@ -230,7 +239,8 @@ impl FileEntry {
             refused: parts.iter().map(|entry| entry.refused).sum(),
             late: parts.iter().map(|entry| entry.late).sum(),
             late_offsets: parts.iter().flat_map(|entry| entry.late_offsets.iter().cloned()).collect(),
-            warned,
+            warned: by_rule(parts.iter().map(|entry| &entry.warned)),
+            quarantined_by: by_rule(parts.iter().map(|entry| &entry.quarantined_by)),
             quarantined: parts.iter().flat_map(|entry| entry.quarantined.iter().cloned()).collect(),
             ranges: ranges::union(parts.iter().map(|entry| &entry.ranges)),
             ingested_at_us,
@@ -258,6 +268,15 @@ impl PartitionOffset {
     pub(super) fn anew(&self, first: i64) -> Self {
         Self { epoch: self.epoch + 1, first, next: first, last: None, ..self.clone() }
     }
+}
+
+/// Counts of rules, added up.
+fn by_rule<'a>(counts: impl IntoIterator<Item = &'a BTreeMap<String, u64>>) -> BTreeMap<String, u64> {
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    for (rule, count) in counts.into_iter().flatten() {
+        *all.entry(rule.clone()).or_default() += count;
+    }
+    all
 }
 
 /// Units of each side that the other side lacks offsets of, and those that have offsets in common with such.

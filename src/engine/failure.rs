@@ -35,9 +35,27 @@ pub fn failure(error: DataFusionError) -> Error {
         DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) | DataFusionError::ParquetError(_) => {
             (ErrorKind::External, "data can't be read or written")
         }
+        root if is_of_values(root) => (ErrorKind::Data, "the query failed on its data"),
         _ => (ErrorKind::External, "the query failed on its data"),
     };
     Error::new(kind, message).caused_by(without_backtrace(error))
+}
+
+/// Whether other values in the same place would have been no failure. Functions tell of such as failures of execution.
+fn is_of_values(root: &DataFusionError) -> bool {
+    match root {
+        DataFusionError::ArrowError(error, _) => matches!(
+            error.as_ref(),
+            ArrowError::CastError(_)
+                | ArrowError::ParseError(_)
+                | ArrowError::ComputeError(_)
+                | ArrowError::InvalidArgumentError(_)
+                | ArrowError::ArithmeticOverflow(_)
+                | ArrowError::DivideByZero
+        ),
+        DataFusionError::Execution(_) => true,
+        _ => false,
+    }
 }
 
 /// Our own error inside `error`, or `error` back.
@@ -125,7 +143,9 @@ mod tests {
     fn kinds_say_who_has_to_act() {
         assert_eq!(failure(DataFusionError::Plan("x".into())).kind(), ErrorKind::Usage);
         assert_eq!(failure(DataFusionError::Internal("x".into())).kind(), ErrorKind::Internal);
-        assert_eq!(failure(ArrowError::DivideByZero.into()).kind(), ErrorKind::External);
+        assert_eq!(failure(ArrowError::DivideByZero.into()).kind(), ErrorKind::Data);
+        let io = io::Error::from(io::ErrorKind::NotFound);
+        assert_eq!(failure(ArrowError::IoError("x".into(), io).into()).kind(), ErrorKind::External);
         let memory = failure(DataFusionError::ResourcesExhausted("sort wanted 9 MB".into()).context("sorting"));
         assert!(memory.to_string().starts_with("the query needs more memory"), "{memory}");
         assert!(memory.to_string().contains("sort wanted 9 MB"), "{memory}");

@@ -34,7 +34,7 @@ pub use interner::Interner;
 pub use keyed::{KeyedChange, keyed_changes};
 pub use text::{as_text, json_lines};
 
-use crate::error::{Result, ResultExt};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::limits;
 use crate::plan::wall_clocks_as_instants;
 
@@ -115,16 +115,16 @@ fn loose(schema: &SchemaRef) -> SchemaRef {
 /// An optimized plan may give a wider type than the bound one said: a sum that is split in two widens its decimals twice.
 ///
 /// # Errors
-/// External, when a value doesn't fit the type that was promised.
+/// Kind `Data`, when a value doesn't fit the type that was promised.
 pub fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     let mut columns = Vec::with_capacity(batch.num_columns());
     for (column, field) in batch.columns().iter().zip(schema.fields()) {
         columns.push(match column.data_type() == field.data_type() {
             true => Arc::clone(column),
-            false => cast_with_options(column, field.data_type(), &strict)
-                .external("a value doesn't fit its column")
-                .map_err(|e| e.with("column", field.name()))?,
+            false => cast_with_options(column, field.data_type(), &strict).map_err(|e| {
+                Error::new(ErrorKind::Data, "a value doesn't fit its column").with("column", field.name()).caused_by(e)
+            })?,
         });
     }
     // Nulls where none may be are a rule's to tell, with its row.

@@ -48,7 +48,7 @@ async fn a_failing_row_fails_the_stream_and_says_why() {
     let failing = plan(&ctx, "select 1 / (value - 500) from generate_series(1, 1000)").await;
     let (_, stream) = rows(&ctx, failing, None).await.unwrap();
     let error = stream.try_collect::<Vec<_>>().await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::External);
+    assert_eq!(error.kind(), ErrorKind::Data);
     assert!(error.to_string().contains("Divide by zero"), "{error}");
 }
 

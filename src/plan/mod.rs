@@ -31,6 +31,7 @@ mod project;
 mod query;
 mod relation;
 mod retention;
+mod row_wise;
 pub mod select;
 mod session;
 mod set_operations;
@@ -58,6 +59,7 @@ pub use closing::Closing;
 pub use project::{plan_project, plan_unbuilt};
 pub use query::{At, TimeTravel, query, relations_of};
 pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
+pub use row_wise::{InputRows, Piece, topmost_piece};
 pub use session::{MAIN_SCHEMA, session};
 pub use wall_clock::wall_clocks_as_instants;
 

@@ -1,5 +1,6 @@
 //! What runs did: one small file a run, and the tables `runs` and `check_results` made of them. Decides nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -68,6 +69,9 @@ pub struct RunRecord {
     pub models: Vec<ModelOutcome>,
     /// One a check that was evaluated.
     pub checks: Vec<CheckOutcome>,
+    /// Rows of sources that went to quarantine, by source.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quarantined: BTreeMap<String, u64>,
 }
 
 /// What a run did to a model.
@@ -87,8 +91,11 @@ pub struct ModelOutcome {
     pub updated: u64,
     /// Rows that went.
     pub deleted: u64,
-    /// Rows that a rule refused.
+    /// Rows of its own that a rule refused.
     pub quarantined: u64,
+    /// Rows that were refused in the same run by the sources that it reads: another model may read them, too.
+    #[serde(default)]
+    pub quarantined_by_sources: u64,
     /// Rows under `on_fail: warn`.
     pub warnings: u64,
     /// Delta version after the run; none if there is no table.
@@ -121,6 +128,13 @@ pub struct CheckOutcome {
     pub sample: Option<String>,
 }
 
+impl ModelOutcome {
+    /// Rows that were refused on the way to its table in this run, its sources' among them.
+    pub fn refused(&self) -> u64 {
+        self.quarantined + self.quarantined_by_sources
+    }
+}
+
 impl RunRecord {
     /// A run that begins now in this process.
     pub fn begin(command: &str, pipelines: Vec<String>) -> Self {
@@ -135,6 +149,7 @@ impl RunRecord {
             exit_code: None,
             models: Vec::new(),
             checks: Vec::new(),
+            quarantined: BTreeMap::new(),
         }
     }
 
@@ -240,10 +255,11 @@ pub fn runs_schema(zone: &str) -> SchemaRef {
 pub fn runs_batch(runs: &[RunRecord], zone: &str) -> Result<RecordBatch> {
     let text =
         |of: &dyn Fn(&RunRecord) -> String| Arc::new(StringArray::from_iter_values(runs.iter().map(of))) as ArrayRef;
-    let sum = |of: &dyn Fn(&ModelOutcome) -> u64| {
-        let total = |run: &RunRecord| i64::try_from(run.models.iter().map(of).sum::<u64>()).unwrap_or(i64::MAX);
-        Arc::new(Int64Array::from_iter_values(runs.iter().map(total))) as ArrayRef
+    let count = |of: &dyn Fn(&RunRecord) -> u64| {
+        let counts = runs.iter().map(|run| i64::try_from(of(run)).unwrap_or(i64::MAX));
+        Arc::new(Int64Array::from_iter_values(counts)) as ArrayRef
     };
+    let sum = |of: &dyn Fn(&ModelOutcome) -> u64| count(&|run| run.models.iter().map(of).sum());
     let started = runs.iter().map(|run| run.started_at_us);
     let ended: Vec<Option<i64>> = runs.iter().map(|run| run.ended_at_us).collect();
     let seconds = runs.iter().map(|run| run.ended_at_us.map(|end| (end - run.started_at_us) as f64 / 1e6));
@@ -262,7 +278,8 @@ pub fn runs_batch(runs: &[RunRecord], zone: &str) -> Result<RecordBatch> {
         sum(&|model| model.inserted),
         sum(&|model| model.updated),
         sum(&|model| model.deleted),
-        sum(&|model| model.quarantined),
+        // Each source's once, however many models read it.
+        count(&|run| run.models.iter().map(|model| model.quarantined).chain(run.quarantined.values().copied()).sum()),
         sum(&|model| model.warnings),
     ];
     RecordBatch::try_new(runs_schema(zone), columns).external("the runs can't be shown as rows")

@@ -7,6 +7,7 @@ mod changing_files;
 mod chaos;
 mod commits;
 mod disk_faults;
+mod failing_rows;
 mod file_sinks;
 mod files_parity;
 mod flight;

@@ -222,12 +222,49 @@ fn a_source_rule_stops_its_readers_or_quarantines_rows() {
     assert_eq!(warned.rows(IDS), "1\n2\n3\n4\n");
 
     let quarantined = source("quarantine");
-    quarantined.exits(0, &["run"]);
+    let seen = quarantined.exits(0, &["run"]);
+    assert!(seen.err.contains("warning: orders: 1 row went to orders_quarantine (`paid` 1)"), "{}", seen.err);
     assert_eq!(quarantined.rows(IDS), "1\n2\n4\n");
     assert_eq!(
         quarantined.rows("select id, amount, _rule, _source_file, _source_row from orders_quarantine"),
         "3,-5,paid,data/2.csv,1\n"
     );
+}
+
+#[test]
+fn rows_that_a_source_sends_to_quarantine_are_counted_and_told() {
+    let shop = checked("    checks: [ { name: small, check: amount < 50, on_fail: quarantine } ]");
+    let yaml = std::fs::read_to_string(shop.path("pipelines/sales.yaml")).unwrap();
+    let rule = "    checks: [ { name: paid, check: amount > 0, on_fail: quarantine } ]\nmodels:";
+    shop.write("pipelines/sales.yaml", yaml.replace("models:", rule));
+    shop.exits(0, &["run"]);
+    add(&shop, "3,Recife,-5,2020-01-01 00:00:00\n4,Recife,-6,2020-01-01 00:00:00\nx,,1,\n5,Natal,99,\n");
+    let seen = shop.exits(0, &["run", "--format", "json"]);
+    let told = "warning: orders: 3 rows went to orders_quarantine (`contract` 1, `paid` 2)\n";
+    assert_eq!(seen.err, told, "one line a source");
+    let counts: Vec<_> = seen.json().iter().map(|m| m["quarantined"].as_u64().unwrap()).collect();
+    assert_eq!(
+        counts,
+        [4, 0, 3],
+        "`checked` refuses one itself, `after` reads no source, `apart` reads the source too"
+    );
+    let last = "(select max(run) from shop.tidemill.runs)";
+    let results = format!(
+        "select model, \"check\", status, failing_rows from shop.tidemill.check_results where run = {last} order by 1, 2"
+    );
+    let all = "checked,small,failed,1\norders,contract,failed,1\norders,paid,failed,2\n";
+    assert_eq!(shop.rows(&results), all);
+    let quarantined = format!("select quarantined from shop.tidemill.runs where run = {last}");
+    assert_eq!(shop.rows(&quarantined), "4\n", "the source's rows count once, however many models read it");
+
+    // What was refused before stands in the checks, and isn't told again.
+    shop.write("data/3.csv", "id,city,amount,at\n6,Natal,-1,\n7,Natal,1,\n");
+    let seen = shop.exits(0, &["run"]);
+    assert_eq!(seen.err, "warning: orders: 1 row went to orders_quarantine (`paid` 1)\n");
+    assert!(seen.out.lines().next().unwrap().ends_with("  1 quarantined"), "{}", seen.out);
+    assert!(shop.rows(&results).ends_with("orders,contract,failed,1\norders,paid,failed,3\n"));
+    assert_eq!(shop.rows(&quarantined), "1\n");
+    assert_eq!(shop.exits(0, &["run"]).err, "");
 }
 
 #[test]

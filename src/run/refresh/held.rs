@@ -8,6 +8,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReser
 
 use super::arranging::Arranging;
 use super::beside::Beside;
+use super::culprit::Culprits;
 use crate::engine::maintain::Arrangement;
 use crate::limits;
 use crate::run::commit::StateFiles;
@@ -24,6 +25,8 @@ pub struct HeldStates {
     pub(in crate::run) filters: Arc<LoadedFilters>,
     /// Large states that are being read.
     pub(super) arranging: Arranging,
+    /// What made models fail.
+    pub(super) culprits: Culprits,
 }
 
 struct Held {
@@ -44,6 +47,7 @@ impl HeldStates {
             beside: Beside::default(),
             filters: Arc::default(),
             arranging: Arranging::default(),
+            culprits: Culprits::default(),
         }
     }
 

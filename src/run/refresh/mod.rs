@@ -5,7 +5,9 @@
 
 mod arranging;
 mod beside;
+mod bisect;
 pub(in crate::run) mod checks;
+mod culprit;
 mod draft;
 pub(in crate::run) mod held;
 mod let_go;
@@ -131,6 +133,8 @@ struct Refresh<'a> {
     shared: SharedNets,
     models: Vec<ModelOutcome>,
     checks: Vec<CheckOutcome>,
+    /// Rows that this run sent to quarantine, by source.
+    quarantined: BTreeMap<String, u64>,
     /// The worst so far: 0, 1 or 3.
     exit_code: u8,
 }
@@ -186,6 +190,7 @@ pub(in crate::run) async fn recorded(
     let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| refresh.exit_code);
     record.models.clone_from(&refresh.models);
     record.checks.clone_from(&refresh.checks);
+    record.quarantined.clone_from(&refresh.quarantined);
     record.end(if exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed }, exit_code);
     let saved = record.save(warehouse).await;
     history::prune(warehouse).await?;
@@ -262,6 +267,7 @@ impl<'a> Refresh<'a> {
             shared: SharedNets::default(),
             models: Vec::new(),
             checks: Vec::new(),
+            quarantined: BTreeMap::new(),
             exit_code: 0,
         }
     }

@@ -71,17 +71,24 @@ impl Refresh<'_> {
             }
             Ok(Ok(inputs)) => {
                 let work = Work { model, inputs, session: self.open.session(self.options.now_us), chain };
-                self.bring_up(&work, draft, &mut outcome).await
+                match self.bring_up(&work, draft, &mut outcome).await {
+                    Err(error) => {
+                        draft.restore(before);
+                        Err(self.explained(&work, error, draft.record.tables.get(&model.name)).await)
+                    }
+                    done => done,
+                }
             }
             Err(error) => Err(error),
         };
         if let Err(error) = result {
-            draft.restore(before);
             outcome.status = "failed".into();
             outcome.reason = super::first_line(&error);
             (outcome.inserted, outcome.updated, outcome.deleted, outcome.quarantined) = (0, 0, 0, 0);
             self.failed(&model.name, &error);
         }
+        let of_sources = model.inputs.iter().filter_map(|input| self.quarantined.get(input));
+        outcome.quarantined_by_sources = of_sources.sum();
         outcome.seconds = started.elapsed().as_secs_f64();
         outcome
     }

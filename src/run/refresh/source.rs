@@ -125,6 +125,7 @@ impl<'a> Refresh<'a> {
             let relation = plan::source_relation(source, Arc::clone(&raw))?;
             self.check_source(source, &landed.position, relation, chain).await?;
         }
+        self.note_quarantined(name, &landed.position.beyond(&prior).quarantined_by());
         if landed.position != prior {
             draft.record.sources.insert(name.to_string(), landed.position.to_json()?);
             draft.is_changed = true;
@@ -155,16 +156,16 @@ impl<'a> Refresh<'a> {
         chain: &CommitChain,
     ) -> Result<()> {
         let name = source.spec.name.value.as_str();
-        let mut warned: BTreeMap<&str, u64> = BTreeMap::new();
-        for (rule, count) in position.files.iter().flat_map(|file| &file.warned) {
-            *warned.entry(rule).or_default() += count;
-        }
+        let (warned, quarantined) = (position.warned(), position.quarantined_by());
         let session = self.open.session(self.options.now_us);
         let checks = TableChecks { ctx: &session, table, now_us: self.options.now_us };
         let mut outcomes: Vec<CheckOutcome> = Vec::new();
         for check in &source.checks {
             let (rule, on_fail) = (check.name(), check.on_fail());
             outcomes.push(match &check.test {
+                CheckTest::Row(_) if on_fail == OnFail::Quarantine => {
+                    outcome(rule, on_fail, quarantined.get(rule).copied().unwrap_or(0), None)
+                }
                 CheckTest::Row(_) => outcome(rule, on_fail, warned.get(rule).copied().unwrap_or(0), None),
                 CheckTest::Unique(columns) => checks.unique(rule, on_fail, columns).await?,
                 CheckTest::Freshness { column, within_us } => {
@@ -181,12 +182,15 @@ impl<'a> Refresh<'a> {
                 }
             });
         }
+        // What is no check's: the contract, and coming late.
+        let others = quarantined.iter().filter(|(rule, _)| source.checks.iter().all(|check| check.name() != *rule));
+        outcomes.extend(others.map(|(rule, rows)| outcome(rule, OnFail::Quarantine, *rows, None)));
         let mut failed = None;
         for mut check in outcomes {
             check.model = name.to_string();
             if check.status == "failed" && on_fail_is(source, &check.check, OnFail::Fail) {
                 failed.get_or_insert_with(|| super::model::describe_failure(&check));
-            } else if check.status == "failed" {
+            } else if check.status == "failed" && !quarantined.contains_key(&check.check) {
                 self.observer.warned(&super::model::describe(&check));
             }
             self.checks.push(check);
@@ -197,6 +201,18 @@ impl<'a> Refresh<'a> {
                 Err(Error::new(ErrorKind::Check, text).with("kept", "models that read it keep their last version"))
             }
         }
+    }
+
+    /// Counts the rows that this run sent to a source's quarantine, by rule, and tells of them.
+    fn note_quarantined(&mut self, source: &str, by_rule: &BTreeMap<String, u64>) {
+        let rows: u64 = by_rule.values().sum();
+        if rows == 0 {
+            return;
+        }
+        let noun = if rows == 1 { "row" } else { "rows" };
+        let rules = by_rule.iter().map(|(rule, rows)| format!("`{rule}` {rows}")).collect::<Vec<_>>().join(", ");
+        self.observer.warned(&format!("{source}: {rows} {noun} went to {} ({rules})", quarantine_of(source)));
+        self.quarantined.insert(source.to_string(), rows);
     }
 
     /// The quarantine table is the parts of all files that are there.

@@ -169,6 +169,7 @@ fn of_cause(error: &Error) -> &'static str {
     }
     match error.kind() {
         ErrorKind::Usage => of_plan_text(&error.to_string()),
+        ErrorKind::Data => "22000",
         ErrorKind::External | ErrorKind::Lease => "58030",
         ErrorKind::Check | ErrorKind::Internal => "XX000",
     }
