@@ -239,6 +239,23 @@ fn messages_that_are_gone_are_told_and_never_passed_over_in_silence() {
     shop.exits(0, &["verify"]);
 }
 
+/// With nothing of what was read left, the topic can't prove that it is the same one, and needn't: each offset that is new is there.
+#[test]
+fn a_topic_that_forgot_all_that_was_read_is_read_on() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("forgotten");
+    kafka.create_topic(&topic, 1);
+    let shop = project(kafka, &topic, "");
+    send(kafka, &topic, 1, 0..5);
+    shop.exits(0, &["run"]);
+    kafka.delete_records(&topic, 0, 5);
+    shop.exits(0, &["run"]);
+    send(kafka, &topic, 1, 5..7);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select sum(n) from per_city"), "7\n");
+    shop.exits(0, &["verify"]);
+}
+
 #[test]
 fn only_committed_transactions_are_seen_and_new_partitions_are_found() {
     let kafka = Kafka::shared();

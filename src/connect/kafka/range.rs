@@ -7,7 +7,7 @@ use super::Topic;
 use super::client::{Client, Extent};
 use crate::connect::Look;
 use crate::connect::Ranges;
-use crate::connect::position::{Offsets, PartitionOffset};
+use crate::connect::position::{LastMessage, Offsets, PartitionOffset};
 use crate::error::{Error, Result};
 use crate::spec::types::Start;
 
@@ -34,6 +34,17 @@ impl Plan {
     /// Partitions that there are offsets to read of.
     pub(super) fn speaking(&self) -> BTreeSet<i32> {
         self.ranges().into_iter().filter(|(_, (from, to))| from < to).map(|(partition, _)| partition).collect()
+    }
+
+    /// Messages that are there still if the topic is the one that was read: the last one of each partition that there is more
+    /// to read of. One that was taken away by age proves nothing, and whoever asks for it is told that its offset isn't there.
+    pub(super) fn proofs(&self) -> BTreeMap<i32, LastMessage> {
+        let known = self.speaking().into_iter().filter_map(|partition| {
+            let last = self.offsets.partitions.get(&partition)?.last.clone()?;
+            let low = self.lows.get(&partition).copied().unwrap_or_default();
+            (last.offset >= low).then_some((partition, last))
+        });
+        known.collect()
     }
 
     /// Leaves for later what is more than a step takes, of each partition alike.
@@ -113,7 +124,7 @@ pub(super) fn plan_again(client: &mut Client, prior: &Offsets, held: &Ranges) ->
     let mut plan = Plan {
         offsets: prior.clone(),
         ends: prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect(),
-        lows: BTreeMap::new(),
+        lows: lows(&extents),
         warnings: Vec::new(),
     };
     for (name, ranges) in held {
@@ -135,6 +146,10 @@ pub(super) fn plan_again(client: &mut Client, prior: &Offsets, held: &Ranges) ->
         plan.ends.insert(*partition, to);
     }
     Ok(plan)
+}
+
+fn lows(extents: &BTreeMap<i32, Extent>) -> BTreeMap<i32, i64> {
+    extents.iter().map(|(partition, extent)| (*partition, extent.low)).collect()
 }
 
 /// The first offsets of a topic that wasn't read before.
@@ -172,7 +187,7 @@ fn decide(
             reached_us: prior.and_then(|prior| prior.reached_us),
         },
         ends: BTreeMap::new(),
-        lows: extents.iter().map(|(partition, extent)| (*partition, extent.low)).collect(),
+        lows: lows(extents),
         warnings: Vec::new(),
     };
     if let Some(gone) = prior.and_then(|prior| prior.partitions.keys().find(|p| !extents.contains_key(p))) {
@@ -264,3 +279,7 @@ pub(super) fn look(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) 
     let waiting_rows = u64::try_from(plan.len()).ok();
     Ok(Look { changes, notes: plan.warnings, waiting_rows })
 }
+
+#[cfg(test)]
+#[path = "range_tests.rs"]
+mod tests;

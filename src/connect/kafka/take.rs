@@ -237,13 +237,10 @@ fn read(
 
 /// Reads the last message of each partition once more, unless the client just did: it must still be the same.
 fn prove(client: &mut Client, topic: &Topic, plan: &mut Plan) -> Result<()> {
-    let mut last: BTreeMap<i32, LastMessage> = BTreeMap::new();
-    for (partition, (from, to)) in plan.ranges() {
-        let known = plan.offsets.partitions.get(&partition).and_then(|at| at.last.clone());
-        if let (Some(known), true, false) = (known, from < to, client.goes_on_at(partition, from)) {
-            last.insert(partition, known);
-        }
-    }
+    let ranges = plan.ranges();
+    let goes_on = |partition: &i32| ranges.get(partition).is_some_and(|(from, _)| client.goes_on_at(*partition, *from));
+    let last: BTreeMap<i32, LastMessage> =
+        plan.proofs().into_iter().filter(|(partition, _)| !goes_on(partition)).collect();
     let ranges = last.iter().map(|(partition, known)| (*partition, (known.offset, known.offset + 1))).collect();
     let mut others = Vec::new();
     // One that isn't there any more was taken away by age, or by a later message of its key: that proves nothing.
