@@ -400,6 +400,26 @@ fn continuous_work_follows_the_topic_through_kills() {
 }
 
 #[test]
+fn continuous_work_finds_new_partitions() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("growing");
+    kafka.create_topic(&topic, 1);
+    let shop = project(kafka, &topic, "");
+    let up = Up::start(&shop);
+    send(kafka, &topic, 1, 0..10);
+    up.answers(&shop, "select sum(n) from per_city", "10");
+    add_partitions(kafka, &topic, 3);
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let more: Vec<Message> = (10..30).map(|id| message(1 + (id % 2) as i32, &payment(&mut random, id))).collect();
+    kafka.produce(&topic, &more);
+    up.answers(&shop, "select sum(n) from per_city", "30");
+    send(kafka, &topic, 3, 30..60);
+    up.answers(&shop, "select sum(n) from per_city", "60");
+    up.end();
+    shop.exits(0, &["verify"]);
+}
+
+#[test]
 fn a_second_process_finds_the_tables_taken() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("taken");

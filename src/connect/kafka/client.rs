@@ -100,8 +100,8 @@ pub(super) struct Client {
     ahead: Records,
     /// What the group was told last.
     committed: BTreeMap<i32, i64>,
-    /// When brokers were asked what there is.
-    asked: Option<Instant>,
+    /// When brokers were asked what there is, and which partitions there were.
+    asked: Option<(Instant, BTreeSet<i32>)>,
     /// Messages that one step takes.
     step_rows: usize,
 }
@@ -167,7 +167,7 @@ impl Client {
                 .map_err(|error| self.failed("the topic's offsets can't be read", error))?;
             extents.insert(partition.id(), Extent { low, end });
         }
-        self.asked = Some(Instant::now());
+        self.asked = Some((Instant::now(), extents.keys().copied().collect()));
         Ok(extents)
     }
 
@@ -292,8 +292,13 @@ impl Client {
     /// Whether each partition is read on where `next` says, and partitions were asked for lately: then what comes is new, and
     /// brokers needn't be asked what there is.
     pub(super) fn follows(&self, next: &BTreeMap<i32, i64>) -> bool {
-        let is_known = self.asked.is_some_and(|asked| asked.elapsed() < limits::KAFKA_TOPIC_LOOK);
+        let is_known = self.asked.as_ref().is_some_and(|(asked, _)| asked.elapsed() < limits::KAFKA_TOPIC_LOOK);
         is_known && self.stands_at(next)
+    }
+
+    /// Whether the topic had other partitions than those of `next` when brokers were asked last.
+    pub(super) fn saw_others(&self, next: &BTreeMap<i32, i64>) -> bool {
+        self.asked.as_ref().is_some_and(|(_, seen)| !seen.iter().eq(next.keys()))
     }
 
     /// Whether each partition is read on where `next` says.

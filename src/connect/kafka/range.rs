@@ -90,17 +90,13 @@ pub(super) fn plan(
     past: &BTreeMap<i32, i64>,
     again: bool,
 ) -> Result<Plan> {
-    if let Some(prior) = prior.filter(|prior| !again && prior.topic == topic.spec.topic.value)
-        && client.follows(&prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect())
-    {
-        client.gather()?;
-        let (offsets, ends) = (prior.clone(), client.gathered());
-        return Ok(Plan { offsets, ends, lows: BTreeMap::new(), warnings: Vec::new() });
+    // What a look has just seen of new partitions is taken in, although it has just asked.
+    let whole = prior.filter(|prior| !again && !client.saw_others(&nexts(prior)));
+    if let Some(plan) = followed(client, topic, whole)? {
+        return Ok(plan);
     }
     // A look for new partitions while the topic is followed makes no larger step than others; a first step is what is there.
-    let stands = |prior: &Offsets| {
-        client.stands_at(&prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect())
-    };
+    let stands = |prior: &Offsets| client.stands_at(&nexts(prior));
     let is_followed = !again && prior.is_some_and(stands);
     let extents = client.extents()?;
     let starts = match (prior, topic.spec.start) {
@@ -113,6 +109,19 @@ pub(super) fn plan(
         plan.cut(topic.step_rows);
     }
     Ok(plan)
+}
+
+/// What came after `prior`, of which brokers needn't be asked; none where they must be.
+fn followed(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) -> Result<Option<Plan>> {
+    let is_followed = |prior: &&Offsets| prior.topic == topic.spec.topic.value && client.follows(&nexts(prior));
+    let Some(offsets) = prior.filter(is_followed).cloned() else { return Ok(None) };
+    client.gather()?;
+    Ok(Some(Plan { offsets, ends: client.gathered(), lows: BTreeMap::new(), warnings: Vec::new() }))
+}
+
+/// The next offset of each partition.
+fn nexts(offsets: &Offsets) -> BTreeMap<i32, i64> {
+    offsets.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect()
 }
 
 /// The messages of `held` once more, none of them new.
@@ -268,7 +277,12 @@ fn gap(topic: &Topic, plan: &mut Plan, text: &str) -> Result<()> {
 /// # Errors
 /// As [`plan`].
 pub(super) fn look(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) -> Result<Look> {
-    let plan = plan(client, topic, prior, &BTreeMap::new(), false)?;
+    // Between two questions to the brokers a look doesn't ask, whether there are new partitions or not: those without messages
+    // are nothing to take in.
+    let plan = match followed(client, topic, prior)? {
+        Some(plan) => plan,
+        None => plan(client, topic, prior, &BTreeMap::new(), false)?,
+    };
     let partitions = plan.ranges().values().filter(|(from, to)| from < to).count();
     let changes = match (plan.len(), partitions) {
         (0, _) => None,
