@@ -239,6 +239,30 @@ fn messages_that_are_gone_are_told_and_never_passed_over_in_silence() {
     shop.exits(0, &["verify"]);
 }
 
+#[test]
+fn a_topic_made_anew_may_grow_to_as_many_partitions_as_it_had() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("regrown");
+    kafka.create_topic(&topic, 2);
+    let shop = project(kafka, &topic, "    on_gap: accept\n");
+    let mut random = ChaCha8Rng::seed_from_u64(9);
+    let mut to = |partition: i32, ids: std::ops::Range<i64>| {
+        let messages: Vec<Message> = ids.map(|id| message(partition, &payment(&mut random, id))).collect();
+        kafka.produce(&topic, &messages);
+    };
+    to(1, 0..3);
+    shop.exits(0, &["run"]);
+    kafka.delete_topic(&topic);
+    kafka.create_topic(&topic, 1);
+    to(0, 10..11);
+    shop.exits(0, &["run"]);
+    add_partitions(kafka, &topic, 2);
+    to(1, 20..22);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select id from payments_seen order by id"), "0\n1\n2\n10\n20\n21\n");
+    shop.exits(0, &["verify"]);
+}
+
 /// With nothing of what was read left, the topic can't prove that it is the same one, and needn't: each offset that is new is there.
 #[test]
 fn a_topic_that_forgot_all_that_was_read_is_read_on() {

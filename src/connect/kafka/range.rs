@@ -193,14 +193,17 @@ fn decide(
         offsets: Offsets {
             topic: name.clone(),
             partitions: BTreeMap::new(),
+            gone: prior.map_or_else(BTreeMap::new, |prior| prior.gone.clone()),
             reached_us: prior.and_then(|prior| prior.reached_us),
         },
         ends: BTreeMap::new(),
         lows: lows(extents),
         warnings: Vec::new(),
     };
-    if let Some(gone) = prior.and_then(|prior| prior.partitions.keys().find(|p| !extents.contains_key(p))) {
+    let known = prior.iter().flat_map(|prior| &prior.partitions);
+    for (gone, at) in known.filter(|(partition, _)| !extents.contains_key(partition)) {
         gap(topic, &mut plan, &format!("partition {gone} isn't there any more: the topic was made anew"))?;
+        plan.offsets.gone.insert(*gone, at.epoch);
     }
     for (partition, extent) in extents {
         let known = prior.and_then(|prior| prior.partitions.get(partition));
@@ -211,7 +214,9 @@ fn decide(
                     Some(next) => after_past(topic, &mut plan, *partition, *next, *extent)?,
                     None => starts.starts.get(partition).copied().unwrap_or(extent.low),
                 };
-                PartitionOffset { first, next: first, ..PartitionOffset::default() }
+                // One that was there before is another one of the same number.
+                let epoch = plan.offsets.gone.remove(partition).map_or(0, |epoch| epoch + 1);
+                PartitionOffset { epoch, first, next: first, ..PartitionOffset::default() }
             }
             // Under another contract: a unit holds the same offsets as other rows.
             Some(known) if again => known.anew(known.first),

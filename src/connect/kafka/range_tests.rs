@@ -63,3 +63,17 @@ fn a_message_that_was_taken_away_by_age_isnt_asked_for() {
     assert_eq!(plan.ranges(), BTreeMap::from([(0, (5, 7)), (1, (5, 7)), (2, (5, 5))]));
     assert_eq!(plan.proofs().keys().copied().collect::<Vec<_>>(), [1]);
 }
+
+#[test]
+fn a_partition_that_comes_back_is_another_one() {
+    let prior = read_to(&[1, 3]);
+    assert!(decided(false, &prior, &[(0, 1)]).unwrap_err().to_string().contains("partition 1 isn't there any more"));
+    let without = decided(true, &prior, &[(0, 1)]).unwrap().offsets;
+    assert_eq!((without.partitions.len(), &without.gone), (1, &BTreeMap::from([(1, 0)])));
+    let kept = decided(true, &without, &[(0, 1)]).unwrap().offsets;
+    assert_eq!(kept, without, "for as long as it takes");
+    let plan = decided(true, &kept, &[(0, 1), (0, 2)]).unwrap();
+    let back = &plan.offsets.partitions[&1];
+    assert_eq!((back.epoch, plan.ranges()[&1]), (1, (0, 2)), "the offsets 0 and 1 were others before");
+    assert!(plan.offsets.gone.is_empty());
+}
