@@ -202,6 +202,45 @@ models:
 }
 
 #[test]
+fn a_null_payload_takes_a_row_away_as_no_value_does() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("connected");
+    kafka.create_topic(&topic, 1);
+    let shop = Scratch::new(&format!(
+        "pipeline: sales
+sources:
+  products:
+    connector: kafka
+    brokers: \"{}\"
+    topic: {topic}
+    format: connect-json
+    relation: upsert
+    key: [id]
+    columns: {{ id: {{ type: bigint, nullable: false }}, name: text }}
+models:
+  listed: {{ sql: 'select id, name from products', key: [id] }}
+",
+        kafka.brokers()
+    ));
+    let put = |id: i64, value: Value| Message {
+        partition: Some(0),
+        key: Some(json!({ "schema": { "type": "int64" }, "payload": id }).to_string().into_bytes()),
+        value: Some(value.to_string().into_bytes()),
+        ..Message::default()
+    };
+    let schema = json!({ "type": "struct", "fields": [{ "field": "id", "type": "int64" }, { "field": "name", "type": "string" }] });
+    let row = |id: i64| put(id, json!({ "schema": schema, "payload": { "id": id, "name": format!("name {id}") } }));
+    let gone = |id: i64| put(id, json!({ "schema": schema, "payload": null }));
+    kafka.produce(&topic, &[row(1), row(2), row(3), gone(2)]);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select id, name from listed order by id"), "1,name 1\n3,name 3\n");
+    kafka.produce(&topic, &[gone(1), row(2)]);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select id, name from listed order by id"), "2,name 2\n3,name 3\n");
+    shop.exits(0, &["verify"]);
+}
+
+#[test]
 fn messages_that_are_gone_are_told_and_never_passed_over_in_silence() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("gaps");
