@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Topic;
 use super::closing::{Kept, close};
+use super::quiet::Quiet;
 use super::records::{Record, Records};
 use crate::connect::position::Offsets;
 use crate::error::{Error, Result, ResultExt};
@@ -64,21 +64,6 @@ pub(super) struct Extent {
     pub(super) low: i64,
     pub(super) end: i64,
 }
-
-/// Tells the log what the client tells; what matters comes back from its calls.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        if !matches!(error, KafkaError::PartitionEOF(_))
-            && error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF)
-        {
-            tracing::debug!(%error, reason, "the Kafka client has trouble");
-        }
-    }
-}
-
-impl ConsumerContext for Quiet {}
 
 /// What is known of partitions that send nothing.
 struct Silence {

@@ -11,6 +11,7 @@ mod late;
 mod late_offsets;
 mod let_go;
 mod live;
+mod quiet;
 mod range;
 mod records;
 mod rows;
