@@ -14,7 +14,7 @@ use crate::engine::{self, row_expression};
 use crate::error::{Error, Result};
 use crate::plan::{self, CheckTest, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
 use crate::spec::fault::{Fault, Severity};
-use crate::spec::types::{Project, SourceSpec};
+use crate::spec::types::{Project, SinkSpec, SinkTarget, SourceSpec};
 use crate::table::Warehouse;
 
 /// A project that can be planned, or the reasons why not.
@@ -162,7 +162,9 @@ impl OpenProject {
 fn open_sinks(project: &Project, plan: &Plan, faults: &mut Vec<Fault>) -> Vec<Arc<OpenSink>> {
     let mut sinks = Vec::new();
     for model in &plan.models {
-        for spec in &model.publish {
+        // One without brokers was told where it was read.
+        let is_whole = |spec: &&SinkSpec| !matches!(&spec.target, SinkTarget::Kafka(kafka) if kafka.brokers.is_none());
+        for spec in model.publish.iter().filter(is_whole) {
             match connect::open_sink(project, &model.name, &model.key, spec) {
                 Ok(sink) => sinks.push(Arc::new(OpenSink {
                     model: model.name.clone(),

@@ -430,6 +430,26 @@ fn sinks_need_a_key_and_an_end() {
     }
 }
 
+#[test]
+fn a_sink_without_brokers_is_told_once() {
+    let model = |brokers: &str| {
+        format!(
+            "sources:
+  lines: {{ connector: files, path: data/*.csv, format: csv, columns: {{ city: text }} }}
+models:
+  counted: {{ sql: 'select city, count(*) as n from lines group by city', key: [city], publish: [ {{ connector: kafka, {brokers}topic: t }} ] }}
+"
+        )
+    };
+    let shop = Scratch::new(&model(""));
+    shop.write("data/a.csv", "city\n");
+    let seen = shop.exits(2, &["validate"]).err;
+    assert!(seen.contains("`brokers` is missing") && seen.matches("error[").count() == 1, "{seen}");
+    shop.write("pipelines/sales.yaml", model("brokers: \"${NOT_SET_ANYWHERE}\", "));
+    let seen = shop.exits(2, &["validate"]).err;
+    assert!(seen.contains("NOT_SET_ANYWHERE") && seen.matches("error[").count() == 1, "{seen}");
+}
+
 /// A run that stands still before its transaction's end meets another that publishes the same commit.
 #[test]
 fn who_was_paused_while_another_published_is_fenced() {
