@@ -68,6 +68,11 @@ impl OpenProject {
         let schemas = Schemas { sources: &sources, offline };
         let (plan, planning) = plan::plan_project(&project, &schemas).await;
         faults.extend(planning);
+        for source in &plan.sources {
+            if let Some(connector) = sources.get(&source.spec.name.value) {
+                connector.reads_under(&source.fingerprint);
+            }
+        }
         let sinks = open_sinks(&project, &plan, &mut faults);
         crate::spec::sort_faults(&mut faults);
         let memory_bytes = project.state_memory_bytes.unwrap_or_else(engine::default_memory_bytes);

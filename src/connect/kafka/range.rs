@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::spec::types::Start;
 
 /// What is to be read, and where partitions stand before it.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Plan {
     /// The topic's partitions, those without anything new too.
     pub(super) offsets: Offsets,
@@ -20,8 +20,23 @@ pub(super) struct Plan {
     pub(super) ends: BTreeMap<i32, i64>,
     /// The first offset that each partition holds.
     lows: BTreeMap<i32, i64>,
+    /// Partitions that are read again under another contract: what of them.
+    pub(super) again: BTreeMap<i32, Again>,
+    /// Partitions that hold others than the messages that were read.
+    others: BTreeSet<i32>,
+    /// Whether they were found to be the same otherwise.
+    is_proven: bool,
     /// What the user should know.
     pub(super) warnings: Vec<String>,
+}
+
+/// What of a partition is read again.
+#[derive(Debug, PartialEq)]
+pub(super) struct Again {
+    /// How the partition stood: what it was read to is read again.
+    pub(super) known: PartitionOffset,
+    /// The first offset of those that were read and are there still.
+    pub(super) from: i64,
 }
 
 impl Plan {
@@ -39,12 +54,38 @@ impl Plan {
     /// Messages that are there still if the topic is the one that was read: the last one of each partition that there is more
     /// to read of. One that was taken away by age proves nothing, and whoever asks for it is told that its offset isn't there.
     pub(super) fn proofs(&self) -> BTreeMap<i32, LastMessage> {
+        if self.is_proven {
+            return BTreeMap::new();
+        }
         let known = self.speaking().into_iter().filter_map(|partition| {
-            let last = self.offsets.partitions.get(&partition)?.last.clone()?;
+            let at = self.again.get(&partition).map(|again| &again.known);
+            let last = at.or_else(|| self.offsets.partitions.get(&partition))?.last.clone()?;
             let low = self.lows.get(&partition).copied().unwrap_or_default();
             (last.offset >= low).then_some((partition, last))
         });
         known.collect()
+    }
+
+    /// Notes that the proofs were looked at.
+    pub(super) fn proven(&mut self) {
+        self.is_proven = true;
+    }
+
+    /// Whether what was read of a partition was of another topic of the same name.
+    pub(super) fn is_another(&self, partition: i32) -> bool {
+        self.others.contains(&partition)
+    }
+
+    /// Offsets that are read again.
+    pub(super) fn old_len(&self) -> i64 {
+        self.again.values().map(|again| again.known.next - again.from).sum()
+    }
+
+    /// Reads nothing again of a partition.
+    pub(super) fn leave(&mut self, partition: i32) {
+        if let Some(again) = self.again.remove(&partition) {
+            self.offsets.partitions.insert(partition, again.known);
+        }
     }
 
     /// Leaves for later what is more than a step takes, of each partition alike.
@@ -67,6 +108,9 @@ impl Plan {
             format!("partition {partition} holds other messages than those that were read: the topic was made anew");
         gap(topic, self, &text)?;
         let low = self.lows.get(&partition).copied().unwrap_or_default();
+        // What was read of the other one stays.
+        self.leave(partition);
+        self.others.insert(partition);
         let known = self.offsets.partitions.entry(partition).or_default();
         *known = known.anew(low);
         Ok(())
@@ -79,7 +123,7 @@ impl Plan {
 }
 
 /// What there is to read after `prior`, or after a `past` that was read elsewhere and goes to these offsets, up to what readers
-/// may see now. With `again`, from the first offset that ever counted.
+/// may see now. With `again`, from the first offset that ever counted and is there still.
 ///
 /// # Errors
 /// External: brokers don't answer, the topic isn't there, or messages are gone that weren't read.
@@ -116,7 +160,7 @@ fn followed(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) -> Resu
     let is_followed = |prior: &&Offsets| prior.topic == topic.spec.topic.value && client.follows(&nexts(prior));
     let Some(offsets) = prior.filter(is_followed).cloned() else { return Ok(None) };
     client.gather()?;
-    Ok(Some(Plan { offsets, ends: client.gathered(), lows: BTreeMap::new(), warnings: Vec::new() }))
+    Ok(Some(Plan { offsets, ends: client.gathered(), ..Plan::default() }))
 }
 
 /// The next offset of each partition.
@@ -134,7 +178,7 @@ pub(super) fn plan_again(client: &mut Client, prior: &Offsets, held: &Ranges) ->
         offsets: prior.clone(),
         ends: prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect(),
         lows: lows(&extents),
-        warnings: Vec::new(),
+        ..Plan::default()
     };
     for (name, ranges) in held {
         let (Some((from, _)), Some((_, to))) = (ranges.first().copied(), ranges.last().copied()) else { continue };
@@ -181,7 +225,6 @@ fn decide(
     let name = &topic.spec.topic.value;
     if let Some(prior) = prior
         && prior.topic != *name
-        && !again
     {
         let text = "the topic is another one than the rows were read from";
         return Err(Error::external(text)
@@ -196,9 +239,8 @@ fn decide(
             gone: prior.map_or_else(BTreeMap::new, |prior| prior.gone.clone()),
             reached_us: prior.and_then(|prior| prior.reached_us),
         },
-        ends: BTreeMap::new(),
         lows: lows(extents),
-        warnings: Vec::new(),
+        ..Plan::default()
     };
     let known = prior.iter().flat_map(|prior| &prior.partitions);
     for (gone, at) in known.filter(|(partition, _)| !extents.contains_key(partition)) {
@@ -218,8 +260,12 @@ fn decide(
                 let epoch = plan.offsets.gone.remove(partition).map_or(0, |epoch| epoch + 1);
                 PartitionOffset { epoch, first, next: first, ..PartitionOffset::default() }
             }
-            // Under another contract: a unit holds the same offsets as other rows.
-            Some(known) if again => known.anew(known.first),
+            // Under another contract a unit holds the same offsets as other rows. What isn't there any more isn't read again.
+            Some(known) if again && reads_again(known, *extent) => {
+                let from = known.first.max(extent.low);
+                plan.again.insert(*partition, Again { known: known.clone(), from });
+                known.anew(from)
+            }
             Some(known) => known.clone(),
         };
         if at.next > extent.end {
@@ -228,6 +274,7 @@ fn decide(
                 extent.end, at.next
             );
             gap(topic, &mut plan, &text)?;
+            plan.others.insert(*partition);
             at = at.anew(extent.low);
         } else if at.next < extent.low && known.is_some() {
             let text = format!(
@@ -242,6 +289,11 @@ fn decide(
         plan.offsets.partitions.insert(*partition, at);
     }
     Ok(plan)
+}
+
+/// Whether some of the messages that were read are there still.
+fn reads_again(known: &PartitionOffset, extent: Extent) -> bool {
+    known.first.max(extent.low) < known.next && known.next <= extent.end
 }
 
 /// Where a partition goes on whose past ends before `next`.
@@ -288,17 +340,25 @@ pub(super) fn look(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) 
         Some(plan) => plan,
         None => plan(client, topic, prior, &BTreeMap::new(), false)?,
     };
-    let partitions = plan.ranges().values().filter(|(from, to)| from < to).count();
-    let changes = match (plan.len(), partitions) {
-        (0, _) => None,
-        (1, _) => Some("1 new offset".to_string()),
-        (new, 1) => Some(format!("{new} new offsets")),
-        (new, partitions) => Some(format!("{new} new offsets in {partitions} partitions")),
-    };
+    let changes = new_offsets(&plan);
     let waiting_rows = u64::try_from(plan.len()).ok();
     Ok(Look { changes, notes: plan.warnings, waiting_rows })
 }
 
+/// Offsets that come after those that were read, for people; none if there are none.
+pub(super) fn new_offsets(plan: &Plan) -> Option<String> {
+    let new = |(partition, (from, to)): (i32, (i64, i64))| {
+        to - plan.again.get(&partition).map_or(from, |again| again.known.next)
+    };
+    let new: Vec<i64> = plan.ranges().into_iter().map(new).filter(|new| *new > 0).collect();
+    match (new.iter().sum::<i64>(), new.len()) {
+        (0, _) => None,
+        (1, _) => Some("1 new offset".to_string()),
+        (new, 1) => Some(format!("{new} new offsets")),
+        (new, partitions) => Some(format!("{new} new offsets in {partitions} partitions")),
+    }
+}
+
 #[cfg(test)]
 #[path = "range_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -6,7 +6,7 @@ use super::*;
 use crate::spec::fault::{Place, SourceText};
 use crate::spec::types::{KafkaSpec, Located, MessageFormat, MessageRelation, OnLate, TextOptions};
 
-fn topic(accepts_gaps: bool) -> Topic {
+pub(in super::super) fn topic(accepts_gaps: bool) -> Topic {
     let located = |value: &str| Located {
         value: value.to_string(),
         place: Place { source: SourceText::new("pipelines/p.yaml", ""), span: 0..0 },
@@ -76,4 +76,37 @@ fn a_partition_that_comes_back_is_another_one() {
     let back = &plan.offsets.partitions[&1];
     assert_eq!((back.epoch, plan.ranges()[&1]), (1, (0, 2)), "the offsets 0 and 1 were others before");
     assert!(plan.offsets.gone.is_empty());
+}
+
+#[test]
+fn under_another_contract_what_is_there_is_read_again() {
+    let again = |accepts: bool, prior: &Offsets, there: &[(i64, i64)]| {
+        decide(&topic(accepts), Some(prior), &extents(there), &Starts::default(), true)
+    };
+    let prior = read_to(&[6, 6, 6]);
+    // All of it is there, some of it, none of it.
+    let plan = again(false, &prior, &[(0, 8), (4, 8), (6, 8)]).unwrap();
+    assert_eq!(plan.ranges(), BTreeMap::from([(0, (0, 8)), (1, (4, 8)), (2, (6, 8))]));
+    let at: Vec<_> = plan.offsets.partitions.values().map(|at| (at.epoch, at.first)).collect();
+    assert_eq!(at, [(1, 0), (1, 4), (0, 0)], "what isn't read again stays what it is");
+    assert_eq!((plan.old_len(), new_offsets(&plan).unwrap().as_str()), (8, "6 new offsets in 3 partitions"));
+    assert_eq!(plan.proofs().keys().copied().collect::<Vec<_>>(), [0, 1], "it must be the topic that was read");
+    // A gap is one of messages that weren't read.
+    let error = again(false, &prior, &[(7, 8), (0, 6), (0, 6)]).unwrap_err().to_string();
+    assert!(error.contains("the messages 6 to 6 of partition 0 are gone before they were read"), "{error}");
+    assert!(again(false, &prior, &[(0, 5), (0, 6), (0, 6)]).unwrap_err().to_string().contains("made anew or cut"));
+    let other = again(true, &prior, &[(0, 5), (0, 6), (0, 6)]).unwrap();
+    assert!(other.is_another(0) && !other.again.contains_key(&0));
+    let renamed = Offsets { topic: "others".into(), ..prior };
+    assert!(again(true, &renamed, &[(0, 6), (0, 6), (0, 6)]).is_err(), "nor is another topic read for it");
+}
+
+#[test]
+fn of_another_topic_nothing_is_read_again() {
+    let prior = read_to(&[6]);
+    let mut plan = decide(&topic(true), Some(&prior), &extents(&[(2, 9)]), &Starts::default(), true).unwrap();
+    plan.is_other_topic(&topic(true), 0).unwrap();
+    assert_eq!((plan.old_len(), plan.ranges()[&0], plan.offsets.partitions[&0].epoch), (0, (2, 9), 1));
+    let mut plan = decide(&topic(false), Some(&prior), &extents(&[(2, 9)]), &Starts::default(), true).unwrap();
+    assert!(plan.is_other_topic(&topic(false), 0).is_err());
 }
