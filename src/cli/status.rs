@@ -62,7 +62,8 @@ fn source_json(source: &SourceStatus) -> serde_json::Value {
     })
 }
 
-/// Rows, late ones among them, refused ones, and how long ago the watermark is.
+/// Accepted rows, late ones among them, refused ones, and how long ago the watermark is. Of an upsert relation each message
+/// counts: how many keys have a row is known only to who reads all of them.
 fn print_sources(sources: &[SourceStatus], now_us: i64) {
     if sources.is_empty() {
         return;
@@ -70,7 +71,7 @@ fn print_sources(sources: &[SourceStatus], now_us: i64) {
     let dash = || "-".to_string();
     let mut table = comfy_table::Table::new();
     table.load_preset(comfy_table::presets::NOTHING);
-    table.set_header(["source", "rows", "late", "quarantined", "watermark", "behind"]);
+    table.set_header(["source", "accepted", "late", "quarantined", "watermark", "behind"]);
     for source in sources {
         let count = |count: u64| if source.is_taken_in { count.to_string() } else { dash() };
         let behind = |us: i64| age_text(u64::try_from((now_us - us) / 1_000_000).unwrap_or(0));

@@ -46,6 +46,10 @@ pub trait Source: Send + Sync {
     /// The contract, checked against what the source says of its columns. Reads no rows.
     async fn schema(&self) -> Result<SchemaRef, Vec<Fault>>;
 
+    /// Notes the hash of the contract and rules that rows are to be read under, so that a look can tell that those of a position
+    /// were read under others. To be called once, before the first look.
+    fn reads_under(&self, _fingerprint: &str) {}
+
     /// How what is there now differs from `prior`. Reads no rows and waits for nothing.
     ///
     /// # Errors

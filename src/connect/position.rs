@@ -27,6 +27,10 @@ pub struct Offsets {
     pub topic: String,
     /// By partition.
     pub partitions: BTreeMap<i32, PartitionOffset>,
+    /// Partitions that aren't there any more, each with how often the topic had been made anew by then: should they come back,
+    /// their messages are others.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gone: BTreeMap<i32, u32>,
     /// The source's watermark when it was read last, microseconds since 1970 UTC: it never goes back. See
     /// [`Offsets::watermark_us`].
     #[serde(default, skip_serializing_if = "Option::is_none")]

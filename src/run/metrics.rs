@@ -128,7 +128,8 @@ impl Metrics {
             seconds(),
             held.commit_at.clone(),
         );
-        to.register("source_rows", "Accepted rows that are the source", held.source_rows.clone());
+        let help = "Accepted rows of a source's files and messages; of an upsert relation each message counts";
+        to.register("source_rows", help, held.source_rows.clone());
         to.register_with_unit(
             "source",
             "Size of the files or messages that are the source",

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::plan::{self, CheckTest, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
 use crate::run::commit::CommitRecord;
 use crate::spec::fault::{Fault, Severity};
-use crate::spec::types::{Project, SourceSpec};
+use crate::spec::types::{Project, SinkSpec, SinkTarget, SourceSpec};
 use crate::table::Warehouse;
 
 /// What a project is opened for.
@@ -83,6 +83,11 @@ impl OpenProject {
             Opening::ToWork | Opening::Offline => plan::plan_project(&project, &schemas).await,
         };
         faults.extend(planning);
+        for source in &plan.sources {
+            if let Some(connector) = sources.get(&source.spec.name.value) {
+                connector.reads_under(&source.fingerprint);
+            }
+        }
         let sinks = open_sinks(&project, &plan, &mut faults);
         crate::spec::sort_faults(&mut faults);
         let memory_bytes = project.state_memory_bytes.unwrap_or_else(engine::default_memory_bytes);
@@ -187,7 +192,9 @@ impl OpenProject {
 fn open_sinks(project: &Project, plan: &Plan, faults: &mut Vec<Fault>) -> Vec<Arc<OpenSink>> {
     let mut sinks = Vec::new();
     for model in &plan.models {
-        for spec in &model.publish {
+        // One without brokers was told where it was read.
+        let is_whole = |spec: &&SinkSpec| !matches!(&spec.target, SinkTarget::Kafka(kafka) if kafka.brokers.is_none());
+        for spec in model.publish.iter().filter(is_whole) {
             match connect::open_sink(project, &model.name, &model.key, spec) {
                 Ok(sink) => sinks.push(Arc::new(OpenSink {
                     model: model.name.clone(),

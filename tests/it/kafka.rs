@@ -202,6 +202,45 @@ models:
 }
 
 #[test]
+fn a_null_payload_takes_a_row_away_as_no_value_does() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("connected");
+    kafka.create_topic(&topic, 1);
+    let shop = Scratch::new(&format!(
+        "pipeline: sales
+sources:
+  products:
+    connector: kafka
+    brokers: \"{}\"
+    topic: {topic}
+    format: connect-json
+    relation: upsert
+    key: [id]
+    columns: {{ id: {{ type: bigint, nullable: false }}, name: text }}
+models:
+  listed: {{ sql: 'select id, name from products', key: [id] }}
+",
+        kafka.brokers()
+    ));
+    let put = |id: i64, value: Value| Message {
+        partition: Some(0),
+        key: Some(json!({ "schema": { "type": "int64" }, "payload": id }).to_string().into_bytes()),
+        value: Some(value.to_string().into_bytes()),
+        ..Message::default()
+    };
+    let schema = json!({ "type": "struct", "fields": [{ "field": "id", "type": "int64" }, { "field": "name", "type": "string" }] });
+    let row = |id: i64| put(id, json!({ "schema": schema, "payload": { "id": id, "name": format!("name {id}") } }));
+    let gone = |id: i64| put(id, json!({ "schema": schema, "payload": null }));
+    kafka.produce(&topic, &[row(1), row(2), row(3), gone(2)]);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select id, name from listed order by id"), "1,name 1\n3,name 3\n");
+    kafka.produce(&topic, &[gone(1), row(2)]);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select id, name from listed order by id"), "2,name 2\n3,name 3\n");
+    shop.exits(0, &["verify"]);
+}
+
+#[test]
 fn messages_that_are_gone_are_told_and_never_passed_over_in_silence() {
     let kafka = Kafka::shared();
     let topic = kafka.topic("gaps");
@@ -236,6 +275,47 @@ fn messages_that_are_gone_are_told_and_never_passed_over_in_silence() {
     assert_eq!(shop.rows("select sum(n) from per_city"), "15\n");
     assert_eq!(accepting().code, 0);
     assert_eq!(shop.rows("select sum(n) from per_city"), "55\n");
+    shop.exits(0, &["verify"]);
+}
+
+#[test]
+fn a_topic_made_anew_may_grow_to_as_many_partitions_as_it_had() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("regrown");
+    kafka.create_topic(&topic, 2);
+    let shop = project(kafka, &topic, "    on_gap: accept\n");
+    let mut random = ChaCha8Rng::seed_from_u64(9);
+    let mut to = |partition: i32, ids: std::ops::Range<i64>| {
+        let messages: Vec<Message> = ids.map(|id| message(partition, &payment(&mut random, id))).collect();
+        kafka.produce(&topic, &messages);
+    };
+    to(1, 0..3);
+    shop.exits(0, &["run"]);
+    kafka.delete_topic(&topic);
+    kafka.create_topic(&topic, 1);
+    to(0, 10..11);
+    shop.exits(0, &["run"]);
+    add_partitions(kafka, &topic, 2);
+    to(1, 20..22);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select id from payments_seen order by id"), "0\n1\n2\n10\n20\n21\n");
+    shop.exits(0, &["verify"]);
+}
+
+/// With nothing of what was read left, the topic can't prove that it is the same one, and needn't: each offset that is new is there.
+#[test]
+fn a_topic_that_forgot_all_that_was_read_is_read_on() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("forgotten");
+    kafka.create_topic(&topic, 1);
+    let shop = project(kafka, &topic, "");
+    send(kafka, &topic, 1, 0..5);
+    shop.exits(0, &["run"]);
+    kafka.delete_records(&topic, 0, 5);
+    shop.exits(0, &["run"]);
+    send(kafka, &topic, 1, 5..7);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select sum(n) from per_city"), "7\n");
     shop.exits(0, &["verify"]);
 }
 
@@ -380,6 +460,26 @@ fn continuous_work_follows_the_topic_through_kills() {
         shop.rows("select count(*), count(distinct _offset * 3 + _partition) from payments"),
         format!("{sent},{sent}\n")
     );
+}
+
+#[test]
+fn continuous_work_finds_new_partitions() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("growing");
+    kafka.create_topic(&topic, 1);
+    let shop = project(kafka, &topic, "");
+    let up = Up::start(&shop);
+    send(kafka, &topic, 1, 0..10);
+    up.answers(&shop, "select sum(n) from per_city", "10");
+    add_partitions(kafka, &topic, 3);
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let more: Vec<Message> = (10..30).map(|id| message(1 + (id % 2) as i32, &payment(&mut random, id))).collect();
+    kafka.produce(&topic, &more);
+    up.answers(&shop, "select sum(n) from per_city", "30");
+    send(kafka, &topic, 3, 30..60);
+    up.answers(&shop, "select sum(n) from per_city", "60");
+    up.end();
+    shop.exits(0, &["verify"]);
 }
 
 #[test]

@@ -200,6 +200,7 @@ fn a_sink_that_is_down_holds_nobody_and_is_made_up_for() {
         change(&shop, &mut random);
         let seen = shop.exits(3, &["run"]);
         assert!(seen.err.contains("down.changes"), "{}", seen.err);
+        assert!(!seen.err.contains("librdkafka"), "a line for each try to connect: {}", seen.err);
     }
     let rows = lines(&shop, "select * from per_city");
     kafka.resume();
@@ -427,6 +428,26 @@ fn sinks_need_a_key_and_an_end() {
     ] {
         assert!(seen.contains(part), "{part}: {seen}");
     }
+}
+
+#[test]
+fn a_sink_without_brokers_is_told_once() {
+    let model = |brokers: &str| {
+        format!(
+            "sources:
+  lines: {{ connector: files, path: data/*.csv, format: csv, columns: {{ city: text }} }}
+models:
+  counted: {{ sql: 'select city, count(*) as n from lines group by city', key: [city], publish: [ {{ connector: kafka, {brokers}topic: t }} ] }}
+"
+        )
+    };
+    let shop = Scratch::new(&model(""));
+    shop.write("data/a.csv", "city\n");
+    let seen = shop.exits(2, &["validate"]).err;
+    assert!(seen.contains("`brokers` is missing") && seen.matches("error[").count() == 1, "{seen}");
+    shop.write("pipelines/sales.yaml", model("brokers: \"${NOT_SET_ANYWHERE}\", "));
+    let seen = shop.exits(2, &["validate"]).err;
+    assert!(seen.contains("NOT_SET_ANYWHERE") && seen.matches("error[").count() == 1, "{seen}");
 }
 
 /// A run that stands still before its transaction's end meets another that publishes the same commit.

@@ -19,6 +19,8 @@ mod kafka;
 #[cfg(feature = "kafka")]
 mod kafka_archive;
 #[cfg(feature = "kafka")]
+mod kafka_contract;
+#[cfg(feature = "kafka")]
 mod kafka_faults;
 #[cfg(feature = "kafka")]
 mod kafka_history;

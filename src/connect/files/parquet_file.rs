@@ -7,6 +7,8 @@ use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options, kernels::cmp};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectMeta;
+#[cfg(feature = "kafka")]
+use object_store::{ObjectStore, path::Path};
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
 use parquet::file::metadata::ParquetMetaData;
@@ -41,6 +43,18 @@ pub(super) async fn schema(store: &FileStore, file: &ObjectMeta) -> Result<Schem
     Ok(Arc::clone(open(store, file).await?.schema()))
 }
 
+/// The Arrow schema of a file of so many bytes in a store.
+///
+/// # Errors
+/// External: it isn't there, or isn't whole Parquet.
+#[cfg(feature = "kafka")]
+pub(in crate::connect) async fn schema_at(store: &Arc<dyn ObjectStore>, path: Path, bytes: u64) -> Result<SchemaRef> {
+    let reader = ParquetObjectReader::new(Arc::clone(store), path.clone()).with_file_size(bytes);
+    let builder = Builder::new_with_options(reader, ArrowReaderOptions::new()).await;
+    let builder = builder.external("the file isn't whole Parquet").map_err(|e| e.with("file", path))?;
+    Ok(Arc::clone(builder.schema()))
+}
+
 /// Whether every row of the file is valid by its metadata alone: types hold or widen, and no nulls stand where none may.
 pub(super) fn is_plain(metadata: &ParquetMetaData, file: &Schema, contract: &Schema) -> bool {
     contract.fields().iter().all(|wanted| {
@@ -59,7 +73,7 @@ fn has_no_nulls(metadata: &ParquetMetaData, column: &str) -> bool {
 }
 
 /// Whether every value of `from` is one of `to`, read by a scan's own cast.
-fn is_widening(from: &DataType, to: &DataType) -> bool {
+pub(in crate::connect) fn is_widening(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Boolean, Date32, Decimal128, Dictionary, Float32, Float64, Int8, Int16, Int32, Int64, Timestamp, UInt8, UInt16,
         UInt32,

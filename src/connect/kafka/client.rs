@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::Topic;
 use super::closing::{Kept, close};
+use super::quiet::Quiet;
 use super::records::{Record, Records};
 use crate::connect::position::Offsets;
 use crate::error::{Error, Result, ResultExt};
@@ -65,21 +65,6 @@ pub(super) struct Extent {
     pub(super) end: i64,
 }
 
-/// Tells the log what the client tells; what matters comes back from its calls.
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, error: KafkaError, reason: &str) {
-        if !matches!(error, KafkaError::PartitionEOF(_))
-            && error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF)
-        {
-            tracing::debug!(%error, reason, "the Kafka client has trouble");
-        }
-    }
-}
-
-impl ConsumerContext for Quiet {}
-
 /// What is known of partitions that send nothing.
 struct Silence {
     heard: Instant,
@@ -100,8 +85,8 @@ pub(super) struct Client {
     ahead: Records,
     /// What the group was told last.
     committed: BTreeMap<i32, i64>,
-    /// When brokers were asked what there is.
-    asked: Option<Instant>,
+    /// When brokers were asked what there is, and which partitions there were.
+    asked: Option<(Instant, BTreeSet<i32>)>,
     /// Messages that one step takes.
     step_rows: usize,
 }
@@ -167,7 +152,7 @@ impl Client {
                 .map_err(|error| self.failed("the topic's offsets can't be read", error))?;
             extents.insert(partition.id(), Extent { low, end });
         }
-        self.asked = Some(Instant::now());
+        self.asked = Some((Instant::now(), extents.keys().copied().collect()));
         Ok(extents)
     }
 
@@ -292,8 +277,13 @@ impl Client {
     /// Whether each partition is read on where `next` says, and partitions were asked for lately: then what comes is new, and
     /// brokers needn't be asked what there is.
     pub(super) fn follows(&self, next: &BTreeMap<i32, i64>) -> bool {
-        let is_known = self.asked.is_some_and(|asked| asked.elapsed() < limits::KAFKA_TOPIC_LOOK);
+        let is_known = self.asked.as_ref().is_some_and(|(asked, _)| asked.elapsed() < limits::KAFKA_TOPIC_LOOK);
         is_known && self.stands_at(next)
+    }
+
+    /// Whether the topic had other partitions than those of `next` when brokers were asked last.
+    pub(super) fn saw_others(&self, next: &BTreeMap<i32, i64>) -> bool {
+        self.asked.as_ref().is_some_and(|(_, seen)| !seen.iter().eq(next.keys()))
     }
 
     /// Whether each partition is read on where `next` says.

@@ -3,6 +3,8 @@
 //! A position is the next offset of each partition. It is kept in the commit that holds the rows, so that each message counts
 //! once; offsets are committed to a group as well, but only for Kafka's own tools to see.
 
+mod again;
+mod carried;
 mod client;
 mod closing;
 mod connect_json;
@@ -11,6 +13,7 @@ mod late;
 mod late_offsets;
 mod let_go;
 mod live;
+mod quiet;
 mod range;
 mod records;
 mod rows;
@@ -19,7 +22,7 @@ mod take;
 mod together;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -47,6 +50,8 @@ pub struct KafkaSource {
     /// Files that hold what came before the topic's first message.
     history: Option<FileStore>,
     together: Beside,
+    /// Hash of the contract and rules that rows are to be read under, once that is known.
+    fingerprint: OnceLock<String>,
 }
 
 /// How a topic is read.
@@ -81,6 +86,7 @@ impl KafkaSource {
             client: Arc::default(),
             history,
             together: Beside::default(),
+            fingerprint: OnceLock::new(),
         })
     }
 
@@ -120,8 +126,17 @@ impl Source for KafkaSource {
         self.declared_schema()
     }
 
+    fn reads_under(&self, fingerprint: &str) {
+        // A source is planned once.
+        let _ = self.fingerprint.set(fingerprint.to_string());
+    }
+
     async fn look(&self, prior: &Position) -> Result<Look> {
         let (topic, offsets) = (Arc::clone(&self.topic), prior.offsets.clone());
+        if offsets.is_some() && self.fingerprint.get().is_some_and(|now| *now != prior.contract) {
+            let prior = prior.clone();
+            return self.with_client(move |client| again::look(client, &topic, &prior)).await;
+        }
         self.with_client(move |client| range::look(client, &topic, offsets.as_ref())).await
     }
 

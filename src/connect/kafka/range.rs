@@ -7,12 +7,12 @@ use super::Topic;
 use super::client::{Client, Extent};
 use crate::connect::Look;
 use crate::connect::Ranges;
-use crate::connect::position::{Offsets, PartitionOffset};
+use crate::connect::position::{LastMessage, Offsets, PartitionOffset};
 use crate::error::{Error, Result};
 use crate::spec::types::Start;
 
 /// What is to be read, and where partitions stand before it.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Plan {
     /// The topic's partitions, those without anything new too.
     pub(super) offsets: Offsets,
@@ -20,8 +20,23 @@ pub(super) struct Plan {
     pub(super) ends: BTreeMap<i32, i64>,
     /// The first offset that each partition holds.
     lows: BTreeMap<i32, i64>,
+    /// Partitions that are read again under another contract: what of them.
+    pub(super) again: BTreeMap<i32, Again>,
+    /// Partitions that hold others than the messages that were read.
+    others: BTreeSet<i32>,
+    /// Whether they were found to be the same otherwise.
+    is_proven: bool,
     /// What the user should know.
     pub(super) warnings: Vec<String>,
+}
+
+/// What of a partition is read again.
+#[derive(Debug, PartialEq)]
+pub(super) struct Again {
+    /// How the partition stood: what it was read to is read again.
+    pub(super) known: PartitionOffset,
+    /// The first offset of those that were read and are there still.
+    pub(super) from: i64,
 }
 
 impl Plan {
@@ -34,6 +49,43 @@ impl Plan {
     /// Partitions that there are offsets to read of.
     pub(super) fn speaking(&self) -> BTreeSet<i32> {
         self.ranges().into_iter().filter(|(_, (from, to))| from < to).map(|(partition, _)| partition).collect()
+    }
+
+    /// Messages that are there still if the topic is the one that was read: the last one of each partition that there is more
+    /// to read of. One that was taken away by age proves nothing, and whoever asks for it is told that its offset isn't there.
+    pub(super) fn proofs(&self) -> BTreeMap<i32, LastMessage> {
+        if self.is_proven {
+            return BTreeMap::new();
+        }
+        let known = self.speaking().into_iter().filter_map(|partition| {
+            let at = self.again.get(&partition).map(|again| &again.known);
+            let last = at.or_else(|| self.offsets.partitions.get(&partition))?.last.clone()?;
+            let low = self.lows.get(&partition).copied().unwrap_or_default();
+            (last.offset >= low).then_some((partition, last))
+        });
+        known.collect()
+    }
+
+    /// Notes that the proofs were looked at.
+    pub(super) fn proven(&mut self) {
+        self.is_proven = true;
+    }
+
+    /// Whether what was read of a partition was of another topic of the same name.
+    pub(super) fn is_another(&self, partition: i32) -> bool {
+        self.others.contains(&partition)
+    }
+
+    /// Offsets that are read again.
+    pub(super) fn old_len(&self) -> i64 {
+        self.again.values().map(|again| again.known.next - again.from).sum()
+    }
+
+    /// Reads nothing again of a partition.
+    pub(super) fn leave(&mut self, partition: i32) {
+        if let Some(again) = self.again.remove(&partition) {
+            self.offsets.partitions.insert(partition, again.known);
+        }
     }
 
     /// Leaves for later what is more than a step takes, of each partition alike.
@@ -56,6 +108,9 @@ impl Plan {
             format!("partition {partition} holds other messages than those that were read: the topic was made anew");
         gap(topic, self, &text)?;
         let low = self.lows.get(&partition).copied().unwrap_or_default();
+        // What was read of the other one stays.
+        self.leave(partition);
+        self.others.insert(partition);
         let known = self.offsets.partitions.entry(partition).or_default();
         *known = known.anew(low);
         Ok(())
@@ -68,7 +123,7 @@ impl Plan {
 }
 
 /// What there is to read after `prior`, or after a `past` that was read elsewhere and goes to these offsets, up to what readers
-/// may see now. With `again`, from the first offset that ever counted.
+/// may see now. With `again`, from the first offset that ever counted and is there still.
 ///
 /// # Errors
 /// External: brokers don't answer, the topic isn't there, or messages are gone that weren't read.
@@ -79,17 +134,13 @@ pub(super) fn plan(
     past: &BTreeMap<i32, i64>,
     again: bool,
 ) -> Result<Plan> {
-    if let Some(prior) = prior.filter(|prior| !again && prior.topic == topic.spec.topic.value)
-        && client.follows(&prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect())
-    {
-        client.gather()?;
-        let (offsets, ends) = (prior.clone(), client.gathered());
-        return Ok(Plan { offsets, ends, lows: BTreeMap::new(), warnings: Vec::new() });
+    // What a look has just seen of new partitions is taken in, although it has just asked.
+    let whole = prior.filter(|prior| !again && !client.saw_others(&nexts(prior)));
+    if let Some(plan) = followed(client, topic, whole)? {
+        return Ok(plan);
     }
     // A look for new partitions while the topic is followed makes no larger step than others; a first step is what is there.
-    let stands = |prior: &Offsets| {
-        client.stands_at(&prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect())
-    };
+    let stands = |prior: &Offsets| client.stands_at(&nexts(prior));
     let is_followed = !again && prior.is_some_and(stands);
     let extents = client.extents()?;
     let starts = match (prior, topic.spec.start) {
@@ -104,6 +155,19 @@ pub(super) fn plan(
     Ok(plan)
 }
 
+/// What came after `prior`, of which brokers needn't be asked; none where they must be.
+fn followed(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) -> Result<Option<Plan>> {
+    let is_followed = |prior: &&Offsets| prior.topic == topic.spec.topic.value && client.follows(&nexts(prior));
+    let Some(offsets) = prior.filter(is_followed).cloned() else { return Ok(None) };
+    client.gather()?;
+    Ok(Some(Plan { offsets, ends: client.gathered(), ..Plan::default() }))
+}
+
+/// The next offset of each partition.
+fn nexts(offsets: &Offsets) -> BTreeMap<i32, i64> {
+    offsets.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect()
+}
+
 /// The messages of `held` once more, none of them new.
 ///
 /// # Errors
@@ -113,8 +177,8 @@ pub(super) fn plan_again(client: &mut Client, prior: &Offsets, held: &Ranges) ->
     let mut plan = Plan {
         offsets: prior.clone(),
         ends: prior.partitions.iter().map(|(partition, at)| (*partition, at.next)).collect(),
-        lows: BTreeMap::new(),
-        warnings: Vec::new(),
+        lows: lows(&extents),
+        ..Plan::default()
     };
     for (name, ranges) in held {
         let (Some((from, _)), Some((_, to))) = (ranges.first().copied(), ranges.last().copied()) else { continue };
@@ -137,6 +201,10 @@ pub(super) fn plan_again(client: &mut Client, prior: &Offsets, held: &Ranges) ->
     Ok(plan)
 }
 
+fn lows(extents: &BTreeMap<i32, Extent>) -> BTreeMap<i32, i64> {
+    extents.iter().map(|(partition, extent)| (*partition, extent.low)).collect()
+}
+
 /// The first offsets of a topic that wasn't read before.
 #[derive(Default)]
 struct Starts {
@@ -157,7 +225,6 @@ fn decide(
     let name = &topic.spec.topic.value;
     if let Some(prior) = prior
         && prior.topic != *name
-        && !again
     {
         let text = "the topic is another one than the rows were read from";
         return Err(Error::external(text)
@@ -169,14 +236,16 @@ fn decide(
         offsets: Offsets {
             topic: name.clone(),
             partitions: BTreeMap::new(),
+            gone: prior.map_or_else(BTreeMap::new, |prior| prior.gone.clone()),
             reached_us: prior.and_then(|prior| prior.reached_us),
         },
-        ends: BTreeMap::new(),
-        lows: extents.iter().map(|(partition, extent)| (*partition, extent.low)).collect(),
-        warnings: Vec::new(),
+        lows: lows(extents),
+        ..Plan::default()
     };
-    if let Some(gone) = prior.and_then(|prior| prior.partitions.keys().find(|p| !extents.contains_key(p))) {
+    let known = prior.iter().flat_map(|prior| &prior.partitions);
+    for (gone, at) in known.filter(|(partition, _)| !extents.contains_key(partition)) {
         gap(topic, &mut plan, &format!("partition {gone} isn't there any more: the topic was made anew"))?;
+        plan.offsets.gone.insert(*gone, at.epoch);
     }
     for (partition, extent) in extents {
         let known = prior.and_then(|prior| prior.partitions.get(partition));
@@ -187,10 +256,16 @@ fn decide(
                     Some(next) => after_past(topic, &mut plan, *partition, *next, *extent)?,
                     None => starts.starts.get(partition).copied().unwrap_or(extent.low),
                 };
-                PartitionOffset { first, next: first, ..PartitionOffset::default() }
+                // One that was there before is another one of the same number.
+                let epoch = plan.offsets.gone.remove(partition).map_or(0, |epoch| epoch + 1);
+                PartitionOffset { epoch, first, next: first, ..PartitionOffset::default() }
             }
-            // Under another contract: a unit holds the same offsets as other rows.
-            Some(known) if again => known.anew(known.first),
+            // Under another contract a unit holds the same offsets as other rows. What isn't there any more isn't read again.
+            Some(known) if again && reads_again(known, *extent) => {
+                let from = known.first.max(extent.low);
+                plan.again.insert(*partition, Again { known: known.clone(), from });
+                known.anew(from)
+            }
             Some(known) => known.clone(),
         };
         if at.next > extent.end {
@@ -199,6 +274,7 @@ fn decide(
                 extent.end, at.next
             );
             gap(topic, &mut plan, &text)?;
+            plan.others.insert(*partition);
             at = at.anew(extent.low);
         } else if at.next < extent.low && known.is_some() {
             let text = format!(
@@ -213,6 +289,11 @@ fn decide(
         plan.offsets.partitions.insert(*partition, at);
     }
     Ok(plan)
+}
+
+/// Whether some of the messages that were read are there still.
+fn reads_again(known: &PartitionOffset, extent: Extent) -> bool {
+    known.first.max(extent.low) < known.next && known.next <= extent.end
 }
 
 /// Where a partition goes on whose past ends before `next`.
@@ -253,14 +334,31 @@ fn gap(topic: &Topic, plan: &mut Plan, text: &str) -> Result<()> {
 /// # Errors
 /// As [`plan`].
 pub(super) fn look(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) -> Result<Look> {
-    let plan = plan(client, topic, prior, &BTreeMap::new(), false)?;
-    let partitions = plan.ranges().values().filter(|(from, to)| from < to).count();
-    let changes = match (plan.len(), partitions) {
+    // Between two questions to the brokers a look doesn't ask, whether there are new partitions or not: those without messages
+    // are nothing to take in.
+    let plan = match followed(client, topic, prior)? {
+        Some(plan) => plan,
+        None => plan(client, topic, prior, &BTreeMap::new(), false)?,
+    };
+    let changes = new_offsets(&plan);
+    let waiting_rows = u64::try_from(plan.len()).ok();
+    Ok(Look { changes, notes: plan.warnings, waiting_rows })
+}
+
+/// Offsets that come after those that were read, for people; none if there are none.
+pub(super) fn new_offsets(plan: &Plan) -> Option<String> {
+    let new = |(partition, (from, to)): (i32, (i64, i64))| {
+        to - plan.again.get(&partition).map_or(from, |again| again.known.next)
+    };
+    let new: Vec<i64> = plan.ranges().into_iter().map(new).filter(|new| *new > 0).collect();
+    match (new.iter().sum::<i64>(), new.len()) {
         (0, _) => None,
         (1, _) => Some("1 new offset".to_string()),
         (new, 1) => Some(format!("{new} new offsets")),
         (new, partitions) => Some(format!("{new} new offsets in {partitions} partitions")),
-    };
-    let waiting_rows = u64::try_from(plan.len()).ok();
-    Ok(Look { changes, notes: plan.warnings, waiting_rows })
+    }
 }
+
+#[cfg(test)]
+#[path = "range_tests.rs"]
+pub(super) mod tests;

@@ -35,8 +35,8 @@ impl<'a> Record<'a> {
         self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
     }
 
-    /// Whether it says that its key has no value any more.
-    pub(super) fn is_tombstone(&self) -> bool {
+    /// Whether it has no value, or a null alone.
+    pub(super) fn is_without_value(&self) -> bool {
         self.value.is_none_or(|value| value.trim_ascii() == b"null")
     }
 

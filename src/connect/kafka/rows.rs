@@ -70,25 +70,36 @@ impl Decoder {
 
     /// Rows of messages in their order.
     pub(super) fn decode(self: &Arc<Self>, messages: Records) -> Result<Decoded> {
-        let objects: Vec<Object<'_>> = messages.iter().map(|message| self.object(&message)).collect();
+        let said = messages.iter().map(|message| {
+            let value = self.value(&message);
+            (matches!(value, Ok(None)), self.object(&message, value))
+        });
+        let (tombstones, objects): (Vec<bool>, Vec<Object<'_>>) = said.unzip();
         let (columns, misfits) = self.contract.read_objects(&objects)?;
         drop(objects);
         let rows = messages.len();
-        let origin = MessageRows { messages, decoder: Arc::clone(self) };
+        let origin = MessageRows { messages, tombstones, decoder: Arc::clone(self) };
         Decoded::new(&self.contract.schema, columns, rows, misfits, origin)
     }
 
+    /// The text of a message's row; none where it says that its key has no row any more, in an envelope or without.
+    fn value<'a>(&self, message: &Record<'a>) -> Result<Option<Cow<'a, [u8]>>, String> {
+        let Some(value) = message.value.filter(|_| !message.is_without_value()) else { return Ok(None) };
+        Ok(match &self.format {
+            MessageFormat::Json(_) => Some(Cow::Borrowed(value)),
+            MessageFormat::ConnectJson(_) => connect_json::payload(value)?.map(|payload| match payload {
+                Cow::Borrowed(payload) => Cow::Borrowed(payload.as_bytes()),
+                Cow::Owned(payload) => Cow::Owned(payload.into_bytes()),
+            }),
+        })
+    }
+
     /// What a message says of its row.
-    fn object<'a>(&self, message: &Record<'a>) -> Object<'a> {
-        let Some(value) = message.value.filter(|_| !message.is_tombstone()) else { return self.tombstone(message) };
-        match &self.format {
-            MessageFormat::Json(_) => Object::Text(Cow::Borrowed(value)),
-            MessageFormat::ConnectJson(_) => match connect_json::payload(value) {
-                Ok(Some(Cow::Borrowed(payload))) => Object::Text(Cow::Borrowed(payload.as_bytes())),
-                Ok(Some(Cow::Owned(payload))) => Object::Text(Cow::Owned(payload.into_bytes())),
-                Ok(None) => self.tombstone(message),
-                Err(reason) => Object::Broken(reason),
-            },
+    fn object<'a>(&self, message: &Record<'a>, value: Result<Option<Cow<'a, [u8]>>, String>) -> Object<'a> {
+        match value {
+            Ok(Some(value)) => Object::Text(value),
+            Ok(None) => self.tombstone(message),
+            Err(reason) => Object::Broken(reason),
         }
     }
 
@@ -141,6 +152,8 @@ fn key_object(key: Option<&[u8]>, names: &[String], format: &MessageFormat) -> R
 /// Messages whose rows were read.
 struct MessageRows {
     messages: Records,
+    /// Of each message whether it says that its key has no row any more.
+    tombstones: Vec<bool>,
     decoder: Arc<Decoder>,
 }
 
@@ -156,13 +169,14 @@ impl Origin for MessageRows {
             Arc::new(of().map(|message| message.key.map(text_of)).collect::<StringArray>()),
             instants(times.collect()),
             Arc::new(of().map(|message| message.headers).collect::<StringArray>()),
-            Arc::new(of().map(|message| Some(message.is_tombstone())).collect::<BooleanArray>()),
+            Arc::new(rows.iter().map(|row| Some(self.tombstones[*row])).collect::<BooleanArray>()),
         ]
     }
 
     fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {
         let message = self.messages.get(index);
-        let cells = self.decoder.contract.cells_of_object(&self.decoder.object(&message));
+        let object = self.decoder.object(&message, self.decoder.value(&message));
+        let cells = self.decoder.contract.cells_of_object(&object);
         let at = RefusedAt::Message { partition: message.partition, offset: message.offset };
         let raw = message.value.map(text_of).unwrap_or_default().into_owned();
         Ok(Refused { cells, rule: rule.to_string(), reason, at, raw })

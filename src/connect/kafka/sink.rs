@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::StreamExt;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -20,6 +19,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::closing::{Kept, close};
+use super::quiet::Quiet;
 use crate::connect::encode::envelope::{Commit, Origin};
 use crate::connect::encode::message::{MessageEncoder, Outgoing};
 use crate::connect::sink::{Sink, SinkChange, SinkCursor};
@@ -58,8 +58,8 @@ struct Place {
 }
 
 struct Producing {
-    producer: BaseProducer,
-    group: BaseConsumer,
+    producer: BaseProducer<Quiet>,
+    group: BaseConsumer<Quiet>,
     cursor: Option<SinkCursor>,
 }
 
@@ -196,8 +196,8 @@ impl Place {
 
     /// Takes the sink over: makes the topic if it isn't there, ends transactions that were left open, reads the cursor.
     fn connect(&self) -> Result<Producing> {
-        let group = self.consumer().create().external("the Kafka client can't be started")?;
-        let producer = self.producer().create().external("the Kafka client can't be started")?;
+        let group = self.consumer().create_with_context(Quiet).external("the Kafka client can't be started")?;
+        let producer = self.producer().create_with_context(Quiet).external("the Kafka client can't be started")?;
         let mut producing = Producing { producer, group, cursor: None };
         match self.begin(&producing) {
             Ok(cursor) => {
@@ -228,7 +228,7 @@ impl Place {
     }
 
     /// Partitions of the topic; zero if it isn't there.
-    fn partitions(&self, group: &BaseConsumer) -> Result<i32> {
+    fn partitions(&self, group: &BaseConsumer<Quiet>) -> Result<i32> {
         let metadata = group.fetch_metadata(Some(&self.topic), limits::KAFKA_ANSWER);
         let metadata = metadata.map_err(|error| self.failed("the Kafka brokers don't answer", error))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
@@ -238,8 +238,8 @@ impl Place {
 
     /// Makes the topic with the brokers' own number of partitions and replicas, compacted: its last messages are the table.
     fn make_topic(&self) -> Result<()> {
-        let admin: AdminClient<DefaultClientContext> =
-            self.config().create().external("the Kafka client can't be started")?;
+        let admin: AdminClient<Quiet> =
+            self.config().create_with_context(Quiet).external("the Kafka client can't be started")?;
         let topic = NewTopic::new(&self.topic, -1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
         let options = AdminOptions::new().operation_timeout(Some(limits::KAFKA_ANSWER));
         let made = futures::executor::block_on(admin.create_topics([&topic], &options));
@@ -256,7 +256,7 @@ impl Place {
     }
 
     /// The cursor that the group holds.
-    fn of_group(&self, group: &BaseConsumer) -> Result<Option<SinkCursor>> {
+    fn of_group(&self, group: &BaseConsumer<Quiet>) -> Result<Option<SinkCursor>> {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.topic, 0);
         let found = group.committed_offsets(list, limits::KAFKA_ANSWER);
@@ -275,7 +275,7 @@ impl Place {
     }
 
     /// The newest cursor among the last messages of each partition; none where the topic has no message of ours.
-    fn of_messages(&self, group: &BaseConsumer, partitions: i32) -> Result<Option<SinkCursor>> {
+    fn of_messages(&self, group: &BaseConsumer<Quiet>, partitions: i32) -> Result<Option<SinkCursor>> {
         let mut newest: Option<SinkCursor> = None;
         for partition in 0..partitions {
             let (low, end) = group
@@ -302,7 +302,13 @@ impl Place {
     }
 
     /// The cursor of the last message from `from` on; the outer none: there is no message.
-    fn last_of(&self, group: &BaseConsumer, partition: i32, from: i64, end: i64) -> Result<Option<Option<SinkCursor>>> {
+    fn last_of(
+        &self,
+        group: &BaseConsumer<Quiet>,
+        partition: i32,
+        from: i64,
+        end: i64,
+    ) -> Result<Option<Option<SinkCursor>>> {
         let mut last = None;
         if from >= end {
             return Ok(last);

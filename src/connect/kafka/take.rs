@@ -9,12 +9,14 @@ use datafusion::catalog::TableProvider;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use super::again;
+use super::carried::{self, Carried};
 use super::client::{self, Client};
 use super::history::{self, Past};
 use super::late::Judge;
 use super::late_offsets;
 use super::let_go::LetGo;
-use super::range::{self, Plan};
+use super::range::{self, Again, Plan};
 use super::records::{Record, Records};
 use super::rows::{Decoder, landed_contract, landed_fields};
 use super::{KafkaSource, Topic};
@@ -32,7 +34,8 @@ use crate::{failpoint, limits};
 /// Hidden column with the topic's name, the same for all rows.
 const TOPIC: &str = "_topic";
 
-/// See [`crate::connect::Source::take_in`]. Rows of another contract are read again from the first message that counted.
+/// See [`crate::connect::Source::take_in`]. Rows of another contract are read again as far as the topic holds their messages, and
+/// stay as they are landed otherwise.
 pub(super) async fn take_in(
     source: &KafkaSource,
     prior: &Position,
@@ -78,14 +81,38 @@ async fn take_messages(
     again: bool,
     past: &Past,
 ) -> Result<TakenIn> {
-    let (topic, known, next) = (Arc::clone(&source.topic), prior.offsets.clone(), past.next.clone());
-    let planned = source.with_client(move |client| range::plan(client, &topic, known.as_ref(), &next, again));
-    let mut plan = planned.await?;
+    let (topic, next) = (Arc::clone(&source.topic), past.next.clone());
+    // Of a position that is only gone on from, the files don't matter.
+    let files = if again { prior.files.clone() } else { Vec::new() };
+    let known = Position { contract: prior.contract.clone(), files, offsets: prior.offsets.clone() };
+    let planned = source.with_client(move |client| match again {
+        true => again::plan(client, &topic, &known, &next),
+        false => Ok((range::plan(client, &topic, known.offsets.as_ref(), &next, false)?, Vec::new())),
+    });
+    let (plan, kept) = planned.await?;
+    let carried = carried::carry(&source.topic, kept, landing).await;
+    let carried = carried.map_err(|error| error.with("source", &source.topic.name))?;
+    let taken = take_planned(source, prior, landing, again, (plan, past, &carried)).await;
+    if taken.is_err() {
+        carried.discard(landing).await;
+    }
+    taken
+}
+
+/// Takes in what is planned, beside what stays under another contract.
+async fn take_planned(
+    source: &KafkaSource,
+    prior: &Position,
+    landing: &Landing<'_>,
+    again: bool,
+    (mut plan, past, carried): (Plan, &Past, &Carried),
+) -> Result<TakenIn> {
+    plan.warnings.extend(carried.warnings.iter().cloned());
     let judge = judge(source, prior, landing, &mut plan, again).await?;
     let mut position =
         Position { contract: landing.fingerprint.clone(), files: prior.files.clone(), offsets: prior.offsets.clone() };
     if again {
-        position.files.clear();
+        position.files.clone_from(&carried.units);
     }
     position.files.extend(past.units.iter().cloned());
     let is_changed = again || !past.units.is_empty();
@@ -100,10 +127,22 @@ async fn take_messages(
         ingested_at_us: landing.ingested_at_us,
         ..FileEntry::default()
     };
-    let (done, rows) = land(source, landing, plan, judge, &mut entry).await?;
+    let (mut done, rows) = land(source, landing, plan, judge, &mut entry).await?;
     if again {
+        // Those that were given up, or are of a past that is read from its files, aren't asked for.
+        let is_counted = carried.is_all && source.history.is_none();
+        let checked =
+            again::check_whole(&source.topic, done.old, if is_counted { carried.without(&prior.files) } else { 0 });
+        match checked {
+            Ok(warning) => done.warnings.extend(warning),
+            Err(error) => {
+                landing.discard(std::slice::from_ref(&entry)).await;
+                return Err(error.with("source", &source.topic.name));
+            }
+        }
         // What was judged before isn't judged again.
-        entry.late += prior.files.iter().map(|file| file.late).sum::<u64>();
+        let late = |files: &[FileEntry]| files.iter().map(|file| file.late).sum::<u64>();
+        entry.late += late(&prior.files).saturating_sub(late(&carried.units));
     }
     position.offsets = Some(done.offsets);
     let has_rows = entry.rows + entry.refused > 0;
@@ -179,6 +218,7 @@ pub(super) async fn judge(
         true => late_offsets::read(landing, &source.topic.zone, prior).await?,
         false => BTreeMap::new(),
     };
+    let before = before.into_iter().filter(|(partition, _)| !plan.is_another(*partition)).collect();
     Ok(Some(lateness.judge(&plan.offsets, &plan.speaking(), landing.ingested_at_us, before)))
 }
 
@@ -189,6 +229,8 @@ pub(super) struct Read {
     /// Bytes of keys and values.
     bytes: u64,
     ranges: Ranges,
+    /// Messages that were read before, under another contract.
+    old: u64,
     /// Rows behind the watermark.
     late: u64,
     /// Partition and offset of those that were refused for it.
@@ -208,6 +250,8 @@ fn read(
     prove(client, topic, &mut plan)?;
     let ranges = plan.ranges();
     let mut reading = Reading {
+        again: plan.again,
+        old: 0,
         offsets: plan.offsets,
         judge,
         bytes: 0,
@@ -220,7 +264,7 @@ fn read(
     client.read(&ranges, |record| reading.take(record))?;
     reading.flush()?;
     while reading.hand_on_first()? {}
-    let (mut offsets, sink) = (reading.offsets, reading.sink);
+    let (mut offsets, sink, old) = (reading.offsets, reading.sink, reading.old);
     let (late, refused) = reading.judge.map_or_else(Default::default, |judge| judge.settle(&mut offsets));
     let mut held = Ranges::new();
     for (partition, (from, to)) in ranges {
@@ -231,19 +275,19 @@ fn read(
             }
         }
     }
-    let read = Read { offsets, bytes: reading.bytes, ranges: held, late, refused, warnings: plan.warnings };
+    let read = Read { offsets, bytes: reading.bytes, ranges: held, old, late, refused, warnings: plan.warnings };
     Ok((sink.counts(), read))
 }
 
 /// Reads the last message of each partition once more, unless the client just did: it must still be the same.
-fn prove(client: &mut Client, topic: &Topic, plan: &mut Plan) -> Result<()> {
-    let mut last: BTreeMap<i32, LastMessage> = BTreeMap::new();
-    for (partition, (from, to)) in plan.ranges() {
-        let known = plan.offsets.partitions.get(&partition).and_then(|at| at.last.clone());
-        if let (Some(known), true, false) = (known, from < to, client.goes_on_at(partition, from)) {
-            last.insert(partition, known);
-        }
-    }
+pub(super) fn prove(client: &mut Client, topic: &Topic, plan: &mut Plan) -> Result<()> {
+    let ranges = plan.ranges();
+    let goes_on = |partition: &i32| {
+        let from = ranges.get(partition).map(|(from, _)| *from);
+        !plan.again.contains_key(partition) && from.is_some_and(|from| client.goes_on_at(*partition, from))
+    };
+    let last: BTreeMap<i32, LastMessage> =
+        plan.proofs().into_iter().filter(|(partition, _)| !goes_on(partition)).collect();
     let ranges = last.iter().map(|(partition, known)| (*partition, (known.offset, known.offset + 1))).collect();
     let mut others = Vec::new();
     // One that isn't there any more was taken away by age, or by a later message of its key: that proves nothing.
@@ -258,6 +302,9 @@ fn prove(client: &mut Client, topic: &Topic, plan: &mut Plan) -> Result<()> {
 
 /// Messages on their way into the sink: they are decoded in batches, several at a time, and handed on in their order.
 struct Reading {
+    /// Partitions that are read again, and how many messages that were.
+    again: BTreeMap<i32, Again>,
+    old: u64,
     offsets: Offsets,
     judge: Option<Judge>,
     bytes: u64,
@@ -278,6 +325,8 @@ struct Batch {
 impl Reading {
     fn take(&mut self, record: &Record<'_>) -> Result<()> {
         self.bytes += record.size() as u64;
+        let is_old = self.again.get(&record.partition).is_some_and(|again| record.offset < again.known.next);
+        self.old += u64::from(is_old);
         self.pending.push(record);
         if self.pending.len() >= limits::BATCH_ROWS || self.pending.size() >= limits::RECORD_BYTES {
             self.flush()?;

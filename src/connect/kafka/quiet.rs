@@ -1,0 +1,34 @@
+//! What a client tells of itself, for those who look for trouble: what matters comes back from its calls.
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+
+/// Has the log of clients beside ours, as details.
+pub(super) struct Quiet;
+
+impl ClientContext for Quiet {
+    /// A line for each try to connect, while brokers are away.
+    fn log(&self, _: RDKafkaLogLevel, kind: &str, text: &str) {
+        tracing::debug!(kind, text, "the Kafka client tells");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if !matches!(error, KafkaError::PartitionEOF(_))
+            && error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF)
+        {
+            tracing::debug!(%error, reason, "the Kafka client has trouble");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+
+    /// A transaction that lacks a message can't be committed, which is told then.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): Self::DeliveryOpaque) {}
+}
