@@ -39,9 +39,9 @@ pub enum InputRows {
     /// Those of an operator that looks at many rows at once, over placeholders of sources and models.
     Computed {
         /// The operator.
-        operator: LogicalPlan,
+        operator: Arc<LogicalPlan>,
         /// The same with its columns renamed to those of `schema`.
-        plan: LogicalPlan,
+        plan: Arc<LogicalPlan>,
         /// Its columns as the placeholder has them: no two names are alike.
         schema: SchemaRef,
         /// The names that the operator has for them.
@@ -109,7 +109,7 @@ fn computed(name: &str, node: LogicalPlan) -> Result<(LogicalPlan, InputRows)> {
     let columns = node.schema().columns().into_iter().enumerate();
     let columns = columns.map(|(at, column)| Expr::Column(column).alias(format!("c{at}"))).collect::<Vec<_>>();
     let plan = LogicalPlanBuilder::from(node.clone()).project(columns)?.build()?;
-    Ok((scan, InputRows::Computed { operator: node, plan, schema, names }))
+    Ok((scan, InputRows::Computed { operator: Arc::new(node), plan: Arc::new(plan), schema, names }))
 }
 
 fn subqueries(plan: &LogicalPlan) -> Result<Vec<LogicalPlan>> {

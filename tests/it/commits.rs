@@ -39,7 +39,6 @@ fn entry(n: u64, files: &TableFiles) -> TableEntry {
         schema: types::schema_to_json(&files.schema).unwrap(),
         partition_by: files.partition_by.clone(),
         files: Some(files.files.clone()),
-        last_error: None,
     }
 }
 

@@ -114,7 +114,7 @@ impl Failing<'_> {
         let mut is_known_to_fail = false;
         loop {
             let computed = whole.piece.inputs.iter().filter_map(|input| match &input.rows {
-                InputRows::Computed { operator, .. } => Some(operator),
+                InputRows::Computed { operator, .. } => Some(operator.as_ref()),
                 InputRows::Relation(_) => None,
             });
             let mut lower = None;

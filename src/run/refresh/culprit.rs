@@ -116,8 +116,8 @@ impl Refresh<'_> {
         let mut relations = work.inputs.relations.clone();
         for name in &work.model.inputs {
             let Some((read, _)) = work.inputs.reads.get(name) else { continue };
-            let before = match old.and_then(|old| old.inputs_at.get(name)) {
-                Some(n) => self.versions().read_at(name, *n).await?,
+            let before = match old {
+                Some(old) => self.versions().read_of(name, old).await?,
                 None => None,
             };
             if let Read::Source(position) = read
