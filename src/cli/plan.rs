@@ -39,7 +39,7 @@ fn model_json(open: &OpenProject, all: &Outlook, outlook: &ModelOutlook) -> serd
     let sources = inputs.iter().filter_map(|input| all.sources.get(input));
     let ignored: Vec<_> = sources.flat_map(ignored_json).collect();
     let strategy = open.model(&outlook.model).map(|m| &m.strategy);
-    json!({
+    let mut json = json!({
         "model": outlook.model,
         "change": outlook.change,
         "incremental": strategy.is_some_and(|s| s.name == "incremental"),
@@ -48,8 +48,11 @@ fn model_json(open: &OpenProject, all: &Outlook, outlook: &ModelOutlook) -> serd
         "reason": outlook.reason,
         "rebuild": outlook.rebuild,
         "publishes": outlook.publishes.iter().map(sink_json).collect::<Vec<_>>(),
-        "ignored_columns": ignored,
-    })
+    });
+    if !ignored.is_empty() {
+        json["ignored_columns"] = ignored.into();
+    }
+    json
 }
 
 /// Columns of a source's files that no contract names.

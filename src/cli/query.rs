@@ -95,7 +95,8 @@ impl<'a> Tables<'a> {
     async fn new(open: &'a OpenProject, args: &QueryArgs, sql: &'a str) -> Result<Self> {
         let zone = open.project.timezone.value.as_str();
         let now_us = args.now.as_ref().map(|text| schedule::parse_instant(text, zone)).transpose()?;
-        let reader = Reader::new(open.warehouse().await?, &open.project.name.value, zone);
+        let models = open.plan.models.iter().map(|model| model.name.clone());
+        let reader = Reader::new(open.warehouse().await?, &open.project.name.value, zone).of_models(models);
         Ok(Self { open, reader, zone, now_us, sql })
     }
 

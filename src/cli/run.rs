@@ -110,7 +110,7 @@ fn outcome_json(outcome: &ModelOutcome) -> serde_json::Value {
         "inserted": outcome.inserted,
         "updated": outcome.updated,
         "deleted": outcome.deleted,
-        "quarantined": outcome.refused(),
+        "quarantined": outcome.quarantined,
         "warnings": outcome.warnings,
         "version": outcome.version,
         "seconds": (outcome.seconds * 1000.0).round() / 1000.0,
@@ -129,8 +129,8 @@ fn outcome_text(outcome: &ModelOutcome, width: usize) -> String {
         outcome.deleted,
         outcome.seconds,
     );
-    if outcome.refused() > 0 {
-        line.push_str(&format!("  {} quarantined", outcome.refused()));
+    if outcome.quarantined > 0 {
+        line.push_str(&format!("  {} quarantined", outcome.quarantined));
     }
     if outcome.warnings > 0 {
         line.push_str(&format!("  {} warned", outcome.warnings));

@@ -107,8 +107,8 @@ impl Observer for Printer {
             "{now}  {}  {}  {}  +{inserted} ~{updated} -{deleted}  {:.3}s",
             outcome.model, outcome.status, outcome.strategy, outcome.seconds
         );
-        if outcome.refused() > 0 {
-            line.push_str(&format!("  {} quarantined", outcome.refused()));
+        if outcome.quarantined > 0 {
+            line.push_str(&format!("  {} quarantined", outcome.quarantined));
         }
         if outcome.has_failed() {
             line.push_str(&format!("  {}", outcome.reason));

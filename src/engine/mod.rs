@@ -41,13 +41,15 @@ use crate::plan::wall_clocks_as_instants;
 /// Rows of a result, in batches. Dropping it stops the work behind it.
 pub type RowStream = BoxStream<'static, Result<RecordBatch>>;
 
-/// The rows of a plan as one stream, a sort's order kept; at most `limit` of them.
+/// The rows of a plan as one stream, a sort's order kept; at most `limit` of them. What EXPLAIN says is short, and the engine has
+/// nothing stand above it: it comes whole.
 ///
 /// # Errors
 /// When the plan can't be made physical. Errors of rows come in the stream.
 pub async fn rows(ctx: &SessionContext, plan: LogicalPlan, limit: Option<usize>) -> Result<(SchemaRef, RowStream)> {
+    let explains = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
     let mut frame = ctx.execute_logical_plan(plan).await.map_err(failure)?;
-    if limit.is_some() {
+    if limit.is_some() && !explains {
         frame = frame.limit(0, limit).map_err(failure)?;
     }
     let stream = frame.execute_stream().await.map_err(failure)?;

@@ -1,14 +1,16 @@
 //! What a batch run of a model would fail of before it reads a row: faults with places. Plans over no rows; knows no relation.
 
+use std::any::Any;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::MemTable;
-use datafusion::execution::SessionState;
+use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::sql::sqlparser::ast::{Expr, Query, Spanned, Value, VisitMut, VisitorMut};
 
 use super::relation::{bind_scan, placeholder};
@@ -27,7 +29,7 @@ pub type Builder<'a> = &'a dyn Fn(Query) -> Option<Result<()>>;
 /// Optimizes a bound plan and makes it physical, as a run does, over relations without rows.
 ///
 /// # Errors
-/// What any run fails of, whatever the rows are.
+/// What any run fails of, whatever the rows are, or as soon as there is one.
 pub fn build(state: &SessionState, plan: &LogicalPlan) -> Result<()> {
     let plan = plan.clone().transform_up_with_subqueries(|node| match node {
         LogicalPlan::TableScan(scan) => {
@@ -37,8 +39,35 @@ pub fn build(state: &SessionState, plan: &LogicalPlan) -> Result<()> {
         }
         other => Ok(Transformed::no(other)),
     })?;
+    // Nearly every plan can be built, which one pass over it shows; of another one the way of a run decides.
+    let mut config = state.config().clone();
+    config.options_mut().optimizer.max_passes = 1;
+    let builder = SessionStateBuilder::new_from_existing(state.clone()).with_config(config);
+    let once = builder.with_physical_optimizer_rules(vec![]).build();
+    begun(&once, &plan.data).or_else(|_| begun(state, &plan.data))
+}
+
+fn begun(state: &SessionState, plan: &LogicalPlan) -> Result<()> {
     // Tables in memory have nothing to wait for.
-    futures::executor::block_on(state.create_physical_plan(&plan.data)).map(drop)
+    let plan = futures::executor::block_on(state.create_physical_plan(plan))?;
+    plan.apply(|node| {
+        let node: &dyn Any = node.as_ref();
+        node.downcast_ref::<AggregateExec>().map_or(Ok(()), begin)?;
+        Ok(TreeNodeRecursion::Continue)
+    })
+    .map(drop)
+}
+
+/// Begins an aggregate, which is when it finds that it can't be made.
+fn begin(aggregate: &AggregateExec) -> Result<()> {
+    for function in aggregate.aggr_expr() {
+        if !aggregate.group_expr().is_empty() && function.groups_accumulator_supported() {
+            function.create_groups_accumulator()?;
+        } else {
+            function.create_accumulator()?;
+        }
+    }
+    Ok(())
 }
 
 /// The faults of a query that can be planned and not built, whose first `error` is known: each at the smallest expression without
@@ -136,6 +165,10 @@ fn told(error: &DataFusionError, place: Place) -> Fault {
     if let Some((_, expr)) = text.split_once(NO_JOIN) {
         return of_subquery(expr, place);
     }
+    if text.contains("COUNT DISTINCT with multiple arguments") {
+        return Fault::error("unsupported_sql", place, "count(DISTINCT …) takes one argument")
+            .hint("count rows that are distinct: `SELECT count(*) FROM (SELECT DISTINCT a, b FROM …)`");
+    }
     if let Some((_, expression)) = text.split_once("regex parse error:") {
         let why = expression.rsplit_once("error: ").map_or("", |(_, why)| why.trim_end_matches(['~', '\n', ')', ' ']));
         return Fault::error("wrong_value", place, format!("this regular expression can't be read: {why}"));
@@ -170,7 +203,7 @@ fn unreadable(text: &str, place: Place) -> Option<Fault> {
     } else if let Some((value, rest)) = between("Cannot cast string '", "' to value of ") {
         (format!("'{value}'"), plain_types(rest.trim_end_matches(" type")))
     } else if let Some((value, of)) = between("Can't cast value ", " to type ") {
-        (value, plain_types(&of))
+        return Some(Fault::error("wrong_value", place, format!("{value} doesn't fit {}", plain_types(&of))));
     } else {
         return None;
     };

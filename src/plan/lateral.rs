@@ -26,11 +26,39 @@ pub fn without_laterals(state: &SessionState, plan: LogicalPlan) -> Result<Logic
     let mut number = 0;
     let plan = plan.transform_up_with_subqueries(|node| {
         let LogicalPlan::Join(join) = &node else { return Ok(Transformed::no(node)) };
+        if let Some((before, after)) = with_rows_before(join)? {
+            let Some(left) = unnested(&before, &mut number)? else { return Ok(Transformed::no(node)) };
+            return Ok(Transformed::yes(LogicalPlan::Join(Join { left: left.into(), ..after })));
+        }
         let has_lateral = matches!(bare(&join.right), LogicalPlan::Subquery(_));
         let rewritten = if has_lateral { unnested(join, &mut number)? } else { None };
         Ok(rewritten.map_or_else(|| Transformed::no(node), Transformed::yes))
     })?;
     runnable(state, plan.data)
+}
+
+/// `a, unnest(…) u JOIN b` as `(a, unnest(…) u) JOIN b`: the join with the subquery alone, and the one that comes after. None where it
+/// isn't of that form.
+fn with_rows_before(join: &Join) -> Result<Option<(Join, Join)>> {
+    let LogicalPlan::Join(after) = join.right.as_ref() else { return Ok(None) };
+    let has_lateral = matches!(bare(&after.left), LogicalPlan::Subquery(_));
+    let is_product =
+        join.join_type == JoinType::Inner && join.on.is_empty() && join.filter.as_ref().is_none_or(is_true);
+    if !has_lateral || !is_product || !matches!(after.join_type, JoinType::Inner | JoinType::Left) {
+        return Ok(None);
+    }
+    let joined = |left: &Arc<LogicalPlan>, right: &Arc<LogicalPlan>, of: &Join| {
+        let (on, filter) = (of.on.clone(), of.filter.clone());
+        let (left, right) = (Arc::clone(left), Arc::clone(right));
+        Join::try_new(left, right, on, filter, of.join_type, of.join_constraint, of.null_equality, of.null_aware)
+    };
+    let before = joined(&join.left, &after.left, join)?;
+    let after = joined(&Arc::new(LogicalPlan::Join(before.clone())), &after.right, after)?;
+    Ok(Some((before, after)))
+}
+
+fn is_true(filter: &Expr) -> bool {
+    matches!(filter, Expr::Literal(ScalarValue::Boolean(Some(true)), _))
 }
 
 /// The plan, if the engine makes joins of all subqueries of a row that are left.
@@ -64,7 +92,6 @@ fn bare(plan: &LogicalPlan) -> &LogicalPlan {
 
 /// A join with a subquery of each row that only unnests, filters and computes; none for another one.
 fn unnested(join: &Join, number: &mut usize) -> Result<Option<LogicalPlan>> {
-    let is_true = |filter: &Expr| matches!(filter, Expr::Literal(ScalarValue::Boolean(Some(true)), _));
     let condition = join.filter.as_ref().filter(|filter| !is_true(filter));
     let keeps_all = match join.join_type {
         JoinType::Inner => false,

@@ -41,6 +41,7 @@ mod sql_text;
 mod total_order;
 pub mod types;
 mod unarchived;
+mod using;
 mod wall_clock;
 mod window_plan;
 mod windows;

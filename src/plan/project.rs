@@ -22,6 +22,7 @@ use super::relation::RelationTable;
 use super::retention::retention_faults;
 use super::sql_text::parse_model;
 use super::unarchived::{rereading_faults, unarchived_faults};
+use super::using::share_columns;
 use super::windows::rewrite_windows;
 use super::{CheckTest, Clock, Plan, PlannedCheck, PlannedModel, PlannedSource, SchemaSource, Strategy};
 use super::{keys, names::Names, params, session, shared};
@@ -182,11 +183,13 @@ impl<'a> Work<'a> {
                     continue;
                 }
             };
+            let joins = share_columns(&mut query, &model.sql);
             let windows = rewrite_windows(&mut query, &model.sql, self.state);
             let mut found = inspect_model(&mut query, &model.sql, &names);
             // A window at fault is a null from here on: types around it can't be told.
             found.unknown_function |= !windows.is_empty();
             found.faults.extend(windows);
+            found.faults.extend(joins);
             self.faults.append(&mut found.faults.clone());
             parsed.insert(at, Parsed { query, found });
         }

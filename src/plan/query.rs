@@ -32,6 +32,7 @@ use super::set_operations::of_bags;
 use super::sql_faults::{expression_faults, plan_or_faults};
 use super::sql_text::{first_word, parse_statement};
 use super::types::parse_instant;
+use super::using::share_columns;
 use super::wall_clock::wall_clocks_as_instants;
 use super::windows::rewrite_windows;
 use crate::error::Result;
@@ -53,6 +54,9 @@ pub trait TimeTravel: Send + Sync {
     /// The rows of `table` (a model or quarantine table of the default schema) at `at`. Where that can't be honoured (before
     /// the first version, after vacuum, not a table) an error, never the present rows.
     async fn table_at(&self, table: &str, at: At) -> Result<Arc<dyn TableProvider>>;
+
+    /// Whether `table` is declared, so that where there is none it is still to be built.
+    fn is_declared(&self, table: &str) -> bool;
 }
 
 /// Plans one statement that only reads: SELECT, WITH, EXPLAIN, SHOW, DESCRIBE. Time windows, parameters and hidden columns
@@ -73,11 +77,12 @@ pub async fn query(
     let mut faults = Vec::new();
     if let Some(query) = inner {
         faults.extend(tables.travel(query, travel).await);
+        faults.extend(share_columns(query, &text));
         faults.extend(rewrite_windows(query, &text, &state));
     }
     // A version that isn't to be had leaves its table unknown, and that would be said again.
     if faults.is_empty() {
-        faults = tables.resolve(&state, &statement).await;
+        faults = tables.resolve(&state, &statement, travel).await;
     }
     if !faults.is_empty() {
         return Err(faults);
@@ -208,7 +213,12 @@ impl<'a> Tables<'a> {
     }
 
     /// Finds every table that the statement names.
-    async fn resolve(&mut self, state: &SessionState, statement: &Statement) -> Vec<Fault> {
+    async fn resolve(
+        &mut self,
+        state: &SessionState,
+        statement: &Statement,
+        travel: Option<&dyn TimeTravel>,
+    ) -> Vec<Fault> {
         let references = match state.resolve_table_references(statement) {
             Ok(references) => references,
             Err(error) => return expression_faults(&error, self.text),
@@ -242,10 +252,17 @@ impl<'a> Tables<'a> {
                 None => unknown.push(reference),
             }
         }
-        if unknown.is_empty() { vec![] } else { self.unknown(state, statement, &unknown) }
+        let is_declared = |table: &str| travel.is_some_and(|travel| travel.is_declared(table));
+        if unknown.is_empty() { vec![] } else { self.unknown(state, statement, &unknown, &is_declared) }
     }
 
-    fn unknown(&self, state: &SessionState, statement: &Statement, unknown: &[TableReference]) -> Vec<Fault> {
+    fn unknown(
+        &self,
+        state: &SessionState,
+        statement: &Statement,
+        unknown: &[TableReference],
+        is_declared: &dyn Fn(&str) -> bool,
+    ) -> Vec<Fault> {
         let mut places = Places { found: Vec::new() };
         if let Statement::Statement(statement) = statement {
             let _: ControlFlow<()> = Visit::visit(statement, &mut places);
@@ -262,6 +279,14 @@ impl<'a> Tables<'a> {
         for reference in unknown {
             let span = places.found.iter().find(|(found, _)| found == reference).map(|(_, span)| *span);
             let place = span.map_or_else(|| first_word(self.text), |span| self.text.place_of(span));
+            let table = reference.table();
+            if is_declared(table)
+                && self.names.resolve(reference.clone()) == self.names.resolve(TableReference::bare(table))
+            {
+                let fault = Fault::error("not_built", place, format!("no run has built the table of `{table}` yet"));
+                faults.push(fault.hint(format!("`tidemill run {table}` builds it")));
+                continue;
+            }
             let fault = Fault::error("unknown_relation", place, format!("no table `{reference}`"));
             faults.push(with_nearest(fault, reference.table(), known.iter().map(String::as_str)));
         }

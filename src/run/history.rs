@@ -93,9 +93,6 @@ pub struct ModelOutcome {
     pub deleted: u64,
     /// Rows of its own that a rule refused.
     pub quarantined: u64,
-    /// Rows that were refused in the same run by the sources that it reads: another model may read them, too.
-    #[serde(default)]
-    pub quarantined_by_sources: u64,
     /// Rows under `on_fail: warn`.
     pub warnings: u64,
     /// Delta version after the run; none if there is no table.
@@ -126,13 +123,6 @@ pub struct CheckOutcome {
     pub failing_rows: u64,
     /// One failing row or position as text, or the error.
     pub sample: Option<String>,
-}
-
-impl ModelOutcome {
-    /// Rows that were refused on the way to its table in this run, its sources' among them.
-    pub fn refused(&self) -> u64 {
-        self.quarantined + self.quarantined_by_sources
-    }
 }
 
 impl RunRecord {

@@ -3,7 +3,7 @@
 //! A snapshot is the last commit of every pipeline at one look. Between two looks nothing of it changes, whatever other
 //! processes publish.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,6 +29,8 @@ pub struct Reader {
     warehouse: Warehouse,
     catalog: String,
     zone: String,
+    /// Models of the project, where it is known.
+    declared: BTreeSet<String>,
     /// Has the sources that clients see, too; none: nobody asked for one.
     sources: Option<Arc<OpenProject>>,
     /// The last look, reused for [`limits::SNAPSHOT_TTL`], so that many queries cost one look.
@@ -46,7 +48,13 @@ impl Reader {
     /// A reader of `warehouse`, whose tables clients see under `catalog`; instants appear in `zone`.
     pub fn new(warehouse: Warehouse, catalog: &str, zone: &str) -> Self {
         let (catalog, zone, last) = (catalog.into(), zone.into(), tokio::sync::Mutex::new(None));
-        Self { warehouse, catalog, zone, sources: None, last }
+        Self { warehouse, catalog, zone, declared: BTreeSet::new(), sources: None, last }
+    }
+
+    /// Tells of these models that they aren't built yet, where a query asks for one that has no table. Clients that don't see all
+    /// tables would be told so of those hidden from them.
+    pub fn of_models(self, models: impl Iterator<Item = String>) -> Self {
+        Self { declared: models.collect(), ..self }
     }
 
     /// The same with the sources of the project that have `serve: true`, as of the newest commits.
@@ -207,5 +215,9 @@ impl TimeTravel for Reader {
         };
         let (files, _) = delta::files_at(&self.warehouse, table, at).await?;
         parquet_table(&self.warehouse, table, files, &self.zone)
+    }
+
+    fn is_declared(&self, table: &str) -> bool {
+        self.declared.contains(table)
     }
 }

@@ -65,6 +65,12 @@ pub async fn verify(open: &OpenProject, model: &PlannedModel) -> Result<Verdict>
     if entry.fingerprint != model.fingerprint {
         return Ok(verdict("skipped", "its SQL, parameters, key or checks changed since its last run"));
     }
+    if plan::estimated_columns(&model.plan).len() == model.schema.fields().len() {
+        return Ok(verdict(
+            "skipped",
+            "all of its columns are estimates, which the same rows in other parts give otherwise",
+        ));
+    }
     let Some(relations) = inputs(open, &warehouse, model, entry).await? else {
         let unarchived =
             model.inputs.iter().find(|name| open.source(name).is_some_and(|source| source.spec.unarchived().is_some()));

@@ -165,7 +165,7 @@ fn status_ends(shop: &Scratch, code: i32) {
 #[test]
 fn a_model_that_fails_while_up_works_is_told_by_status_and_numbers_until_it_no_longer_does() {
     let shop =
-        Scratch::new(PIPELINE.replace("select * from orders", "select id, city, 6 / id as share from orders").as_str());
+        Scratch::new(&PIPELINE.replace("select * from orders", "'select id, city, 6 / id as share from orders'"));
     shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}console: {{ listen: \"127.0.0.1:0\" }}\n"));
     shop.write("data/1.csv", "id,city\n1,Natal\n");
     let up = Up::start(&shop);

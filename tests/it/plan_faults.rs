@@ -284,11 +284,12 @@ async fn what_a_run_could_not_build_is_told_before() {
         "SELECT order_id,\n  order_id IN (SELECT order_id FROM items) AS sold\nFROM orders",
         "SELECT CASE WHEN EXISTS (SELECT 1 FROM items i WHERE i.order_id = o.order_id) THEN 1 END AS sold FROM orders o",
         "SELECT order_id, (SELECT count(*) FROM items i WHERE i.order_id < o.order_id) AS n FROM orders o",
-        "SELECT order_id FROM orders WHERE purchased_at > '2018-13-01'",
+        "SELECT count(DISTINCT order_id, units) AS n FROM orders",
         "SELECT order_id, CAST('abc' AS date) AS d FROM orders",
-        "SELECT order_id, timestamptz '2018-01-01 00:00' AS t FROM orders",
         "SELECT order_id, CAST(99999 AS smallint) AS n FROM orders",
         "SELECT date '2018-02-30' AS d, order_id\nFROM orders WHERE purchased_at > '2018-13-01' AND order_status ~ '('",
+        "SELECT percentile_cont(1.5) WITHIN GROUP (ORDER BY units) AS p FROM orders",
+        "SELECT array_agg(DISTINCT order_id ORDER BY units) AS l FROM orders",
         "SELECT order_id AS \"A\", units AS a FROM orders",
     ] {
         all += &faults(sql).await;
@@ -301,6 +302,27 @@ async fn what_a_run_could_not_build_is_told_before() {
         "SELECT units / 0 AS n FROM orders",
         "SELECT 1 / 0 AS n FROM orders",
         "SELECT CAST(order_id AS bigint) AS n FROM orders",
+    ] {
+        assert_eq!(faults(sql).await, "", "{sql}");
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[tokio::test]
+async fn shared_columns_that_cannot_be_told() {
+    let mut all = String::new();
+    for sql in [
+        "SELECT order_id FROM orders\nNATURAL FULL JOIN items",
+        "SELECT order_id FROM items a JOIN items b ON a.amount = b.amount RIGHT JOIN orders USING (order_id)",
+        "SELECT order_id FROM items x, orders o FULL JOIN items i USING (order_id)",
+        "SELECT order_id FROM orders JOIN (items a FULL JOIN items b USING (amount)) ON true",
+    ] {
+        all += &faults(sql).await;
+        all += "---\n";
+    }
+    for sql in [
+        "SELECT order_id FROM orders NATURAL JOIN items",
+        "SELECT order_id, amount FROM orders LEFT JOIN items USING (order_id) WHERE order_id > 'a'",
     ] {
         assert_eq!(faults(sql).await, "", "{sql}");
     }

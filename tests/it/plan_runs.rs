@@ -261,6 +261,10 @@ impl tidemill::plan::TimeTravel for Travel {
         let tables = Tables::default().with(table, &format!("SELECT CAST({version} AS BIGINT) AS v")).await;
         Ok(tables.0[table].clone())
     }
+
+    fn is_declared(&self, table: &str) -> bool {
+        table == "monthly"
+    }
 }
 
 #[tokio::test]
@@ -486,4 +490,65 @@ async fn set_operations_with_all_count_rows() {
     assert_eq!(rows("floats").await, ["0.0", "0.5", "0.5", "0.5", "null"]);
     assert_eq!(rows("lists").await, ["[1]", "[2]", "[null]"]);
     assert_eq!(rows("structs").await, ["{k: 1}", "{k: 1}", "{k: 2}", "{k: null}"]);
+}
+
+/// A shared column is that of the side that has a row.
+#[tokio::test]
+async fn columns_that_joins_share_are_of_either_side() {
+    let one: &[(&str, SqlType)] = &[("v", SqlType::Text), ("k", SqlType::BigInt)];
+    let other: &[(&str, SqlType)] = &[("w", SqlType::Text), ("k", SqlType::BigInt)];
+    let project = Builder::new("UTC")
+        .source("a", one)
+        .source("b", other)
+        .source("c", &[("k", SqlType::BigInt), ("x", SqlType::Text)])
+        .model("full", "SELECT k, v, w FROM a FULL JOIN b USING (k)")
+        .model("full_all", "SELECT * FROM a z FULL JOIN b USING (k)")
+        .model("right", "SELECT k, v, w FROM a RIGHT JOIN b USING (k) WHERE k IS NOT NULL")
+        .model("right_all", "SELECT * FROM a z RIGHT JOIN b USING (k)")
+        .model("left_all", "SELECT * FROM b z LEFT JOIN a USING (k)")
+        .model("hidden", "SELECT *, z._source_row AS r FROM a z FULL JOIN b USING (k)")
+        .model("without", "SELECT * EXCLUDE (v) FROM a z FULL JOIN b USING (k)")
+        .model("grouped", "SELECT k, count(*) AS n FROM a FULL JOIN b USING (k) GROUP BY k HAVING k > 1")
+        .model("first", "SELECT v FROM a FULL JOIN b USING (k) ORDER BY k DESC, v LIMIT 1")
+        .model("three", "SELECT k, x FROM a FULL JOIN b USING (k) FULL JOIN c USING (k)")
+        .model("three_inner", "SELECT * FROM a JOIN b USING (k) JOIN c USING (k) WHERE k > 0")
+        .model("inner", "SELECT a.v FROM a JOIN b USING (k) WHERE k IS NOT NULL AND b.w <> ''")
+        .model("inside", "SELECT v FROM a JOIN b USING (k) WHERE EXISTS (SELECT 1 FROM c WHERE c.k = k AND x = 'p')")
+        .model("windowed", "SELECT k, window_start FROM a FULL JOIN b USING (k) GROUP BY k, tumble(to_timestamp(k), INTERVAL '1 second')")
+        .planned()
+        .await;
+    let with_hidden = |sql: &str| {
+        format!("SELECT *, 'f' AS _source_file, CAST(1 AS BIGINT) AS _source_row FROM ({sql})").replace(
+            "_source_row FROM",
+            &format!("_source_row, {} FROM", &HIDDEN[HIDDEN.find("CAST(NULL AS VARCHAR) AS _topic").unwrap()..]),
+        )
+    };
+    let tables = Tables::default()
+        .with("a", &with_hidden("SELECT * FROM (VALUES ('x', CAST(1 AS BIGINT)), ('y', 2)) t(v, k)"))
+        .await
+        .with("b", &with_hidden("SELECT * FROM (VALUES ('p', CAST(2 AS BIGINT)), ('q', 3)) t(w, k)"))
+        .await
+        .with("c", &with_hidden("SELECT * FROM (VALUES (CAST(2 AS BIGINT), 'p'), (3, 'q'), (4, 'r')) t(k, x)"))
+        .await;
+    let rows = async |name: &str| project.rows(name, NOW, &tables).await;
+    let columns = |name: &str| {
+        let names: Vec<&str> = project.model(name).schema.fields().iter().map(|f| f.name().as_str()).collect();
+        names.join(" ")
+    };
+    assert_eq!(rows("full").await, ["1 | x | null", "2 | y | p", "3 | null | q"]);
+    assert_eq!(columns("full"), "k v w");
+    assert_eq!(rows("full_all").await, ["null | 3 | q", "x | 1 | null", "y | 2 | p"]);
+    assert_eq!(columns("full_all"), "v k w");
+    assert_eq!(rows("right").await, ["2 | y | p", "3 | null | q"]);
+    assert_eq!(rows("right_all").await, ["null | 3 | q", "y | 2 | p"]);
+    assert_eq!(rows("left_all").await, ["p | 2 | y", "q | 3 | null"]);
+    assert_eq!(rows("hidden").await, ["null | 3 | q | null", "x | 1 | null | 1", "y | 2 | p | 1"]);
+    assert_eq!(rows("without").await, ["null | 1", "p | 2", "q | 3"]);
+    assert_eq!(rows("grouped").await, ["2 | 1", "3 | 1"]);
+    assert_eq!(rows("first").await, ["null"]);
+    assert_eq!(rows("three").await, ["1 | null", "2 | p", "3 | q", "4 | r"]);
+    assert_eq!(rows("three_inner").await, ["y | 2 | p | p"]);
+    assert_eq!(rows("inner").await, ["y"]);
+    assert_eq!(rows("inside").await, ["y"]);
+    assert_eq!(rows("windowed").await.len(), 3);
 }

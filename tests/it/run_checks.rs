@@ -243,11 +243,7 @@ fn rows_that_a_source_sends_to_quarantine_are_counted_and_told() {
     let told = "warning: orders: 3 rows went to orders_quarantine (`contract` 1, `paid` 2)\n";
     assert_eq!(seen.err, told, "one line a source");
     let counts: Vec<_> = seen.json().iter().map(|m| m["quarantined"].as_u64().unwrap()).collect();
-    assert_eq!(
-        counts,
-        [4, 0, 3],
-        "`checked` refuses one itself, `after` reads no source, `apart` reads the source too"
-    );
+    assert_eq!(counts, [1, 0, 0], "a model's line counts what it refuses itself");
     let last = "(select max(run) from shop.tidemill.runs)";
     let results = format!(
         "select model, \"check\", status, failing_rows from shop.tidemill.check_results where run = {last} order by 1, 2"
@@ -261,7 +257,7 @@ fn rows_that_a_source_sends_to_quarantine_are_counted_and_told() {
     shop.write("data/3.csv", "id,city,amount,at\n6,Natal,-1,\n7,Natal,1,\n");
     let seen = shop.exits(0, &["run"]);
     assert_eq!(seen.err, "warning: orders: 1 row went to orders_quarantine (`paid` 1)\n");
-    assert!(seen.out.lines().next().unwrap().ends_with("  1 quarantined"), "{}", seen.out);
+    assert!(!seen.out.contains("quarantined"), "{}", seen.out);
     assert!(shop.rows(&results).ends_with("orders,contract,failed,1\norders,paid,failed,3\n"));
     assert_eq!(shop.rows(&quarantined), "1\n");
     assert_eq!(shop.exits(0, &["run"]).err, "");

@@ -190,10 +190,10 @@ fn clients_see_the_sources_that_are_served() {
     assert_eq!(hidden.code, 2, "{}", hidden.out);
     shop.write("pipelines/sales.yaml", pipeline.replacen("connector: files", "connector: files\n    serve: true", 1));
     let server = Server::start(&shop);
-    assert_eq!(remote(&server).out, "n,last\n2,3\n");
+    assert_eq!(remote(&server).out, "n,last\n2,2\n");
     add(&shop);
     let committed = Instant::now();
-    while remote(&server).out != "n,last\n3,3\n" {
+    while remote(&server).out != "n,last\n3,2\n" {
         assert!(committed.elapsed() < Duration::from_secs(10), "{}", remote(&server).err);
     }
 }
@@ -302,4 +302,33 @@ fn what_cannot_be_watched_is_said() {
         let seen = shop.exits(2, &[&["query"], args].concat());
         assert!(seen.err.contains(words) && seen.out.is_empty(), "{args:?}: {}", seen.err);
     }
+}
+
+#[test]
+fn an_explanation_can_be_shown() {
+    let shop = shop();
+    for sql in ["explain select 1", "explain select id from kept", "explain analyze select id from kept"] {
+        let seen = shop.exits(0, &["show", sql, "--limit", "1"]);
+        assert!(seen.out.contains("plan"), "{sql}: {}", seen.out);
+    }
+}
+
+#[test]
+fn a_model_without_a_table_is_said_to_be_unbuilt() {
+    let shop = Scratch::new(PIPELINE);
+    let seen = shop.exits(2, &["query", KEPT]);
+    assert!(seen.err.contains("not_built") && seen.err.contains("tidemill run kept"), "{}", seen.err);
+    let seen = shop.exits(2, &["query", "select * from keptt"]);
+    assert!(seen.err.contains("no table `keptt`"), "{}", seen.err);
+}
+
+#[test]
+fn a_table_of_estimates_alone_is_not_verified() {
+    let shop = Scratch::new(
+        &PIPELINE.replace("select * from orders\n    key: [id]", "select approx_median(amount) as m from orders"),
+    );
+    shop.write("data/1.csv", FIRST);
+    shop.exits(0, &["run"]);
+    let seen = shop.exits(0, &["verify"]);
+    assert!(seen.out.contains("kept  skipped: all of its columns are estimates"), "{}", seen.out);
 }

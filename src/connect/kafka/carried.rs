@@ -191,6 +191,7 @@ impl Carrier<'_, '_> {
         entry.refused = refused.iter().map(|file| file.rows).sum();
         (entry.quarantined, entry.late, entry.late_offsets) = (refused, 0, Vec::new());
         entry.warned.clear();
+        entry.quarantined_by.clear();
         Ok(entry)
     }
 

@@ -87,8 +87,6 @@ impl Refresh<'_> {
             (outcome.inserted, outcome.updated, outcome.deleted, outcome.quarantined) = (0, 0, 0, 0);
             self.failed(&model.name, &error);
         }
-        let of_sources = model.inputs.iter().filter_map(|input| self.quarantined.get(input));
-        outcome.quarantined_by_sources = of_sources.sum();
         outcome.seconds = started.elapsed().as_secs_f64();
         outcome
     }
