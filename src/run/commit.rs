@@ -197,6 +197,9 @@ impl CommitRecord {
 
 /// Leaves each table in the record only that brought it up to date last, where it went from one pipeline to another.
 pub fn keep_newest(records: &mut BTreeMap<String, Arc<CommitRecord>>) {
+    if records.len() < 2 {
+        return;
+    }
     let mut newest: BTreeMap<&str, (i64, i64, &str)> = BTreeMap::new();
     for (pipeline, record) in records.iter() {
         for (table, entry) in &record.tables {
