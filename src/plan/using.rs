@@ -6,12 +6,12 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Distinct, ExcludeSelectItem, Expr, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName,
     OrderBy, OrderByKind, Query, ReplaceSelectElement, ReplaceSelectItem, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    SelectItemQualifiedWildcardKind, Spanned, TableFactor, TableWithJoins, VisitMut, VisitorMut,
     WildcardAdditionalOptions,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
-use super::windows::function;
+use super::windows::{each_select, function};
 use crate::spec::fault::Fault;
 use crate::spec::types::SqlText;
 
@@ -32,24 +32,12 @@ impl VisitorMut for Sharer<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        self.body(&mut query.body, query.order_by.as_mut());
+        each_select(query, &mut |select, order| self.select(select, order));
         ControlFlow::Continue(())
     }
 }
 
 impl Sharer<'_> {
-    fn body(&mut self, body: &mut SetExpr, order: Option<&mut OrderBy>) {
-        match body {
-            SetExpr::Select(select) => self.select(select, order),
-            SetExpr::SetOperation { left, right, .. } => {
-                self.body(left, None);
-                self.body(right, None);
-            }
-            // A query within is met by itself.
-            _ => {}
-        }
-    }
-
     fn select(&mut self, select: &mut Select, order: Option<&mut OrderBy>) {
         let shows_all = select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_)));
         let joins = || select.from.iter().flat_map(|from| &from.joins);

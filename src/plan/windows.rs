@@ -38,9 +38,28 @@ impl VisitorMut for Rewriter<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        self.body(&mut query.body, query.order_by.as_mut());
+        each_select(query, &mut |select, order_by| self.select(select, order_by));
         ControlFlow::Continue(())
     }
+}
+
+/// Visits the SELECTs of a query with the ORDER BY that is theirs: those of a set operation have none. A query within is one by itself.
+pub(super) fn each_select(query: &mut Query, visit: &mut dyn FnMut(&mut Select, Option<&mut OrderBy>)) {
+    fn of(
+        body: &mut SetExpr,
+        order_by: Option<&mut OrderBy>,
+        visit: &mut dyn FnMut(&mut Select, Option<&mut OrderBy>),
+    ) {
+        match body {
+            SetExpr::Select(select) => visit(select, order_by),
+            SetExpr::SetOperation { left, right, .. } => {
+                of(left, None, visit);
+                of(right, None, visit);
+            }
+            _ => {}
+        }
+    }
+    of(&mut query.body, query.order_by.as_mut(), visit);
 }
 
 /// A window call in GROUP BY, its sizes in microseconds.
@@ -51,17 +70,6 @@ struct Call {
 }
 
 impl Rewriter<'_> {
-    fn body(&mut self, body: &mut SetExpr, order_by: Option<&mut OrderBy>) {
-        match body {
-            SetExpr::Select(select) => self.select(select, order_by),
-            SetExpr::SetOperation { left, right, .. } => {
-                self.body(left, None);
-                self.body(right, None);
-            }
-            _ => {}
-        }
-    }
-
     fn select(&mut self, select: &mut Select, order_by: Option<&mut OrderBy>) {
         let GroupByExpr::Expressions(groups, _) = &select.group_by else { return };
         let calls: Vec<usize> = (0..groups.len()).filter(|i| window_call(&groups[*i]).is_some()).collect();
