@@ -30,6 +30,9 @@ pub(super) async fn execute(global: &Global, args: &RunArgs) -> Result<Exit> {
         Ok(chosen) => chosen,
         Err(faults) => return Ok(open::report(&faults)),
     };
+    if chosen.models.is_empty() && chosen.sources.is_empty() && !args.quiet && !open.plan.models.is_empty() {
+        eprintln!("note: no model is chosen");
+    }
     let options = RefreshOptions {
         models: chosen.models,
         sources: chosen.sources,

@@ -48,8 +48,8 @@ pub fn build(state: &SessionState, plan: &LogicalPlan) -> Result<()> {
 }
 
 fn begun(state: &SessionState, plan: &LogicalPlan) -> Result<()> {
-    // Tables in memory have nothing to wait for.
-    let plan = futures::executor::block_on(state.create_physical_plan(plan))?;
+    // Tables in memory have nothing to wait for; as a part of a task they would be told to wait for others, after many of them.
+    let plan = futures::executor::block_on(tokio::task::unconstrained(state.create_physical_plan(plan)))?;
     plan.apply(|node| {
         let node: &dyn Any = node.as_ref();
         node.downcast_ref::<AggregateExec>().map_or(Ok(()), begin)?;

@@ -159,6 +159,8 @@ fn changed_sql_computes_its_model_again() {
         ["changed", "unchanged", "unchanged"]
     );
     assert_eq!(shop.statuses(0, &["state:modified+"]), ["big_orders ok", "cities ok"]);
+    let seen = shop.exits(0, &["run", "state:modified"]);
+    assert_eq!((seen.out.as_str(), seen.err.as_str()), ("", "note: no model is chosen\n"));
     assert_eq!(shop.rows(CITIES), "Natal,1,5.50\nRecife,2,30.25\n");
 }
 
@@ -240,4 +242,15 @@ fn a_file_that_grows_is_left_for_the_next_run() {
     assert_eq!(shop.rows("select orders from counted"), "3\n");
     shop.exits(0, &["run", "counted"]);
     assert_eq!(shop.rows("select orders from counted"), "4\n");
+}
+
+#[test]
+fn a_project_may_have_many_models() {
+    let models = (0..150).map(|n| format!("  m{n}: {{ sql: 'select id + {n} as id from visits' }}\n"));
+    let columns = "{ id: bigint }";
+    let source = format!("{{ connector: files, path: 'data/*.csv', format: csv, settle: 0s, columns: {columns} }}");
+    let shop =
+        Scratch::new(&format!("pipeline: p\nsources:\n  visits: {source}\nmodels:\n{}", models.collect::<String>()));
+    shop.write("data/1.csv", "id\n1\n");
+    shop.exits(0, &["validate"]);
 }
