@@ -482,6 +482,28 @@ fn continuous_work_finds_new_partitions() {
     shop.exits(0, &["verify"]);
 }
 
+/// The end of such a partition is told while the last messages of the others, which are large, are still being looked at once more.
+#[test]
+fn a_partition_whose_only_news_was_aborted_holds_nothing_up() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("aborted");
+    let partitions = 12;
+    kafka.create_topic(&topic, partitions);
+    let large = "x".repeat(900_000);
+    let all = |first: i64, city: &str| -> Vec<Message> {
+        let of = |p: i32| json!({ "id": first + i64::from(p), "city": city, "at": "2026-01-01T00:00:00Z" });
+        (0..partitions).map(|p| message(p, &of(p))).collect()
+    };
+    kafka.produce(&topic, &all(0, &large));
+    let shop = project(kafka, &topic, "    options: { fetch.max.bytes: \"1000000\" }\n");
+    shop.exits(0, &["run"]);
+    kafka.produce_in_transaction(&topic, &[message(0, &json!({ "id": 1000 }))], false);
+    kafka.produce(&topic, &all(100, "Natal")[1..]);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select sum(n) from per_city"), "23\n");
+    shop.exits(0, &["verify"]);
+}
+
 #[test]
 fn a_second_process_finds_the_tables_taken() {
     let kafka = Kafka::shared();
@@ -491,7 +513,11 @@ fn a_second_process_finds_the_tables_taken() {
     let up = Up::start(&shop);
     up.answers(&shop, "select count(*) from kept", "0");
     shop.exits(75, &["run"]);
-    shop.exits(75, &["up", "--listen", "127.0.0.1:0"]);
+    // Also where its port is taken; where only that is, nothing stays held.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = other.local_addr().unwrap().to_string();
+    shop.exits(75, &["up", "--listen", &listen]);
     up.end();
+    shop.exits(3, &["up", "--listen", &listen]);
     shop.exits(0, &["run"]);
 }

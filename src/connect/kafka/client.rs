@@ -65,12 +65,10 @@ pub(super) struct Extent {
     pub(super) end: i64,
 }
 
-/// What is known of partitions that send nothing.
+/// What one reading knows of partitions that send nothing.
 struct Silence {
     heard: Instant,
-    /// Partitions whose end was told, that may be old news.
-    ended: BTreeSet<i32>,
-    /// Partitions that were sought since.
+    /// Partitions that were sought: what is told of their ends is news.
     sought: BTreeSet<i32>,
 }
 
@@ -83,6 +81,8 @@ pub(super) struct Client {
     at: BTreeMap<i32, i64>,
     /// Messages that were fetched beyond the range that was asked for.
     ahead: Records,
+    /// Partitions whose end was told since their last message. That may be old news, and isn't told again.
+    ended: BTreeSet<i32>,
     /// What the group was told last.
     committed: BTreeMap<i32, i64>,
     /// When brokers were asked what there is, and which partitions there were.
@@ -120,6 +120,7 @@ impl Client {
             brokers: topic.spec.brokers.value.clone(),
             at: BTreeMap::new(),
             ahead: Records::default(),
+            ended: BTreeSet::new(),
             committed: BTreeMap::new(),
             asked: None,
             step_rows: topic.step_rows,
@@ -197,21 +198,22 @@ impl Client {
         for record in std::mem::take(&mut self.ahead).iter() {
             sort_in(&mut self.at, &mut self.ahead, &record, ranges, &mut open, &mut each)?;
         }
-        let mut silence = Silence { heard: Instant::now(), sought: BTreeSet::new(), ended: BTreeSet::new() };
+        let mut silence = Silence { heard: Instant::now(), sought: BTreeSet::new() };
         let (mut last_error, mut spoke) = (None, false);
         while !open.is_empty() {
-            let wait = if silence.ended.is_empty() { limits::KAFKA_POLL } else { limits::KAFKA_SETTLE };
+            let is_told = self.ended.iter().any(|partition| open.contains_key(partition));
+            let wait = if is_told { limits::KAFKA_SETTLE } else { limits::KAFKA_POLL };
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
                     let record = Record::of(&message);
-                    silence.ended.remove(&record.partition);
+                    self.ended.remove(&record.partition);
                     sort_in(&mut self.at, &mut self.ahead, &record, ranges, &mut open, &mut each)?;
                     spoke = true;
                     continue;
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     spoke = true;
-                    self.ended(partition, &mut open, &mut silence);
+                    self.note_end(partition, &mut open, &silence);
                 }
                 Some(Err(error)) if is_final(&error) => return Err(self.failed("messages can't be read", error)),
                 Some(Err(error)) => last_error = Some(error),
@@ -231,12 +233,11 @@ impl Client {
 
     /// Takes the news that a partition's end was reached. It may be old: only after a seek it means that there are no messages
     /// up to the range's end, which transactions leave behind.
-    fn ended(&mut self, partition: i32, open: &mut BTreeMap<i32, i64>, silence: &mut Silence) {
-        if !silence.sought.contains(&partition) {
-            if open.contains_key(&partition) {
-                silence.ended.insert(partition);
-            }
-        } else if let Some(to) = open.remove(&partition) {
+    fn note_end(&mut self, partition: i32, open: &mut BTreeMap<i32, i64>, silence: &Silence) {
+        self.ended.insert(partition);
+        if silence.sought.contains(&partition)
+            && let Some(to) = open.remove(&partition)
+        {
             let at = self.at.entry(partition).or_insert(to);
             *at = (*at).max(to);
         }
@@ -244,12 +245,15 @@ impl Client {
 
     /// Reads partitions whose end was told once more from where they are.
     fn seek_ended(&mut self, open: &BTreeMap<i32, i64>, silence: &mut Silence) -> Result<()> {
-        for partition in std::mem::take(&mut silence.ended).into_iter().filter(|p| open.contains_key(p)) {
-            let at = self.at.get(&partition).copied().unwrap_or_default();
+        for partition in open.keys() {
+            if !self.ended.remove(partition) {
+                continue;
+            }
+            let at = self.at.get(partition).copied().unwrap_or_default();
             self.consumer
-                .seek(&self.topic, partition, Offset::Offset(at), limits::KAFKA_ANSWER)
+                .seek(&self.topic, *partition, Offset::Offset(at), limits::KAFKA_ANSWER)
                 .map_err(|error| self.failed("a partition can't be read on", error))?;
-            silence.sought.insert(partition);
+            silence.sought.insert(*partition);
         }
         Ok(())
     }
@@ -265,8 +269,10 @@ impl Client {
                 Some(Ok(message)) => {
                     let record = Record::of(&message);
                     self.at.insert(record.partition, record.offset + 1);
+                    self.ended.remove(&record.partition);
                     self.ahead.push(&record);
                 }
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(self.ended.insert(partition)),
                 Some(Err(error)) if is_final(&error) => return Err(self.failed("messages can't be read", error)),
                 Some(Err(_)) => {}
             }
@@ -313,6 +319,7 @@ impl Client {
             return Ok(());
         }
         self.ahead = Records::default();
+        self.ended.clear();
         self.at = ranges.iter().map(|(partition, (from, _))| (*partition, *from)).collect();
         let mut list = TopicPartitionList::new();
         for (partition, (from, _)) in ranges {

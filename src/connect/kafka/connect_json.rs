@@ -95,9 +95,12 @@ fn list<'a, 's>(values: impl Iterator<Item = (&'a str, &'s Value)>) -> Result<Co
 fn decimal(value: &Value, schema: &Value) -> Result<String, String> {
     let Value::String(text) = value else { return Ok(value.to_string()) };
     let scale = match &schema["parameters"]["scale"] {
-        Value::String(text) => text.parse::<usize>().map_err(|_| format!("the scale `{text}` isn't a number"))?,
-        other => other.as_u64().and_then(|scale| usize::try_from(scale).ok()).unwrap_or(0),
+        Value::String(text) => text.parse::<i64>().map_err(|_| format!("the scale `{text}` isn't a number"))?,
+        other => other.as_i64().unwrap_or(0),
     };
+    if scale.unsigned_abs() > 38 {
+        return Err(format!("a decimal with {scale} digits after its point"));
+    }
     let bytes = base64::engine::general_purpose::STANDARD.decode(text);
     let bytes = bytes.map_err(|_| format!("`{text}` isn't base64"))?;
     if bytes.len() > 16 {
@@ -107,7 +110,9 @@ fn decimal(value: &Value, schema: &Value) -> Result<String, String> {
     let mut whole = [if negative { 0xff } else { 0 }; 16];
     whole[16 - bytes.len()..].copy_from_slice(&bytes);
     let unscaled = i128::from_be_bytes(whole);
-    let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
+    // A negative scale is that of a multiple of ten.
+    let (scale, zeros) = (scale.max(0) as usize, scale.min(0).unsigned_abs() as usize);
+    let digits = format!("{:0>width$}{:0<zeros$}", unscaled.unsigned_abs(), "", width = scale + 1);
     let (integer, fraction) = digits.split_at(digits.len() - scale);
     let sign = if negative { "-" } else { "" };
     Ok(if scale == 0 { format!("{sign}{integer}") } else { format!("{sign}{integer}.{fraction}") })
@@ -165,6 +170,19 @@ mod tests {
             payload(br#" {"d": 12345678901234567890.10} "#).unwrap().unwrap(),
             r#"{"d": 12345678901234567890.10}"#
         );
+    }
+
+    #[test]
+    fn decimals_have_any_scale_that_fits() {
+        let with_scale = |scale: &str, bytes: &str| {
+            let schema = serde_json::json!({ "parameters": { "scale": scale } });
+            super::decimal(&serde_json::Value::String(bytes.into()), &schema)
+        };
+        assert_eq!(with_scale("38", "AQ==").unwrap(), format!("0.{}1", "0".repeat(37)));
+        assert_eq!(with_scale("-2", "/w==").unwrap(), "-100");
+        for scale in ["39", "-39", "70000", "9223372036854775807", "-9223372036854775808", "two"] {
+            assert!(with_scale(scale, "AQ==").is_err(), "{scale}");
+        }
     }
 
     #[test]
