@@ -215,8 +215,8 @@ fn is_monotone(expr: &Expr) -> bool {
             let time = match function.name() {
                 "date_trunc" | "date_bin" => 1,
                 // The function that starts a tumbling window is called as its column. Times in a gap of a zone's clock, which go
-                // forward, come behind later ones: within a day, which is waited for.
-                WINDOW_START | wall_clock::FUNCTION => 0,
+                // forward, come behind later ones, as wall-clock times do when clocks go back: within a day, which is waited for.
+                WINDOW_START | wall_clock::INSTANT | wall_clock::WALL_CLOCK => 0,
                 _ => return false,
             };
             let is_fine = |(at, arg): (usize, &Expr)| match at == time {
@@ -235,7 +235,11 @@ fn is_local(expr: &Expr, schema: &DFSchema) -> bool {
     expr.exists(|expr| {
         let inner = match expr {
             Expr::Cast(cast) if !matches!(cast.field.data_type(), DataType::Timestamp(_, Some(_))) => &cast.expr,
-            Expr::ScalarFunction(function) if function.name() == wall_clock::FUNCTION => return Ok(true),
+            Expr::ScalarFunction(function)
+                if [wall_clock::INSTANT, wall_clock::WALL_CLOCK].contains(&function.name()) =>
+            {
+                return Ok(true);
+            }
             Expr::ScalarFunction(function) if function.name() == "date_trunc" => match function.args.get(1) {
                 Some(time) => time,
                 None => return Ok(false),

@@ -1,10 +1,11 @@
 //! Wall-clock times in SQL that become instants of a zone whose clocks change: one in a gap goes forward by the gap, one that
-//! comes twice is the earlier, as in sources. The engine's own casts fail on both. Knows no columns.
+//! comes twice is the earlier, as in sources. The engine's own casts fail on both. And instants that become wall-clock times are
+//! those of their zone, as in SQL; the engine's own cast gives UTC's. Knows no columns.
 
 use std::sync::Arc;
 
 use arrow::array::temporal_conversions::as_datetime;
-use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{
@@ -12,7 +13,7 @@ use arrow::datatypes::{
     TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::error::ArrowError;
-use chrono::{FixedOffset, TimeDelta, Utc};
+use chrono::{FixedOffset, Offset as _, TimeDelta, TimeZone as _, Utc};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err};
@@ -26,8 +27,11 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::types::offset_of_wall_clock;
 
-/// The function that stands for such a cast.
-pub const FUNCTION: &str = "tidemill_instant";
+/// The function that stands for a cast to an instant.
+pub const INSTANT: &str = "tidemill_instant";
+
+/// The function that stands for a cast to a wall-clock time.
+pub const WALL_CLOCK: &str = "tidemill_wall_clock";
 
 /// Functions of text that read it as the session's zone has it.
 const READERS: [&str; 5] =
@@ -81,17 +85,24 @@ pub fn wall_clocks_as_instants(expr: Expr, schema: &DFSchema) -> Result<Transfor
             },
             _ => return Ok(Transformed::no(expr)),
         };
-        let DataType::Timestamp(unit, Some(zone)) = to else { return Ok(Transformed::no(expr)) };
-        let Some(changing) = changing(&zone) else { return Ok(Transformed::no(expr)) };
-        if !is_wall_clock(&value.get_type(schema)?) {
-            return Ok(Transformed::no(expr));
-        }
+        let DataType::Timestamp(unit, zone) = to else { return Ok(Transformed::no(expr)) };
+        let from = value.get_type(schema)?;
+        let way = match (&from, zone) {
+            (DataType::Timestamp(_, Some(zone)), None) if changing(zone).is_some() => Way::WallClock,
+            (from, Some(zone))
+                if is_wall_clock(from)
+                    && let Some(changing) = changing(&zone) =>
+            {
+                Way::Instant { zone, changing }
+            }
+            _ => return Ok(Transformed::no(expr)),
+        };
         let may_be_null = expr.nullable(schema)? && !value.nullable(schema)?;
         let (whole, inner) = (expr.schema_name().to_string(), value.schema_name().to_string());
         let (before, after) = whole.split_once(&inner).unwrap_or_default();
         let around = [before.to_owned(), after.to_owned()];
         let signature = Signature::any(1, Volatility::Immutable);
-        let function = Instant { unit, zone, changing, is_try, may_be_null, around, signature };
+        let function = Read { way, unit, is_try, may_be_null, around, signature };
         let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), vec![value.clone()]);
         Ok(Transformed::yes(Expr::ScalarFunction(call)))
     })
@@ -101,14 +112,14 @@ pub fn wall_clocks_as_instants(expr: Expr, schema: &DFSchema) -> Result<Transfor
 fn may_become(expr: &Expr) -> bool {
     match expr {
         Expr::Cast(Cast { field, .. }) | Expr::TryCast(TryCast { field, .. }) => {
-            matches!(field.data_type(), DataType::Timestamp(_, Some(_)))
+            matches!(field.data_type(), DataType::Timestamp(..))
         }
         Expr::ScalarFunction(call) => READERS.contains(&call.name()) || CASTS.contains(&call.name()),
         _ => false,
     }
 }
 
-/// A zone by its name, unless its clocks never change.
+/// A zone by its name, unless it is UTC.
 fn changing(zone: &str) -> Option<chrono_tz::Tz> {
     zone.parse().ok().filter(|zone| !matches!(zone, chrono_tz::Tz::UTC | chrono_tz::Tz::Etc__UTC))
 }
@@ -121,12 +132,23 @@ fn is_wall_clock(data_type: &DataType) -> bool {
     }
 }
 
+/// What becomes what.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Way {
+    /// A wall-clock time becomes an instant.
+    Instant {
+        zone: Arc<str>,
+        /// The same zone.
+        changing: chrono_tz::Tz,
+    },
+    /// An instant becomes a wall-clock time of its zone.
+    WallClock,
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Instant {
+struct Read {
+    way: Way,
     unit: TimeUnit,
-    zone: Arc<str>,
-    /// The same zone.
-    changing: chrono_tz::Tz,
     /// Whether what can't be read is null.
     is_try: bool,
     /// Whether it is null of values too, as what it stands for.
@@ -136,9 +158,12 @@ struct Instant {
     signature: Signature,
 }
 
-impl ScalarUDFImpl for Instant {
+impl ScalarUDFImpl for Read {
     fn name(&self) -> &str {
-        FUNCTION
+        match self.way {
+            Way::Instant { .. } => INSTANT,
+            Way::WallClock => WALL_CLOCK,
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -147,13 +172,16 @@ impl ScalarUDFImpl for Instant {
 
     /// States of models are told apart by this text.
     fn display_name(&self, args: &[Expr]) -> Result<String> {
-        let [value] = args else { return internal_err!("{FUNCTION}() is of one value") };
+        let [value] = args else { return internal_err!("{}() is of one value", self.name()) };
         let of = if self.is_try { "try " } else { "" };
-        Ok(format!("{FUNCTION}({of}{value}, {:?}, {})", self.unit, self.zone))
+        Ok(match &self.way {
+            Way::Instant { zone, .. } => format!("{INSTANT}({of}{value}, {:?}, {zone})", self.unit),
+            Way::WallClock => format!("{WALL_CLOCK}({of}{value}, {:?})", self.unit),
+        })
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        let [value] = args else { return internal_err!("{FUNCTION}() is of one value") };
+        let [value] = args else { return internal_err!("{}() is of one value", self.name()) };
         let [before, after] = &self.around;
         Ok(format!("{before}{}{after}", value.schema_name()))
     }
@@ -163,87 +191,120 @@ impl ScalarUDFImpl for Instant {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Timestamp(self.unit, Some(Arc::clone(&self.zone))))
+        Ok(DataType::Timestamp(self.unit, self.zone()))
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let is_nullable = self.may_be_null || args.arg_fields.iter().any(|field| field.is_nullable());
-        Ok(Arc::new(Field::new(FUNCTION, self.return_type(&[])?, is_nullable)))
+        Ok(Arc::new(Field::new(self.name(), self.return_type(&[])?, is_nullable)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [value] = args.args.as_slice() else { return internal_err!("{FUNCTION}() is of one value") };
+        let [value] = args.args.as_slice() else { return internal_err!("{}() is of one value", self.name()) };
         let is_constant = matches!(value, ColumnarValue::Scalar(_));
         let values = value.to_array(if is_constant { 1 } else { args.number_rows })?;
-        let instants = match self.unit {
-            TimeUnit::Second => self.instants::<TimestampSecondType>(&values),
-            TimeUnit::Millisecond => self.instants::<TimestampMillisecondType>(&values),
-            TimeUnit::Microsecond => self.instants::<TimestampMicrosecondType>(&values),
-            TimeUnit::Nanosecond => self.instants::<TimestampNanosecondType>(&values),
+        let read = match self.unit {
+            TimeUnit::Second => self.read::<TimestampSecondType>(&values),
+            TimeUnit::Millisecond => self.read::<TimestampMillisecondType>(&values),
+            TimeUnit::Microsecond => self.read::<TimestampMicrosecondType>(&values),
+            TimeUnit::Nanosecond => self.read::<TimestampNanosecondType>(&values),
         }?;
         Ok(match is_constant {
-            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&instants, 0)?),
-            false => ColumnarValue::Array(instants),
+            true => ColumnarValue::Scalar(ScalarValue::try_from_array(&read, 0)?),
+            false => ColumnarValue::Array(read),
         })
     }
 }
 
-impl Instant {
-    fn instants<T: ArrowTimestampType>(&self, values: &ArrayRef) -> Result<ArrayRef> {
-        let instants: PrimitiveArray<T> = match values.data_type() {
-            DataType::Dictionary(_, of) => return self.instants::<T>(&cast(values, of)?),
-            of if of.is_string() => {
+impl Read {
+    fn zone(&self) -> Option<Arc<str>> {
+        match &self.way {
+            Way::Instant { zone, .. } => Some(Arc::clone(zone)),
+            Way::WallClock => None,
+        }
+    }
+
+    fn read<T: ArrowTimestampType>(&self, values: &ArrayRef) -> Result<ArrayRef> {
+        let read: PrimitiveArray<T> = match (&self.way, values.data_type()) {
+            (_, DataType::Dictionary(_, of)) => return self.read::<T>(&cast(values, of)?),
+            (Way::Instant { changing, .. }, of) if of.is_string() => {
                 let texts = cast(values, &DataType::Utf8View)?;
-                let read = texts.as_string_view().iter().map(|text| match text.map(|text| self.read::<T>(text)) {
+                let read = |text| instant_of_text::<T>(text, *changing);
+                let read = texts.as_string_view().iter().map(|text| match text.map(read) {
                     Some(Err(_)) if self.is_try => Ok(None),
                     read => read.transpose(),
                 });
                 read.collect::<Result<_, ArrowError>>()?
             }
-            _ => {
-                let options = CastOptions { safe: self.is_try, ..CastOptions::default() };
-                let local = cast_with_options(values, &DataType::Timestamp(T::UNIT, None), &options)?;
-                let local = local.as_primitive::<T>();
-                match self.is_try {
-                    true => local.unary_opt(|at| self.instant::<T>(at)),
-                    false => local.try_unary(|at| match self.instant::<T>(at) {
-                        Some(instant) => Ok(instant),
-                        None => exec_err!("the time {at} is out of range"),
-                    })?,
-                }
+            (Way::Instant { changing, .. }, _) => {
+                self.each::<T>(values, None, |local| moved::<T>(local, -seconds_of_wall_clock::<T>(local, *changing)?))?
             }
+            (Way::WallClock, DataType::Timestamp(_, Some(zone))) => {
+                let Some(offsets) = changing(zone) else { return internal_err!("{zone} is no zone") };
+                let local = |at| moved::<T>(at, seconds_of_instant::<T>(at, offsets)?);
+                self.each::<T>(values, Some(Arc::clone(zone)), local)?
+            }
+            (Way::WallClock, of) => return internal_err!("{of} has no zone"),
         };
-        Ok(Arc::new(instants.with_timezone_opt(Some(Arc::clone(&self.zone)))))
+        Ok(Arc::new(read.with_timezone_opt(self.zone())))
     }
 
-    /// A wall-clock time since 1970 there as an instant.
-    fn instant<T: ArrowTimestampType>(&self, local: i64) -> Option<i64> {
-        let offset = offset_of_wall_clock(&as_datetime::<T>(local)?, self.changing);
-        let per_second = match T::UNIT {
-            TimeUnit::Second => 1,
-            TimeUnit::Millisecond => 1_000,
-            TimeUnit::Microsecond => 1_000_000,
-            TimeUnit::Nanosecond => 1_000_000_000,
-        };
-        local.sub_checked(i64::from(offset.local_minus_utc()) * per_second).ok()
+    /// Values in the unit, each made another; one that can't be is null or an error.
+    fn each<T: ArrowTimestampType>(
+        &self,
+        values: &ArrayRef,
+        zone: Option<Arc<str>>,
+        made: impl Fn(i64) -> Option<i64>,
+    ) -> Result<PrimitiveArray<T>> {
+        let options = CastOptions { safe: self.is_try, ..CastOptions::default() };
+        let values = cast_with_options(values, &DataType::Timestamp(T::UNIT, zone), &options)?;
+        let values = values.as_primitive::<T>();
+        match self.is_try {
+            true => Ok(values.unary_opt(made)),
+            false => values.try_unary(|at| match made(at) {
+                Some(made) => Ok(made),
+                None => exec_err!("the time {at} is out of range"),
+            }),
+        }
     }
+}
 
-    /// Text as the engine reads it.
-    fn read<T: ArrowTimestampType>(&self, text: &str) -> Result<i64, ArrowError> {
-        let at = string_to_datetime(&Utc, text)?;
-        // A text with an offset of its own is the same instant wherever it is read.
-        let Some(elsewhere) = FixedOffset::east_opt(3600) else { return Ok(at.timestamp()) };
-        let has_offset = string_to_datetime(&elsewhere, text)? == at;
-        let local = at.naive_utc();
-        let instant = match has_offset {
-            true => Some(local),
-            false => {
-                let offset = offset_of_wall_clock(&local, self.changing);
-                local.checked_sub_signed(TimeDelta::seconds(offset.local_minus_utc().into()))
-            }
-        };
-        instant
-            .and_then(|instant| T::from_naive_datetime(instant, None))
-            .ok_or_else(|| ArrowError::CastError(format!("Overflow converting {local} to {:?}", T::UNIT)))
-    }
+/// A time so many seconds later.
+fn moved<T: ArrowTimestampType>(at: i64, seconds: i64) -> Option<i64> {
+    let per_second = match T::UNIT {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    at.checked_add(seconds * per_second)
+}
+
+/// How far a zone is ahead of UTC at a wall-clock time since 1970 there.
+fn seconds_of_wall_clock<T: ArrowTimestampType>(local: i64, zone: chrono_tz::Tz) -> Option<i64> {
+    Some(offset_of_wall_clock(&as_datetime::<T>(local)?, zone).local_minus_utc().into())
+}
+
+/// How far a zone is ahead of UTC at an instant.
+fn seconds_of_instant<T: ArrowTimestampType>(at: i64, zone: chrono_tz::Tz) -> Option<i64> {
+    Some(zone.offset_from_utc_datetime(&as_datetime::<T>(at)?).fix().local_minus_utc().into())
+}
+
+/// Text as the engine reads it, in a zone.
+fn instant_of_text<T: ArrowTimestampType>(text: &str, zone: chrono_tz::Tz) -> Result<i64, ArrowError> {
+    let at = string_to_datetime(&Utc, text)?;
+    // A text with an offset of its own is the same instant wherever it is read.
+    let Some(elsewhere) = FixedOffset::east_opt(3600) else { return Ok(at.timestamp()) };
+    let has_offset = string_to_datetime(&elsewhere, text)? == at;
+    let local = at.naive_utc();
+    let instant = match has_offset {
+        true => Some(local),
+        false => {
+            let offset = offset_of_wall_clock(&local, zone);
+            local.checked_sub_signed(TimeDelta::seconds(offset.local_minus_utc().into()))
+        }
+    };
+    instant
+        .and_then(|instant| T::from_naive_datetime(instant, None))
+        .ok_or_else(|| ArrowError::CastError(format!("Overflow converting {local} to {:?}", T::UNIT)))
 }

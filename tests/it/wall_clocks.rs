@@ -87,6 +87,13 @@ fn queries_read_wall_clocks_as_sources_do() {
         "2018-11-04T00:30:00Z\n"
     );
     assert_eq!(shop.rows("select try_cast('noon' as timestamptz) is null"), "true\n");
+    // The other way an instant is what clocks show there; the hour that comes twice is shown so both times.
+    assert_eq!(
+        shop.rows("select cast(z as timestamp) as t, z::timestamp(0) as u, extract(hour from cast(z as timestamp)) from visits order by id"),
+        "2018-11-04T01:30:00,2018-11-04T01:30:00,1\n2018-02-17T23:30:00,2018-02-17T23:30:00,23\n"
+    );
+    let again = "select cast(timestamptz '2018-02-18T02:30:00Z' as timestamp) as t, cast(timestamptz '2018-02-18T02:30:00Z' as date) as d";
+    assert_eq!(shop.rows(again), "2018-02-17T23:30:00,2018-02-17\n");
     let seen = shop.exits(3, &["query", "select cast('noon' as timestamptz)"]);
     assert!(seen.err.contains("Error parsing timestamp from 'noon'"), "{}", seen.err);
     // What a constant comes to is known before files are read, so that they can be left out.
