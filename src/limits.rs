@@ -76,6 +76,13 @@ pub const SMALL_FILE_CLASS_BITS: u32 = 3;
 /// Bytes of rows that one partition of a change may hold in memory between operators; a larger change is computed anew.
 pub const CHANGE_BYTES: usize = 256 << 20;
 
+/// The part of a result's rows that a change touches, from 0 to 1, at which the result is run whole over its states: following a change
+/// reads what it touches before and after, and compares both. More in debug builds, whose tests' changes are large beside what is there.
+pub const WHOLE_SHARE: f64 = if cfg!(debug_assertions) { 0.75 } else { 0.25 };
+
+/// Rows under a result from which on that is asked: below, either way is soon done. Fewer in debug builds, so that tests meet it.
+pub const WHOLE_ROWS: f64 = if cfg!(debug_assertions) { 16.0 } else { 262_144.0 };
+
 /// Files with changes of a state at which it is written anew as one.
 pub const STATE_CHANGE_FILES: usize = 12;
 

@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::engine::maintain::{self, GoesOn, Net, Relation, RootChange, Rows};
+use crate::engine::maintain::{self, Extent, GoesOn, Net, Relation, RootChange, Rows};
 use crate::engine::{self, failure};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
@@ -113,6 +113,7 @@ impl Input {
             removed: side(&piece.removed)?,
             arranged: None,
             net: None,
+            extent: Extent::default(),
         })
     }
 

@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt};
 
 use super::project::OpenProject;
 use crate::connect::Position;
-use crate::engine::maintain::Relation;
+use crate::engine::maintain::{Extent, Relation};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::run::commit::{CommitChain, TableEntry};
@@ -43,8 +43,6 @@ impl Read {
 /// A relation before and after, and how much of it changed.
 pub(in crate::run) struct Difference {
     pub(in crate::run) relation: Relation,
-    /// Rows of files that came or went.
-    pub(in crate::run) changed_rows: u64,
     /// Rows in all.
     pub(in crate::run) rows: u64,
 }
@@ -134,8 +132,9 @@ impl Versions<'_> {
             removed: side(&removed)?,
             arranged: None,
             net: None,
+            extent: Extent { before: old.rows(), changed: changed_rows },
         };
-        Ok(Some(Difference { relation, changed_rows, rows: new.rows() }))
+        Ok(Some(Difference { relation, rows: new.rows() }))
     }
 
     /// The rows of a version.

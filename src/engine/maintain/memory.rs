@@ -36,6 +36,11 @@ impl Memory {
         Self { part_bytes_max, held: Arc::new(held) }
     }
 
+    /// Whether a change may be refused.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.part_bytes_max.is_some()
+    }
+
     /// Counts `more` bytes of a part that holds `bytes` with them.
     ///
     /// # Errors

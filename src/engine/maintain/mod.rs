@@ -11,6 +11,7 @@ mod arrangement;
 mod at;
 mod delta;
 mod derive;
+mod extent;
 mod first_partners;
 mod join;
 mod let_go;
@@ -31,6 +32,7 @@ use datafusion::prelude::SessionContext;
 
 pub use arrangement::Arrangement;
 pub use delta::{Net, WEIGHT};
+pub use extent::Extent;
 pub use let_go::LetGo;
 pub use lookup::{Found, KeyLookup};
 
@@ -74,17 +76,15 @@ pub struct Relation {
     pub arranged: Option<Arc<Arrangement>>,
     /// How it changes, where it is a state and that is known already.
     pub net: Option<Net>,
+    /// How much of it changed.
+    pub extent: Extent,
 }
 
 impl Relation {
     /// A relation that stays as it is.
     pub fn unchanged(rows: Rows) -> Self {
-        Self { old: rows.clone(), new: rows, added: vec![], removed: vec![], arranged: None, net: None }
-    }
-
-    /// A state before its change, maybe with its rows in memory too.
-    pub fn state(rows: Rows, arranged: Option<Arc<Arrangement>>) -> Self {
-        Self { arranged, ..Self::unchanged(rows) }
+        let extent = Extent::default();
+        Self { old: rows.clone(), new: rows, added: vec![], removed: vec![], arranged: None, net: None, extent }
     }
 
     /// Whether rows came or went.
@@ -216,10 +216,10 @@ impl Engine<'_> {
                 .relations
                 .get_mut(&stage.name)
                 .ok_or_else(|| Error::internal("a stage's state wasn't given").with("stage", &stage.name))?;
-            *relation = net.applied_to(&relation.old, &kept)?;
+            *relation = net.applied_to(relation, &kept)?;
             stages.push(kept);
         }
-        let root = match goes_on == GoesOn::States || derive::whole_top(&maintenance.root) {
+        let root = match self.is_sooner_whole(maintenance, goes_on) {
             true if goes_on == GoesOn::Result && !self.is_touched(&maintenance.root).map_err(failure)? => {
                 RootChange::Net(Net::default())
             }
@@ -251,19 +251,20 @@ impl Net {
         came.chain(self.removed.iter().map(|batch| delta::with_weight(batch, -1))).collect()
     }
 
-    /// The relation that held `old`, changed; it keeps `kept` of the change.
-    fn applied_to(&self, old: &Rows, kept: &Self) -> Result<Relation> {
+    /// The state, changed; it keeps `kept` of the change.
+    fn applied_to(&self, state: &Relation, kept: &Self) -> Result<Relation> {
         let added = delta::table(&self.added)?;
         let removed = delta::table(&self.removed)?;
-        let mut new = old.clone();
+        let mut new = state.old.clone();
         new.changes.extend(delta::table(&kept.weighted()?)?);
         Ok(Relation {
-            old: old.clone(),
+            old: state.old.clone(),
             new,
             added: added.into_iter().collect(),
             removed: removed.into_iter().collect(),
             arranged: None,
             net: None,
+            extent: Extent { changed: self.rows() as u64, ..state.extent },
         })
     }
 }

@@ -15,7 +15,7 @@ use super::draft::Draft;
 use super::model::Work;
 use super::states::weighted;
 use super::{Refresh, TableNet};
-use crate::engine::maintain::{self, GoesOn, Net, Relation, RootChange};
+use crate::engine::maintain::{self, Extent, GoesOn, Net, Relation, RootChange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::plan::PlannedModel;
@@ -80,6 +80,7 @@ impl Refresh<'_> {
                     removed: net.removed.clone(),
                     arranged: None,
                     net: None,
+                    extent: Extent { before: before.rows(), changed: net.rows },
                 };
                 (changed_rows, rows) = (changed_rows + net.rows, rows + read.rows());
                 relations.insert(name.clone(), relation);
@@ -90,7 +91,7 @@ impl Refresh<'_> {
                 let hint = if is_in_place { "; `archive: true` keeps them" } else { "" };
                 return Ok(Attempt::Anew(format!("rows of {name} that went can't be read any more{hint}")));
             };
-            changed_rows += difference.changed_rows;
+            changed_rows += difference.relation.extent.changed;
             rows += difference.rows;
             relations.insert(name.clone(), difference.relation);
         }
@@ -104,13 +105,14 @@ impl Refresh<'_> {
         let mut held = Vec::with_capacity(entry.states.len());
         for (at, (stage, state)) in maintenance.stages.iter().zip(&entry.states).enumerate() {
             let rows = self.state_rows(work, stage, state)?;
-            let relation = match self.shared_net(work, stage, entry) {
-                Some(net) => {
-                    self.held.inspect(|held| held.forget(&work.model.name, at));
-                    Relation { net: Some(net), ..Relation::unchanged(rows) }
-                }
-                None => Relation::state(rows, self.arranged(work, (at, stage), state).await?.map(Arc::new)),
-            };
+            let mut relation = Relation::unchanged(rows);
+            relation.extent.before = state.base.iter().chain(&state.changes).map(|file| file.rows).sum();
+            relation.net = self.shared_net(work, stage, entry);
+            if relation.net.is_some() {
+                self.held.inspect(|held| held.forget(&work.model.name, at));
+            } else {
+                relation.arranged = self.arranged(work, (at, stage), state).await?.map(Arc::new);
+            }
             held.push(relation.arranged.clone());
             relations.insert(stage.name.clone(), relation);
         }

@@ -14,7 +14,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use futures::{FutureExt, TryStreamExt};
 use tidemill::engine::maintain::{
-    Arrangement, GoesOn, LetGo, Net, Relation, RootChange, Rows, advance, build_root, build_stage, state_rows,
+    Arrangement, Extent, GoesOn, LetGo, Net, Relation, RootChange, Rows, advance, build_root, build_stage, state_rows,
 };
 use tidemill::plan::maintain::{Maintenance, Stage};
 use tidemill::plan::{self, Clock, PlannedModel};
@@ -175,6 +175,9 @@ pub struct Case {
     sessions: [SessionContext; 3],
 }
 
+/// Rows that states are said to have: more than a change has in most steps.
+const STATE_ROWS: u64 = 64;
+
 /// What is kept of a model between commits.
 #[derive(Default)]
 struct Kept {
@@ -237,7 +240,7 @@ impl Case {
         data::batch(&Arc::new(Schema::new(fields)), rows)
     }
 
-    /// The sources before and after a step.
+    /// The sources before and after a step; how much of them that is isn't told.
     fn sources(&self, before: &[Vec<Row>], after: &[Vec<Row>], changes: &[data::Change]) -> HashMap<String, Relation> {
         let whole = |at: usize, rows: &[Row]| looked_up(self.batch_of(at, rows));
         let side = |at: usize, rows: &[Row]| if rows.is_empty() { vec![] } else { vec![self.table(at, rows)] };
@@ -248,6 +251,7 @@ impl Case {
             removed: side(at, &changes[at].removed),
             arranged: None,
             net: None,
+            extent: Extent::default(),
         };
         self.world.relations.iter().enumerate().map(|(at, spec)| (spec.name.to_owned(), relation(at))).collect()
     }
@@ -310,7 +314,14 @@ impl Case {
             for ((stage, rows), arranged) in maintenance.stages.iter().zip(&kept.states).zip(&arranged) {
                 // Each second step looks states up in memory.
                 let arranged = arranged.clone().filter(|_| step % 2 == 1);
-                relations.insert(stage.name.clone(), Relation::state(rows.clone(), arranged));
+                let extent = Extent { before: STATE_ROWS, changed: 0 };
+                relations
+                    .insert(stage.name.clone(), Relation { arranged, extent, ..Relation::unchanged(rows.clone()) });
+            }
+            if step % 3 == 2 {
+                // As if most was another: what is joined, or stands in windows, is run whole.
+                let changed = relations.values_mut().filter(|relation| relation.is_changed());
+                changed.for_each(|relation| relation.extent = Extent { before: STATE_ROWS, changed: STATE_ROWS * 2 });
             }
             let advance = advance(session, maintenance, relations, &kept.let_go, Some(1 << 30), GoesOn::Result).await;
             let advance = advance.map_err(|e| failed(format!("{e:?}")))?.ok_or_else(|| differs("too large"))?;
@@ -442,6 +453,7 @@ fn downstream(model: &PlannedModel, kept: &mut Kept, rows: Vec<RecordBatch>, net
         removed: side(removed),
         arranged: None,
         net: None,
+        extent: Extent::default(),
     }
 }
 
