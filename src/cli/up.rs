@@ -15,7 +15,7 @@ use crate::run::metrics::{Counting, Metrics};
 use crate::run::project::{OpenProject, open_warehouse};
 use crate::run::reader::Reader;
 use crate::run::refresh::Observer;
-use crate::run::up::up;
+use crate::run::up::{Leases, up};
 use crate::serve::http::Monitor;
 use crate::serve::{WarehouseTables, flight, http};
 
@@ -25,16 +25,28 @@ pub(super) async fn execute(global: &Global, args: &UpArgs) -> Result<Exit> {
         Opened::Project(open) => open,
     };
     let project = Arc::clone(&open.project);
-    let listen = args.listen.clone().unwrap_or_else(|| project.flight_listen.value.clone());
-    let (listener, address) = listen_on(&listen, LISTEN_HINT).await?;
-    let console = match &project.console_listen {
-        Some(listen) => Some(listen_on(&listen.value, "`console: { listen: … }` names another address").await?),
-        None => None,
-    };
     let open: Arc<OpenProject> = open.into();
     let reader = Reader::new(open_warehouse(&project).await?, &project.name.value, &project.timezone.value);
     let reader = Arc::new(reader.with_sources(Arc::clone(&open)));
     let tables = Arc::new(WarehouseTables::new(Arc::clone(&project), Arc::clone(&reader))?);
+    // Before ports, which another process that works on these tables is likely to have.
+    let leases = Leases::acquire(&open).await?;
+    let listening = async {
+        let listen = args.listen.as_ref().unwrap_or(&project.flight_listen.value);
+        let flight = listen_on(listen, LISTEN_HINT).await?;
+        let console = match &project.console_listen {
+            Some(listen) => Some(listen_on(&listen.value, "`console: { listen: … }` names another address").await?),
+            None => None,
+        };
+        Ok((flight, console))
+    };
+    let ((listener, address), console) = match listening.await {
+        Ok(listening) => listening,
+        Err(error) => {
+            leases.release().await?;
+            return Err(error);
+        }
+    };
     say!("serving {} over Arrow Flight SQL at grpc://{address}", project.name.value);
     if let Some((_, address)) = &console {
         say!("serving metrics at http://{address}/metrics");
@@ -59,7 +71,7 @@ pub(super) async fn execute(global: &Global, args: &UpArgs) -> Result<Exit> {
     let counting = Counting { metrics: &metrics, inner: &printer };
     let committed = || reader.forget();
     let work = async {
-        let done = up(&open, &command, &counting, &committed, wait(stopped.clone())).await;
+        let done = up(&open, leases, &command, &counting, &committed, wait(stopped.clone())).await;
         // Without the work there is nothing to serve for: the process ends, and who watches it starts it again.
         stop.send_replace(true);
         done

@@ -32,7 +32,7 @@ pub use diff::{Changes, diff};
 pub use failure::failure;
 pub use interner::Interner;
 pub use keyed::{KeyedChange, keyed_changes};
-pub use text::{as_text, json_lines};
+pub use text::{as_text, json_lines, shortened};
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::limits;

@@ -7,6 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::error::{Error, Result, ResultExt};
+use crate::limits;
 
 /// The column's values as text, lists and structs as JSON; null stays null.
 ///
@@ -36,6 +37,14 @@ pub fn json_lines(rows: &RecordBatch) -> Result<Vec<String>> {
     writer.finish().external("a row can't be shown as JSON")?;
     // A line end inside of a text is escaped.
     Ok(String::from_utf8_lossy(&writer.into_inner()).lines().map(str::to_owned).collect())
+}
+
+/// A value as a message shows it: a long one by its beginning.
+pub fn shortened(text: &str) -> String {
+    match text.char_indices().nth(limits::SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 fn as_json(array: &ArrayRef) -> Result<StringArray> {

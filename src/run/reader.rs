@@ -21,6 +21,7 @@ use crate::plan::{self, At, TimeTravel};
 use crate::run::commit::{self, CommitChain, CommitRecord, TableEntry};
 use crate::run::history;
 use crate::run::project::OpenProject;
+use crate::run::schedule::wall_clock_us;
 use crate::run::version::landed_folder;
 use crate::table::{Warehouse, delta, parquet_table};
 
@@ -95,8 +96,9 @@ impl Reader {
     /// The snapshot at an instant, microseconds since 1970 UTC.
     ///
     /// # Errors
-    /// Usage, when there was no commit yet or it is gone.
+    /// Usage, when there was no commit yet or it is gone, or in the future.
     pub async fn snapshot_at(&self, at_us: i64) -> Result<Arc<Snapshot>> {
+        must_be_past(at_us)?;
         let mut records = BTreeMap::new();
         let mut missing = None;
         for pipeline in commit::pipelines(&self.warehouse).await? {
@@ -206,12 +208,24 @@ impl Snapshot {
     }
 }
 
+/// What tables hold at an instant that is still to come, nobody knows: they may change until then.
+fn must_be_past(at_us: i64) -> Result<()> {
+    let at = jiff::Timestamp::from_microsecond(at_us).ok().filter(|_| at_us > wall_clock_us());
+    match at {
+        Some(at) => Err(Error::usage("no table can be read as of the future").with("at", at)),
+        None => Ok(()),
+    }
+}
+
 #[async_trait]
 impl TimeTravel for Reader {
     async fn table_at(&self, table: &str, at: At) -> Result<Arc<dyn TableProvider>> {
         let at = match at {
             At::Version(version) => delta::At::Version(version),
-            At::Timestamp(us) => delta::At::TimestampUs(us),
+            At::Timestamp(us) => {
+                must_be_past(us)?;
+                delta::At::TimestampUs(us)
+            }
         };
         let (files, _) = delta::files_at(&self.warehouse, table, at).await?;
         parquet_table(&self.warehouse, table, files, &self.zone)

@@ -5,10 +5,20 @@ use std::str::FromStr;
 use jiff::{Timestamp, tz::TimeZone};
 
 use crate::error::{Error, Result};
+use crate::plan::PlannedModel;
 use crate::spec::types::Refresh;
 
 /// How long `auto` leaves a model alone that can only be recomputed, in microseconds.
 const AUTO_INTERVAL_US: i64 = 60_000_000;
+
+/// Whether each change of what it reads is to reach a model at once.
+pub fn is_continuous(model: &PlannedModel) -> bool {
+    match model.refresh {
+        Refresh::Continuous => true,
+        Refresh::Auto => model.maintenance.is_some(),
+        Refresh::Every(_) | Refresh::Cron(_) | Refresh::Manual => false,
+    }
+}
 
 /// Whether a model that was last refreshed at `last_us` is due at `now_us`, its cron lines read in `zone`.
 ///

@@ -27,6 +27,44 @@ use crate::spec::types::{ConnectorSpec, Refresh as Schedule};
 use crate::table::Warehouse;
 use crate::table::garbage::MinAge;
 
+/// The leases of all pipelines of a project.
+pub struct Leases {
+    warehouse: Warehouse,
+    by_pipeline: BTreeMap<String, Lease>,
+}
+
+impl Leases {
+    /// Takes all of them.
+    ///
+    /// # Errors
+    /// Kind `Lease`: another process works on a pipeline; none is held then. External: the warehouse can't be written.
+    pub async fn acquire(open: &OpenProject) -> Result<Self> {
+        let mut leases = Self { warehouse: open.warehouse().await?, by_pipeline: BTreeMap::new() };
+        for pipeline in &open.project.pipelines {
+            let name = pipeline.name.value.clone();
+            match Lease::acquire(&leases.warehouse, &name, open.project.lease_ttl, None).await {
+                Ok(lease) => drop(leases.by_pipeline.insert(name, lease)),
+                Err(error) => {
+                    leases.release().await?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(leases)
+    }
+
+    /// Gives them back, for others to take at once.
+    ///
+    /// # Errors
+    /// External: the warehouse can't be written.
+    pub async fn release(self) -> Result<()> {
+        for (_, lease) in self.by_pipeline {
+            lease.release().await?;
+        }
+        Ok(())
+    }
+}
+
 /// Works until `stop` resolves; then everything that was taken in is committed and published, and leases are released.
 ///
 /// `committed` is called after each commit, for readers of the same process. A source or model that fails is tried again when
@@ -36,24 +74,17 @@ use crate::table::garbage::MinAge;
 /// Kind `Lease`: another process works on a pipeline, or took it over. External: the warehouse can't be written.
 pub async fn up(
     open: &OpenProject,
+    leases: Leases,
     command: &str,
     observer: &dyn Observer,
     committed: &(dyn Fn() + Send + Sync),
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let warehouse = open.warehouse().await?;
-    let mut leases = BTreeMap::new();
-    for pipeline in &open.project.pipelines {
-        let name = pipeline.name.value.clone();
-        let lease = Lease::acquire(&warehouse, &name, open.project.lease_ttl, None).await?;
-        leases.insert(name, lease);
-    }
-    for pipeline in leases.keys() {
-        sinks::forget_others(open, &warehouse, pipeline).await?;
+    for pipeline in leases.by_pipeline.keys() {
+        sinks::forget_others(open, &leases.warehouse, pipeline).await?;
     }
     let mut work = Work {
         open,
-        warehouse,
         command,
         observer,
         committed,
@@ -61,30 +92,30 @@ pub async fn up(
         looks: Looks::default(),
         tried: BTreeMap::new(),
         told: BTreeMap::new(),
+        lost: BTreeSet::new(),
         failing: BTreeMap::new(),
         heads: BTreeMap::new(),
         states: HeldStates::new(open.memory()),
         commits: None,
     };
     let worked = work.drained(stop).await;
-    for (_, lease) in work.leases {
-        lease.release().await?;
-    }
+    work.leases.release().await?;
     worked
 }
 
 struct Work<'a> {
     open: &'a OpenProject,
-    warehouse: Warehouse,
+    leases: Leases,
     command: &'a str,
     observer: &'a dyn Observer,
     committed: &'a (dyn Fn() + Send + Sync),
-    leases: BTreeMap<String, Lease>,
     looks: Looks,
     /// When each model that isn't continuous was last tried, microseconds since 1970 UTC.
     tried: BTreeMap<String, i64>,
     /// What went wrong with a relation, so that it is told once.
     told: BTreeMap<String, String>,
+    /// Sources that answer, and can't be read, which their models' history tells.
+    lost: BTreeSet<String>,
     /// Models that failed or were skipped when they were last worked on, and why.
     failing: BTreeMap<String, String>,
     /// The newest record of each pipeline, as far as it was looked for since the last step.
@@ -150,7 +181,7 @@ impl Work<'_> {
     /// Works until `stop` resolves, and then for as long as draining may take. What isn't committed by then is left for the
     /// next start, as it is where a process dies: tables are whole.
     async fn drained(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
-        let (open, observer, warehouse) = (self.open, self.observer, self.warehouse.clone());
+        let (open, observer, warehouse) = (self.open, self.observer, self.leases.warehouse.clone());
         let timeout = open.project.pace.shutdown_timeout;
         let (asked, mut is_asked) = watch::channel(false);
         let time_is_up = async move {
@@ -241,7 +272,8 @@ impl Work<'_> {
         let options = RefreshOptions {
             models,
             sources,
-            silent: self.looks.silent().clone(),
+            // What can't be read is tried, so that its models are skipped, as in a run.
+            silent: self.looks.silent() - &self.lost,
             due: false,
             full_refresh: false,
             now_us: schedule::wall_clock_us(),
@@ -250,7 +282,7 @@ impl Work<'_> {
         };
         let begun = Instant::now();
         let observer = Told { inner: self.observer, told: std::sync::Mutex::new(&mut self.told) };
-        let (open, warehouse, leases) = (self.open, &self.warehouse, &self.leases);
+        let (open, Leases { warehouse, by_pipeline: leases }) = (self.open, &self.leases);
         let report: Result<Report> = match is_scheduled {
             true => refresh::recorded(open, warehouse, &options, &observer, leases, Some(&self.states)).await,
             false => {
@@ -291,17 +323,18 @@ impl Work<'_> {
     /// The newest record of a pipeline; looked for once a step, since nobody else commits while the lease is held.
     async fn head(&mut self, pipeline: &str) -> Result<Option<&CommitRecord>> {
         if !self.heads.contains_key(pipeline) {
-            let newest = CommitChain::open(&self.warehouse, pipeline).latest().await?;
+            let newest = CommitChain::open(&self.leases.warehouse, pipeline).latest().await?;
             self.heads.insert(pipeline.to_string(), newest);
         }
         Ok(self.heads.get(pipeline).and_then(Option::as_deref))
     }
 
     fn is_fenced(&self) -> bool {
-        self.leases.values().any(Lease::is_lost)
+        self.leases.by_pipeline.values().any(Lease::is_lost)
     }
 
-    /// Sources whose rows changed, or that answer again; those that don't answer within `patience` are told of when they do.
+    /// Sources whose rows changed, or that answer again, or can't be read from now on or any longer; those that don't answer within
+    /// `patience` are told of when they do.
     async fn changed(&mut self, patience: Duration) -> Result<BTreeSet<String>> {
         let (open, mut begun) = (self.open, Vec::new());
         for source in &open.plan.sources {
@@ -326,9 +359,20 @@ impl Work<'_> {
             look.iter().for_each(|look| self.observer.looked(&name, look));
             match look {
                 // What reads a source that was silent may have been left out of a step.
-                Ok(look) if look.changes.is_some() || was_silent => drop(changed.insert(name)),
-                Ok(_) => drop(self.told.remove(&name)),
-                Err(error) => self.tell(&name, &error),
+                Ok(look) => {
+                    let is_back = self.lost.remove(&name);
+                    match look.changes.is_some() || was_silent || is_back {
+                        true => drop(changed.insert(name)),
+                        false => drop(self.told.remove(&name)),
+                    }
+                }
+                Err(error) => {
+                    self.tell(&name, &error);
+                    // A step would wait once more for what may come back by itself.
+                    if !error.is_retryable() && self.lost.insert(name.clone()) {
+                        changed.insert(name);
+                    }
+                }
             }
         }
         Ok(changed)
@@ -349,7 +393,7 @@ impl Work<'_> {
         let mut due = Due { sources, ..Due::default() };
         for model in &self.open.plan.models {
             let reads_changed = model.inputs.iter().any(|i| changed.contains(i) || due.models.contains(i));
-            if is_continuous(model) {
+            if schedule::is_continuous(model) {
                 if reads_changed {
                     due.models.insert(model.name.clone());
                 }
@@ -394,15 +438,6 @@ struct Due {
 impl Due {
     fn is_empty(&self) -> bool {
         self.models.is_empty() && self.sources.is_empty()
-    }
-}
-
-/// Whether each change of what it reads is to reach a model at once.
-fn is_continuous(model: &PlannedModel) -> bool {
-    match model.refresh {
-        Schedule::Continuous => true,
-        Schedule::Auto => model.maintenance.is_some(),
-        Schedule::Every(_) | Schedule::Cron(_) | Schedule::Manual => false,
     }
 }
 

@@ -124,6 +124,28 @@ fn up_tells_its_numbers_to_prometheus() {
     assert_eq!(up.process.wait().code(), Some(0));
 }
 
+#[test]
+fn a_source_that_cannot_be_read_is_told_by_status_until_it_can() {
+    let shop = Scratch::new(PIPELINE);
+    shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}console: {{ listen: \"127.0.0.1:0\" }}\n"));
+    shop.write("data/1.csv", "id,city\n1,Natal\n");
+    let mut up = Up::start(&shop);
+    let failed = |value: f64| {
+        move |numbers: &BTreeMap<String, f64>| numbers.get("tidemill_model_failed{model=\"kept\"}") == Some(&value)
+    };
+    up.metrics(failed(0.0));
+    std::fs::rename(shop.path("data"), shop.path("away")).unwrap();
+    up.metrics(failed(1.0));
+    let seen = shop.exits(1, &["status"]);
+    assert!(seen.out.contains("skipped") && seen.out.contains("`orders` failed"), "{}", seen.out);
+    assert_eq!(shop.rows("select count(*) from kept"), "1\n");
+    std::fs::rename(shop.path("away"), shop.path("data")).unwrap();
+    up.metrics(failed(0.0));
+    shop.exits(0, &["status"]);
+    up.process.signal("TERM");
+    assert_eq!(up.process.wait().code(), Some(0));
+}
+
 #[cfg(feature = "kafka")]
 #[test]
 fn topics_tell_how_far_time_is_and_sinks_what_they_hold() {

@@ -96,6 +96,8 @@ fn earlier_versions_stay_readable() {
         shop.tidemill(&["query", "select count(*) from kept version as of -1"]),
         shop.tidemill(&["query", "select count(*) from kept timestamp as of '2001-01-01T00:00:00Z'"]),
         at("2001-01-01T00:00:00Z"),
+        shop.tidemill(&["query", "select count(*) from kept timestamp as of '2101-01-01T00:00:00Z'"]),
+        at("2101-01-01T00:00:00Z"),
     ] {
         assert!(refused.code == 2 || refused.code == 3, "{} {}", refused.out, refused.err);
         assert_eq!(refused.out, "", "never the present rows");

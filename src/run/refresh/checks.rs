@@ -14,8 +14,9 @@ use datafusion::logical_expr::{JoinType, lit};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::{Expr, SessionContext, col, ident};
 
-use crate::engine;
+use crate::engine::{self, shortened};
 use crate::error::{Error, Result, ResultExt};
+use crate::limits;
 use crate::plan::{CheckTest, PlannedCheck};
 use crate::run::history::CheckOutcome;
 use crate::spec::types::OnFail;
@@ -185,18 +186,15 @@ fn describe_row(batch: &RecordBatch, row: usize) -> String {
     let shown = batch.schema_ref().fields().iter().zip(batch.columns()).filter(|(f, c)| is_shown(f.name(), c));
     let cells = shown.map(|(field, column)| {
         let text = ArrayFormatter::try_new(column, &options).map(|f| f.value(row).to_string()).unwrap_or_default();
-        format!("{}={text}", field.name())
+        format!("{}={}", field.name(), shortened(&text))
     });
     let (position, mut shown): (Vec<String>, Vec<String>) = cells.partition(|cell| cell.starts_with('_'));
-    if shown.len() > SAMPLE_COLUMNS {
-        shown.truncate(SAMPLE_COLUMNS);
+    if shown.len() > limits::SHOWN_COLUMNS {
+        shown.truncate(limits::SHOWN_COLUMNS);
         shown.push("…".to_string());
     }
     shown.into_iter().chain(position).collect::<Vec<_>>().join(", ")
 }
-
-/// Columns of a failing row that a message shows: enough to know it by.
-const SAMPLE_COLUMNS: usize = 5;
 
 /// Refused rows as text with the rule and run that refused them. A model's row stands nowhere in a source, unless its SELECT
 /// says where.

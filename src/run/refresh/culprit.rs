@@ -11,6 +11,7 @@ use super::bisect::{Failing, Suspect};
 use super::model::Work;
 use super::{Publishing, Refresh};
 use crate::connect::Position;
+use crate::engine::shortened;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::plan::{HIDDEN_COLUMNS, InputRows};
@@ -314,13 +315,6 @@ fn values(row: &RecordBatch, of: &InputRows, cause: &str) -> String {
     cells.truncate(limits::SHOWN_COLUMNS);
     let cells = cells.into_iter().map(|(_, cell)| cell).chain(is_more.then(|| "…".to_string()));
     cells.collect::<Vec<_>>().join(", ")
-}
-
-fn shortened(text: &str) -> String {
-    match text.char_indices().nth(limits::SHOWN_CHARACTERS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 /// The first row's value of a column; none where it is null or the column isn't there.

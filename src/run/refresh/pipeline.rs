@@ -105,7 +105,9 @@ impl<'a> Refresh<'a> {
         for model in chosen {
             let entry = record.as_ref().and_then(|record| record.tables.get(&model.name));
             let last_us = entry.map(|entry| entry.refreshed_at_us);
-            if schedule::is_due(&model.refresh, last_us, self.options.now_us, self.zone())? {
+            if schedule::is_continuous(model)
+                || schedule::is_due(&model.refresh, last_us, self.options.now_us, self.zone())?
+            {
                 due.push(model.name.clone());
             }
         }
