@@ -294,6 +294,12 @@ impl Visitor for Inspector<'_> {
         {
             self.function(&name, function);
         }
+        if let Expr::SimilarTo { pattern, .. } = expr {
+            let place = self.sql.place_of(pattern.span());
+            let message = "SIMILAR TO would be run as a regular expression that is found anywhere in the text, which isn't what it means";
+            let fault = Fault::error("unsupported_sql", place, message);
+            self.found.faults.push(fault.hint("LIKE, or `~` with a regular expression: `city ~ '^(Natal|Recife)$'`"));
+        }
         ControlFlow::Continue(())
     }
 }

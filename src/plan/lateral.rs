@@ -61,10 +61,14 @@ fn is_true(filter: &Expr) -> bool {
     matches!(filter, Expr::Literal(ScalarValue::Boolean(Some(true)), _))
 }
 
-/// The plan, if the engine makes joins of all subqueries of a row that are left.
+/// The plan, if the engine makes joins of all subqueries of a row that are left. Of one with a window it makes a join too, and the window
+/// would be over the rows of all rows.
 fn runnable(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
     if !has_laterals(&plan)? {
         return Ok(plan);
+    }
+    if has_windows_of_a_row(&plan)? {
+        return plan_err!("{NOT_RUN}");
     }
     let rule = Optimizer::with_rules(vec![Arc::new(DecorrelateLateralJoin::new())]);
     match has_laterals(&rule.optimize(plan.clone(), state, |_, _| {})?)? {
@@ -78,6 +82,21 @@ fn has_laterals(plan: &LogicalPlan) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
         found |= matches!(node, LogicalPlan::Join(join) if matches!(bare(&join.right), LogicalPlan::Subquery(_)));
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
+/// Whether a subquery in a FROM that reads columns of the tables before it has a window.
+fn has_windows_of_a_row(plan: &LogicalPlan) -> Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Join(join) = node
+            && let LogicalPlan::Subquery(subquery) = bare(&join.right)
+            && !subquery.outer_ref_columns.is_empty()
+        {
+            found |= subquery.subquery.exists(|node| Ok(matches!(node, LogicalPlan::Window(_))))?;
+        }
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)

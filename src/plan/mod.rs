@@ -21,6 +21,7 @@ mod keys;
 mod lateral;
 pub mod maintain;
 mod model;
+mod named_windows;
 mod names;
 mod nearest;
 mod notes;

@@ -14,6 +14,7 @@ use super::closing::closing;
 use super::inspect::{Inspection, inspect_model, table_reference};
 use super::maintain::{Maintenance, Stage, maintenance};
 use super::model::{BoundModel, ModelPlanner};
+use super::named_windows::write_out_windows;
 use super::nearest::with_nearest;
 use super::notes::notes;
 use super::order::Graph;
@@ -183,7 +184,8 @@ impl<'a> Work<'a> {
                     continue;
                 }
             };
-            let joins = share_columns(&mut query, &model.sql);
+            let mut joins = share_columns(&mut query, &model.sql);
+            joins.extend(write_out_windows(&mut query, &model.sql));
             let windows = rewrite_windows(&mut query, &model.sql, self.state);
             let mut found = inspect_model(&mut query, &model.sql, &names);
             // A window at fault is a null from here on: types around it can't be told.

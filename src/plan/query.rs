@@ -25,6 +25,7 @@ use super::HIDDEN_COLUMNS;
 use super::extrema::extrema_in_order;
 use super::hidden::{hide, named_hidden};
 use super::inspect::{bind_parameters, check_functions, table_reference};
+use super::named_windows::write_out_windows;
 use super::names::Names;
 use super::nearest::with_nearest;
 use super::relation::{RelationTable, bind};
@@ -78,6 +79,7 @@ pub async fn query(
     if let Some(query) = inner {
         faults.extend(tables.travel(query, travel).await);
         faults.extend(share_columns(query, &text));
+        faults.extend(write_out_windows(query, &text));
         faults.extend(rewrite_windows(query, &text, &state));
     }
     // A version that isn't to be had leaves its table unknown, and that would be said again.

@@ -291,6 +291,7 @@ async fn what_a_run_could_not_build_is_told_before() {
         "SELECT percentile_cont(1.5) WITHIN GROUP (ORDER BY units) AS p FROM orders",
         "SELECT array_agg(DISTINCT order_id ORDER BY units) AS l FROM orders",
         "SELECT order_id AS \"A\", units AS a FROM orders",
+        "SELECT order_id FROM orders\nWHERE order_status SIMILAR TO 'deliv%'",
     ] {
         all += &faults(sql).await;
         all += "---\n";

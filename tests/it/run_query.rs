@@ -106,6 +106,24 @@ fn earlier_versions_stay_readable() {
     filtered(|| insta::assert_snapshot!("version_too_new", late.err));
 }
 
+#[test]
+fn windows_build_on_those_with_a_name() {
+    let shop = shop();
+    let of = "from (values ('a', 1), ('a', 2), ('b', 5)) t(k, v)";
+    let sql = format!(
+        "select v, sum(v) over (w) as total, rank() over (p order by v desc) as place, row_number() over q as n,
+           sum(v) over (P order by v rows between 1 following and 1 following) as next
+         {of} window p as (partition by k), w as (p order by v), Q as (w) order by v"
+    );
+    assert_eq!(shop.rows(&sql), "1,1,2,1,2\n2,3,1,2,\n5,5,1,1,\n");
+    let seen = shop.exits(2, &["query", &format!("select sum(v) over (x order by v) {of} window w as (order by k)")]);
+    assert!(seen.err.contains("no window `x` is defined before"), "{}", seen.err);
+    let of_each =
+        "select * from kept a, lateral (select id, row_number() over (order by id) from kept b where b.id <> a.id) l";
+    let seen = shop.exits(2, &["query", of_each]);
+    assert!(seen.err.contains("in a way that can't be run"), "{}", seen.err);
+}
+
 /// The wall clock, RFC 3339.
 fn now() -> String {
     chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
