@@ -20,6 +20,9 @@ pub struct SinkCursor {
     /// Under `emit: final`, the watermark that windows were closed by, microseconds since 1970 UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_us: Option<i64>,
+    /// The form in which all its rows were told; none where that wasn't noted yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<String>,
 }
 
 /// A change to publish.

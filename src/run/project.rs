@@ -57,6 +57,8 @@ pub struct OpenSink {
     pub name: String,
     /// Whether it only gets rows of closed windows.
     pub is_final: bool,
+    /// The form in which rows are told.
+    pub form: String,
     /// Where changes go.
     pub sink: Arc<dyn Sink>,
 }
@@ -202,6 +204,7 @@ fn open_sinks(project: &Project, plan: &Plan, faults: &mut Vec<Fault>) -> Vec<Ar
                     key: model.key.clone(),
                     name: spec.name(),
                     is_final: spec.is_final(),
+                    form: spec.form(),
                     sink,
                 })),
                 Err(error) => faults.push(Fault::error("sink", spec.place.clone(), error.to_string())),

@@ -164,7 +164,7 @@ pub(in crate::run) async fn follow(
             },
             false => None,
         };
-        let cursor = SinkCursor { commit: entry.changed_in, run, closed_us };
+        let cursor = SinkCursor { commit: entry.changed_in, run, closed_us, form: Some(sink.form.clone()) };
         if note.published.as_ref() == Some(&cursor) && note.publishing.is_none() {
             let is_asked = asking == Asking::IfQuick && sink.sink.is_quickly_asked();
             if !is_asked || sink.sink.cursor().await? == note.held {
@@ -204,6 +204,9 @@ fn lost(why: &str) -> Error {
 
 /// The files of the table as the sink has it.
 async fn version_at(chain: &CommitChain, sink: &OpenSink, at: &SinkCursor) -> Result<TableFiles> {
+    if let Some(form) = at.form.as_ref().filter(|form| **form != sink.form) {
+        return Err(lost(&format!("the sink holds {form}, and is to get {}", sink.form)));
+    }
     let other = "what the sink holds is of another warehouse, or of one that was made anew";
     let record =
         chain.find(at.commit).await?.ok_or_else(|| lost("what the sink was last brought to isn't kept any more"))?;

@@ -107,7 +107,15 @@ fn read_rows(reader: &mut Reader<'_>, node: &Node) -> Option<GivenRows> {
                     let text = reader.scalar(csv, "CSV")?.text.clone();
                     Some(GivenRows::Csv(Located { value: text, place: csv.place.clone() }))
                 }
-                (None, Some(file)) => reader.word(file).map(GivenRows::File),
+                (None, Some(file)) => {
+                    let path = reader.word(file)?;
+                    if !path.value.to_ascii_lowercase().ends_with(".csv") {
+                        let message = format!("rows are read from a CSV file, and `{}` isn't called so", path.value);
+                        reader.fault(Fault::error("wrong_value", path.place, message));
+                        return None;
+                    }
+                    Some(GivenRows::File(path))
+                }
                 _ => {
                     reader.fault(Fault::error(
                         "wrong_value",

@@ -344,6 +344,17 @@ pub enum SinkFormat {
     Csv,
 }
 
+impl SinkFormat {
+    /// As it is written: `parquet`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Json => "json",
+            Self::Csv => "csv",
+        }
+    }
+}
+
 /// `connector: kafka` of a sink.
 #[derive(Debug, Clone)]
 pub struct KafkaSinkSpec {
@@ -403,6 +414,16 @@ impl SinkSpec {
     /// Whether it only gets rows of closed windows.
     pub fn is_final(&self) -> bool {
         self.emit() == Emit::Final
+    }
+
+    /// The form in which rows are told, one for all of a place: `rows`, `debezium with decimals as text`, `rows as csv`.
+    pub fn form(&self) -> String {
+        let form = if self.emit() == Emit::Debezium { "debezium" } else { "rows" };
+        match &self.target {
+            SinkTarget::Kafka(spec) if spec.decimals_as_text => format!("{form} with decimals as text"),
+            SinkTarget::Kafka(_) => form.to_owned(),
+            SinkTarget::Files(spec) => format!("{form} as {}", spec.format.word()),
+        }
     }
 }
 

@@ -255,7 +255,7 @@ pub(crate) fn write_error<E>(place: &impl std::fmt::Display, source: E) -> Error
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    write_error_after(place, source, "the disk is full; nothing was published, every table is as it was")
+    write_error_after(place, source, "the disk is full; a table that could not be written stays as it was")
 }
 
 /// The same for what is written after a commit: `full` says of a full disk what stands and what is left to do.

@@ -216,7 +216,7 @@ async fn writing_on_a_full_disk() {
     let stream = datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(many.schema(), stream);
     fill(&disk, 300 << 10);
     let error = write_files(&warehouse, "t", &many.schema(), &[], "part", vec![Box::pin(stream)]).await.unwrap_err();
-    assert!(error.to_string().contains("the disk is full; nothing was published"), "{error}");
+    assert!(error.to_string().contains("the disk is full; a table that could not be written stays"), "{error}");
     assert_eq!(used().await.unwrap().len(), before);
     assert_eq!(read_by_others(&warehouse, "t", None)["polars"], json!([{ "id": 1 }]));
 }

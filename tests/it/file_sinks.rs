@@ -318,6 +318,24 @@ fn a_folder_of_another_warehouse_or_model_is_left_alone() {
     assert_eq!(counts(&shop), [1, 1, 1, 1]);
 }
 
+#[test]
+fn a_folder_has_its_rows_in_one_form() {
+    let shop = project();
+    let row = |city: &str| format!("city,amount,at,note,weight\n{city},1.00,2026-01-01T00:00:00Z,,\n");
+    shop.write("data/1.csv", row("Natal"));
+    shop.exits(0, &["run"]);
+    let pipeline = fs::read_to_string(shop.path("pipelines/sales.yaml")).unwrap();
+    shop.write("pipelines/sales.yaml", pipeline.replace("emit: changes", "emit: debezium"));
+    shop.write("data/2.csv", row("Recife"));
+    let seen = shop.exits(3, &["run"]);
+    assert!(seen.err.contains("the sink holds rows as json, and is to get debezium as json"), "{}", seen.err);
+    assert_eq!(counts(&shop), [2, 1, 2, 2]);
+    // As the hint says.
+    fs::remove_dir_all(shop.path("out/json")).unwrap();
+    shop.exits(0, &["run"]);
+    assert_eq!(applied_envelopes(&shop.path("out/json")), applied_envelopes(&shop.path("out/debezium")));
+}
+
 /// A model with one sink, and a lease that is soon over.
 fn hasty() -> Scratch {
     let shop = project();

@@ -232,4 +232,17 @@ fn unknown_columns_and_wrong_values_are_faults_at_their_characters() {
 ",
     );
     insta::assert_snapshot!("wrong_values", seen.err);
+    let seen = ends(
+        2,
+        "  - name: a file of another kind
+    model: kept
+    given: { orders: { file: tests/orders.jsonl } }
+    expect: { rows: [] }
+",
+    );
+    assert!(
+        seen.err.contains("rows are read from a CSV file, and `tests/orders.jsonl` isn't called so"),
+        "{}",
+        seen.err
+    );
 }

@@ -39,11 +39,7 @@ pub(super) struct Layout {
 impl Layout {
     /// Ending of files' names.
     pub(super) fn extension(&self) -> &'static str {
-        match self.format {
-            SinkFormat::Parquet => "parquet",
-            SinkFormat::Json => "json",
-            SinkFormat::Csv => "csv",
-        }
+        self.format.word()
     }
 }
 

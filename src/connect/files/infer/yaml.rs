@@ -149,7 +149,7 @@ fn pattern(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     for c in path.chars() {
         match c {
-            '*' | '?' | '[' | '{' => out.extend(['[', c, ']']),
+            '*' | '?' | '[' | '{' | '}' => out.extend(['[', c, ']']),
             '\\' => out.push_str("\\\\"),
             _ => out.push(c),
         }
