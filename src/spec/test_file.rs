@@ -110,7 +110,7 @@ fn read_rows(reader: &mut Reader<'_>, node: &Node) -> Option<GivenRows> {
                 (None, Some(file)) => {
                     let path = reader.word(file)?;
                     if !path.value.to_ascii_lowercase().ends_with(".csv") {
-                        let message = format!("rows are read from a CSV file, and `{}` isn't called so", path.value);
+                        let message = "rows are read from a CSV file, whose name ends with `.csv`";
                         reader.fault(Fault::error("wrong_value", path.place, message));
                         return None;
                     }

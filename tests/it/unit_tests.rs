@@ -240,9 +240,5 @@ fn unknown_columns_and_wrong_values_are_faults_at_their_characters() {
     expect: { rows: [] }
 ",
     );
-    assert!(
-        seen.err.contains("rows are read from a CSV file, and `tests/orders.jsonl` isn't called so"),
-        "{}",
-        seen.err
-    );
+    assert!(seen.err.contains("rows are read from a CSV file, whose name ends with `.csv`"), "{}", seen.err);
 }
