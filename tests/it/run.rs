@@ -254,3 +254,15 @@ fn a_project_may_have_many_models() {
     shop.write("data/1.csv", "id\n1\n");
     shop.exits(0, &["validate"]);
 }
+
+#[test]
+fn a_model_whose_input_was_never_built_is_no_success() {
+    let shop = shop();
+    let seen = shop.exits(3, &["run", "--quiet", "cities"]);
+    assert!(
+        seen.err.contains("`big_orders` has no version yet; `tidemill run +cities` builds it first"),
+        "{}",
+        seen.err
+    );
+    assert_eq!(shop.statuses(0, &["+cities"]), ["big_orders ok", "cities ok"]);
+}

@@ -103,11 +103,9 @@ impl Refresh<'_> {
                 }
                 Some(Relation::Failed) => return Ok(Err(format!("`{name}` failed or was skipped"))),
                 None => {
-                    self.exit_code = self.exit_code.max(3);
-                    return Ok(Err(format!(
-                        "`{name}` has no version yet; `tidemill run +{}` builds it first",
-                        model.name
-                    )));
+                    let reason = format!("`{name}` has no version yet; `tidemill run +{}` builds it first", model.name);
+                    self.failed(&model.name, &Error::usage(reason.clone()));
+                    return Ok(Err(reason));
                 }
             }
         }
