@@ -10,6 +10,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::HIDDEN_COLUMNS;
+use super::sql_text::folded;
 use crate::spec::fault::Fault;
 use crate::spec::types::SqlText;
 
@@ -23,7 +24,7 @@ pub fn named_hidden(query: &Query) -> Vec<&'static str> {
             _ => &[],
         };
         if let Some(last) = parts.last() {
-            let name = if last.quote_style.is_none() { last.value.to_lowercase() } else { last.value.clone() };
+            let name = folded(last);
             named.extend(HIDDEN_COLUMNS.iter().position(|hidden| *hidden == name));
         }
         ControlFlow::<()>::Continue(())

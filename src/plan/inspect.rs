@@ -16,6 +16,7 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::names::Names;
 use super::nearest::with_nearest;
+use super::sql_text::folded;
 use super::{params, windows};
 use crate::spec::fault::Fault;
 use crate::spec::types::SqlText;
@@ -211,7 +212,7 @@ fn duplicate_names(query: &mut Query, sql: &SqlText) -> Vec<Fault> {
             SelectItem::ExprWithAlias { expr, alias } => (alias.clone(), expr.clone()),
             _ => continue,
         };
-        let name = if ident.quote_style.is_none() { ident.value.to_lowercase() } else { ident.value.clone() };
+        let name = folded(&ident);
         if !names.insert(name.clone()) {
             let message = format!("two columns of the result are named `{name}`");
             let fault = Fault::error("duplicate_column", sql.place_of(ident.span), message);
@@ -226,7 +227,7 @@ fn duplicate_names(query: &mut Query, sql: &SqlText) -> Vec<Fault> {
 fn function_name(name: &ObjectName) -> Option<String> {
     let [part] = name.0.as_slice() else { return Some(name.to_string()) };
     let ident = part.as_ident()?;
-    Some(if ident.quote_style.is_none() { ident.value.to_lowercase() } else { ident.value.clone() })
+    Some(folded(ident))
 }
 
 /// A table's name as the planner reads it.

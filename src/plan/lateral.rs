@@ -8,7 +8,7 @@ use datafusion::common::{
     Column, DFSchema, JoinType, NullHandling, Result, ScalarValue, UnnestOptions, plan_datafusion_err, plan_err,
 };
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Unnest};
+use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Subquery, Unnest};
 use datafusion::optimizer::Optimizer;
 use datafusion::optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 
@@ -64,42 +64,37 @@ fn is_true(filter: &Expr) -> bool {
 /// The plan, if the engine makes joins of all subqueries of a row that are left. Of one with a window it makes a join too, and the window
 /// would be over the rows of all rows.
 fn runnable(state: &SessionState, plan: LogicalPlan) -> Result<LogicalPlan> {
-    if !has_laterals(&plan)? {
+    if !has_laterals(&plan, |_| Ok(true))? {
         return Ok(plan);
     }
-    if has_windows_of_a_row(&plan)? {
+    if has_laterals(&plan, is_window_of_a_row)? {
         return plan_err!("{NOT_RUN}");
     }
     let rule = Optimizer::with_rules(vec![Arc::new(DecorrelateLateralJoin::new())]);
-    match has_laterals(&rule.optimize(plan.clone(), state, |_, _| {})?)? {
+    match has_laterals(&rule.optimize(plan.clone(), state, |_, _| {})?, |_| Ok(true))? {
         true => plan_err!("{NOT_RUN}"),
         false => Ok(plan),
     }
 }
 
-/// Whether a subquery of each row stands in a FROM.
-fn has_laterals(plan: &LogicalPlan) -> Result<bool> {
+/// Whether a subquery of each row for which `is` so stands in a FROM.
+fn has_laterals(plan: &LogicalPlan, is: impl Fn(&Subquery) -> Result<bool>) -> Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
-        found |= matches!(node, LogicalPlan::Join(join) if matches!(bare(&join.right), LogicalPlan::Subquery(_)));
+        if let LogicalPlan::Join(join) = node
+            && let LogicalPlan::Subquery(subquery) = bare(&join.right)
+        {
+            found |= is(subquery)?;
+        }
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     })?;
     Ok(found)
 }
 
-/// Whether a subquery in a FROM that reads columns of the tables before it has a window.
-fn has_windows_of_a_row(plan: &LogicalPlan) -> Result<bool> {
-    let mut found = false;
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Join(join) = node
-            && let LogicalPlan::Subquery(subquery) = bare(&join.right)
-            && !subquery.outer_ref_columns.is_empty()
-        {
-            found |= subquery.subquery.exists(|node| Ok(matches!(node, LogicalPlan::Window(_))))?;
-        }
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
-    Ok(found)
+/// Whether a subquery that reads columns of the tables before it has a window.
+fn is_window_of_a_row(subquery: &Subquery) -> Result<bool> {
+    let has_window = subquery.subquery.exists(|node| Ok(matches!(node, LogicalPlan::Window(_))))?;
+    Ok(has_window && !subquery.outer_ref_columns.is_empty())
 }
 
 fn bare(plan: &LogicalPlan) -> &LogicalPlan {

@@ -63,7 +63,7 @@ pub use query::{At, TimeTravel, query, relations_of};
 pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
 pub use row_wise::{InputRows, Piece, topmost_piece};
 pub use session::{MAIN_SCHEMA, session};
-pub use wall_clock::wall_clocks_as_instants;
+pub use wall_clock::with_zoned_casts;
 
 use crate::spec::fault::Fault;
 use crate::spec::types::{CheckSpec, OnFail, Refresh, SinkSpec, SourceSpec};

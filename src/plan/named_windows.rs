@@ -7,6 +7,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr, Ident, NamedWindowDefinition, NamedWindowExpr, Query, Select, VisitMut, VisitorMut, WindowSpec, WindowType,
 };
 
+use super::sql_text::folded;
 use super::windows::each_select;
 use crate::spec::fault::Fault;
 use crate::spec::types::SqlText;
@@ -74,12 +75,12 @@ impl Windows<'_> {
                     None => continue,
                 },
             };
-            self.defined.push((normal(name), spec));
+            self.defined.push((folded(name), spec));
         }
     }
 
     fn named(&self, name: &Ident) -> Option<&WindowSpec> {
-        let name = normal(name);
+        let name = folded(name);
         self.defined.iter().find(|(defined, _)| *defined == name).map(|(_, spec)| spec)
     }
 
@@ -98,8 +99,4 @@ impl Windows<'_> {
         }
         spec.window_frame = spec.window_frame.take().or(base.window_frame);
     }
-}
-
-fn normal(name: &Ident) -> String {
-    if name.quote_style.is_none() { name.value.to_lowercase() } else { name.value.clone() }
 }

@@ -24,7 +24,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::lateral::without_laterals;
 use super::session::Types;
-use super::wall_clock::wall_clocks_as_instants;
+use super::wall_clock::with_zoned_casts;
 
 /// Tables by name, and the session's functions.
 pub struct Names<'a> {
@@ -166,7 +166,7 @@ impl ContextProvider for Names<'_> {
         let args = args
             .into_iter()
             .map(|arg| {
-                let arg = simplifier.coerce(arg, &schema).and_then(|arg| wall_clocks_as_instants(arg, &schema))?;
+                let arg = simplifier.coerce(arg, &schema).and_then(|arg| with_zoned_casts(arg, &schema))?;
                 simplifier.simplify(arg.data)
             })
             .collect::<Result<Vec<_>>>()?;

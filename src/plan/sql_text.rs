@@ -3,13 +3,18 @@
 use datafusion::common::Span as PlanSpan;
 use datafusion::common::config::ConfigOptions;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{ExprWithAlias, Query, Spanned, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{ExprWithAlias, Ident, Query, Spanned, Statement as SqlStatement};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, Tokenizer};
 
 use super::dialect::TidemillDialect;
 use crate::spec::fault::{Fault, Place, SourceText};
 use crate::spec::types::SqlText;
+
+/// A name as the engine reads it: in small letters, unless it is quoted.
+pub(super) fn folded(ident: &Ident) -> String {
+    if ident.quote_style.is_none() { ident.value.to_lowercase() } else { ident.value.clone() }
+}
 
 impl SqlText {
     /// SQL that stands nowhere in the project: its faults point into a text named `path`.

@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
+use super::sql_text::folded;
 use super::windows::{each_select, function};
 use crate::spec::fault::Fault;
 use crate::spec::types::SqlText;
@@ -187,10 +188,6 @@ struct Scope {
     shared: Vec<Shared>,
     /// Whether `*` of the engine shows the wrong column of several.
     pads: bool,
-}
-
-fn folded(ident: &Ident) -> String {
-    if ident.quote_style.is_none() { ident.value.to_lowercase() } else { ident.value.clone() }
 }
 
 impl Factor {

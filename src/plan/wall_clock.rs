@@ -63,7 +63,7 @@ impl AnalyzerRule for WallClocks {
             if let LogicalPlan::TableScan(scan) = &node {
                 schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
             }
-            node.map_expressions(|expr| wall_clocks_as_instants(expr, &schema))
+            node.map_expressions(|expr| with_zoned_casts(expr, &schema))
         })?;
         Ok(replaced.data)
     }
@@ -73,7 +73,7 @@ impl AnalyzerRule for WallClocks {
 ///
 /// # Errors
 /// When a name isn't of the schema.
-pub fn wall_clocks_as_instants(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+pub fn with_zoned_casts(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| {
         let (value, to, is_try) = match &expr {
             Expr::Cast(Cast { expr, field }) => (expr.as_ref(), field.data_type().clone(), false),

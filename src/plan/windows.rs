@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::ast::{
     VisitMut, VisitorMut,
 };
 
+use super::sql_text::folded;
 use super::window_plan::{MARKER, QUALIFIER, WINDOW_END, WINDOW_START};
 use crate::limits::HOP_WINDOWS_PER_ROW_MAX;
 use crate::spec::fault::Fault;
@@ -241,7 +242,7 @@ impl VisitorMut for Qualifier {
         if let SqlExpr::Identifier(ident) = expr
             && self.depth == 0
         {
-            let name = if ident.quote_style.is_none() { ident.value.to_lowercase() } else { ident.value.clone() };
+            let name = folded(ident);
             if name == WINDOW_START || name == WINDOW_END {
                 self.uses_end |= name == WINDOW_END;
                 if self.as_null {

@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use super::{Column, InferredSource, Shape};
+use crate::engine::shortened;
 use crate::spec::sql_type::SqlType;
 
-/// Characters of a value that a comment shows.
-const SHOWN_CHARACTERS: usize = 80;
 /// Bytes that a key of YAML may have on its line.
 const KEY_BYTES: usize = 1000;
 /// Words that YAML, or some reader of it, takes for something else than a text.
@@ -159,11 +158,7 @@ fn pattern(path: &str) -> String {
 
 /// A value of the file as a comment or message shows it.
 pub(super) fn shown(text: &str) -> String {
-    let mut cut: String = text.chars().take(SHOWN_CHARACTERS).collect();
-    if cut.len() < text.len() {
-        cut.push('…');
-    }
-    one_line(&cut)
+    one_line(&shortened(text))
 }
 
 /// A text that can't end its comment.
