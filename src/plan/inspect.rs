@@ -108,7 +108,7 @@ impl VisitorMut for Binder<'_> {
     }
 }
 
-/// Unknown functions, and time windows outside GROUP BY: faults, and their calls become nulls.
+/// Unknown functions, time windows outside GROUP BY, and what would be run as something else: faults, and they become nulls.
 pub fn check_functions<V: VisitMut>(tree: &mut V, sql: &SqlText, names: &Names<'_>) -> (Vec<Fault>, bool) {
     let mut checker = FunctionChecker { sql, names, faults: Vec::new() };
     let _: ControlFlow<()> = tree.visit(&mut checker);
@@ -134,6 +134,13 @@ impl VisitorMut for FunctionChecker<'_> {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::SimilarTo { pattern, .. } = expr {
+            let place = self.sql.place_of(pattern.span());
+            let message = "SIMILAR TO would be run as a regular expression that is found anywhere in the text, which isn't what it means";
+            let fault = Fault::error("unsupported_sql", place, message);
+            self.faults.push(fault.hint("LIKE, or `~` with a regular expression: `city ~ '^(Natal|Recife)$'`"));
+            *expr = Expr::value(Value::Null);
+        }
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let Some(name) = function_name(&function.name) else { return ControlFlow::Continue(()) };
         let place = self.sql.place_of(function.name.span());
@@ -294,12 +301,6 @@ impl Visitor for Inspector<'_> {
             && let Some(name) = function_name(&function.name)
         {
             self.function(&name, function);
-        }
-        if let Expr::SimilarTo { pattern, .. } = expr {
-            let place = self.sql.place_of(pattern.span());
-            let message = "SIMILAR TO would be run as a regular expression that is found anywhere in the text, which isn't what it means";
-            let fault = Fault::error("unsupported_sql", place, message);
-            self.found.faults.push(fault.hint("LIKE, or `~` with a regular expression: `city ~ '^(Natal|Recife)$'`"));
         }
         ControlFlow::Continue(())
     }

@@ -107,7 +107,7 @@ fn earlier_versions_stay_readable() {
 }
 
 #[test]
-fn windows_build_on_those_with_a_name() {
+fn sql_that_the_engine_would_run_as_something_else_is_mended_or_refused() {
     let shop = shop();
     let of = "from (values ('a', 1), ('a', 2), ('b', 5)) t(k, v)";
     let sql = format!(
@@ -118,6 +118,8 @@ fn windows_build_on_those_with_a_name() {
     assert_eq!(shop.rows(&sql), "1,1,2,1,2\n2,3,1,2,\n5,5,1,1,\n");
     let seen = shop.exits(2, &["query", &format!("select sum(v) over (x order by v) {of} window w as (order by k)")]);
     assert!(seen.err.contains("no window `x` is defined before"), "{}", seen.err);
+    let seen = shop.exits(2, &["query", "select id from kept where 'abc' similar to 'a%'"]);
+    assert!(seen.err.contains("SIMILAR TO would be run as a regular expression"), "{}", seen.err);
     let of_each =
         "select * from kept a, lateral (select id, row_number() over (order by id) from kept b where b.id <> a.id) l";
     let seen = shop.exits(2, &["query", of_each]);
