@@ -36,7 +36,7 @@ pub use text::{as_text, json_lines, shortened};
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::limits;
-use crate::plan::with_zoned_casts;
+use crate::plan::coerced;
 
 /// Rows of a result, in batches. Dropping it stops the work behind it.
 pub type RowStream = BoxStream<'static, Result<RecordBatch>>;
@@ -100,8 +100,8 @@ pub fn row_expression(ctx: &SessionContext, expr: Expr, schema: &SchemaRef) -> R
         .with_query_execution_start_time(state.execution_props().query_execution_start_time)
         .build();
     let simplifier = ExprSimplifier::new(context);
-    let expr = simplifier.coerce(expr, &schema).and_then(|expr| with_zoned_casts(expr, &schema)).map_err(failure)?;
-    let expr = simplifier.simplify(expr.data).map_err(failure)?;
+    let expr = coerced(&simplifier, expr, &schema).map_err(failure)?;
+    let expr = simplifier.simplify(expr).map_err(failure)?;
     state.create_physical_expr(expr, &schema).map_err(failure)
 }
 

@@ -3,16 +3,21 @@
 //! Knows no connector, no warehouse and no file.
 
 mod approximate;
+mod at_zone;
 mod buildable;
 mod canonical;
 mod catalog;
 mod checks;
 mod clock;
 mod closing;
+mod coercion;
 mod date_bin;
 mod dialect;
+mod doubles;
 mod extrema;
+mod filtered;
 pub mod float_bits;
+mod guards;
 mod hidden;
 mod inspect;
 mod json;
@@ -25,6 +30,7 @@ mod named_windows;
 mod names;
 mod nearest;
 mod notes;
+mod one_row;
 mod order;
 mod params;
 mod place;
@@ -58,12 +64,12 @@ pub use crate::spec::HIDDEN_COLUMNS;
 pub use approximate::estimated_columns;
 pub use catalog::{hidden_fields, loosened, read_hidden_fields};
 pub use closing::Closing;
+pub use coercion::coerced;
 pub use project::{plan_project, plan_unbuilt};
 pub use query::{At, TimeTravel, query, relations_of};
 pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
 pub use row_wise::{InputRows, Piece, topmost_piece};
 pub use session::{MAIN_SCHEMA, session};
-pub use wall_clock::with_zoned_casts;
 
 use crate::spec::fault::Fault;
 use crate::spec::types::{CheckSpec, OnFail, Refresh, SinkSpec, SourceSpec};

@@ -22,9 +22,10 @@ use datafusion::sql::sqlparser::ast::{
     visit_expressions_mut,
 };
 
+use super::at_zone::{AT_ZONE, as_call, at_zone};
+use super::coercion::coerced;
 use super::lateral::without_laterals;
 use super::session::Types;
-use super::wall_clock::with_zoned_casts;
 
 /// Tables by name, and the session's functions.
 pub struct Names<'a> {
@@ -75,7 +76,7 @@ impl<'a> Names<'a> {
     /// Plans a statement of any kind.
     pub fn plan(&self, mut statement: Statement) -> Result<LogicalPlan> {
         if let Statement::Statement(statement) = &mut statement {
-            read_dots(statement.as_mut());
+            as_planned(statement.as_mut());
         }
         let plan = SqlToRel::new_with_options(self, self.options_of_parser()).statement_to_plan(statement)?;
         without_laterals(self.state, plan)
@@ -88,7 +89,7 @@ impl<'a> Names<'a> {
 
     /// Plans an expression over `schema`.
     pub fn expression(&self, mut expr: ExprWithAlias, schema: &DFSchema) -> Result<Expr> {
-        read_dots(&mut expr);
+        as_planned(&mut expr);
         SqlToRel::new_with_options(self, self.options_of_parser()).sql_to_expr_with_alias(
             expr,
             schema,
@@ -131,9 +132,11 @@ impl<'a> Names<'a> {
     }
 }
 
-/// `(buyer).name` and `items[1].name` as the planner reads fields of structs; dots behind a bare name are its own to read.
-fn read_dots<V: VisitMut>(tree: &mut V) {
+/// Syntax as the planner reads it. `(buyer).name` and `items[1].name` are fields of structs; dots behind a bare name are its own to read.
+/// AT TIME ZONE is a function.
+fn as_planned<V: VisitMut>(tree: &mut V) {
     let _ = visit_expressions_mut(tree, |expr| {
+        as_call(expr);
         if let SqlExpr::CompoundFieldAccess { root, access_chain } = expr {
             let is_name = matches!(root.as_ref(), SqlExpr::Identifier(_) | SqlExpr::CompoundIdentifier(_));
             let is_dot = |access: &&mut AccessExpr| matches!(access, AccessExpr::Dot(_));
@@ -165,10 +168,7 @@ impl ContextProvider for Names<'_> {
         let schema = DFSchema::empty();
         let args = args
             .into_iter()
-            .map(|arg| {
-                let arg = simplifier.coerce(arg, &schema).and_then(|arg| with_zoned_casts(arg, &schema))?;
-                simplifier.simplify(arg.data)
-            })
+            .map(|arg| simplifier.simplify(coerced(&simplifier, arg, &schema)?))
             .collect::<Result<Vec<_>>>()?;
         let args = TableFunctionArgs::new(&args, self.state);
         Ok(provider_as_source(function.create_table_provider_with_args(args)?))
@@ -191,6 +191,9 @@ impl ContextProvider for Names<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
+        if name == AT_ZONE {
+            return Some(Arc::new(at_zone(&self.types.zone)));
+        }
         self.state.scalar_functions().get(name).cloned()
     }
 

@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::HIDDEN_COLUMNS;
+use super::coercion::coerced;
 use super::extrema::extrema_in_order;
 use super::hidden::{hide, named_hidden};
 use super::inspect::{bind_parameters, check_functions, table_reference};
@@ -34,7 +35,6 @@ use super::sql_faults::{expression_faults, plan_or_faults};
 use super::sql_text::{first_word, parse_statement};
 use super::types::parse_instant;
 use super::using::share_columns;
-use super::wall_clock::with_zoned_casts;
 use super::windows::rewrite_windows;
 use crate::error::Result;
 use crate::spec::fault::Fault;
@@ -205,8 +205,8 @@ impl<'a> Tables<'a> {
         let context = SimplifyContext::builder().with_config_options(Arc::clone(options)).build();
         let simplifier = ExprSimplifier::new(context);
         let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(zone.as_str().into()));
-        let expr = simplifier.coerce(cast(expr, utc), &schema).and_then(|expr| with_zoned_casts(expr, &schema)).ok()?;
-        let expr = simplifier.simplify(expr.data).ok()?;
+        let expr = coerced(&simplifier, cast(expr, utc), &schema).ok()?;
+        let expr = simplifier.simplify(expr).ok()?;
         match expr {
             Expr::Literal(ScalarValue::TimestampMicrosecond(us, _), _) => us,
             _ => None,

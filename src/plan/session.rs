@@ -13,9 +13,10 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{DataType as SqlDataType, TimezoneInfo};
 
 use super::clock::{ClockOption, clock_functions};
+use super::coercion::analyzer_rules;
 use super::date_bin::date_bin_in;
+use super::guards::physical_rules;
 use super::json::{JsonOperators, json_functions};
-use super::wall_clock::WallClocks;
 use super::window_plan::WindowPlanner;
 use super::{Clock, params};
 use crate::spec::types::Project;
@@ -44,8 +45,9 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         // Those of the engine come behind.
         .with_expr_planners(vec![Arc::new(JsonOperators::default())])
         .with_default_features()
-        .with_analyzer_rule(Arc::new(WallClocks))
+        .with_analyzer_rules(analyzer_rules())
         .with_optimizer_rules(optimizer_rules())
+        .with_physical_optimizer_rules(physical_rules())
         .with_config(config)
         .with_runtime_env(runtime.unwrap_or_default())
         .with_type_planner(Arc::new(Types { zone: Arc::clone(&clock.zone) }))

@@ -14,6 +14,7 @@ use crate::run::history;
 use crate::run::project::OpenProject;
 use crate::run::refresh::maintain::states_that_stay;
 use crate::run::sinks;
+use crate::run::version::table_digest;
 use crate::spec::types::{ConnectorSpec, KafkaSpec};
 use crate::table::{Warehouse, delta};
 
@@ -107,14 +108,15 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
         let entry = records.get(&model.pipeline).and_then(|record| record.tables.get(&model.name));
         let mut one = definition(model, entry.map(|e| e.fingerprint.as_str()));
         if !one.computes {
-            let changed: Vec<String> = model
-                .inputs
-                .iter()
-                .filter_map(|input| match outlook.sources.get(input) {
-                    Some(source) => source.changes.as_ref().map(|c| format!("{input}: {c}")),
+            let mut changed = Vec::new();
+            for input in &model.inputs {
+                let change = match outlook.sources.get(input) {
+                    Some(source) => source.changes.as_ref().map(|changes| format!("{input}: {changes}")),
                     None => computed.contains(input).then(|| format!("{input} is computed")),
-                })
-                .collect();
+                };
+                let is_behind = change.is_none() && !has_read(open, &records, entry, input)?;
+                changed.extend(change.or_else(|| is_behind.then(|| format!("{input}: what it hasn't read yet"))));
+            }
             one.computes = full_refresh || model.reads_clock || !changed.is_empty();
             one.reason = match (full_refresh, changed.is_empty(), model.reads_clock) {
                 (true, _, _) => "full refresh".into(),
@@ -145,6 +147,23 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
         outlook.models.push(one);
     }
     Ok(outlook)
+}
+
+/// Whether the published version is of what was last committed of an input: it isn't where a model failed since.
+fn has_read(
+    open: &OpenProject,
+    records: &BTreeMap<String, Arc<CommitRecord>>,
+    entry: Option<&TableEntry>,
+    input: &str,
+) -> Result<bool> {
+    let owners = open.pipelines_by_relation();
+    let Some(record) = owners.get(input).and_then(|owner| records.get(*owner)) else { return Ok(true) };
+    let committed = match (record.sources.get(input), record.tables.get(input)) {
+        (Some(position), _) => Position::from_json(Some(position))?.digest(),
+        (None, Some(table)) => table_digest(&record.pipeline, table.changed_in),
+        (None, None) => return Ok(true),
+    };
+    Ok(entry.and_then(|entry| entry.inputs.get(input)).is_none_or(|read| *read == committed))
 }
 
 fn definition(model: &PlannedModel, published: Option<&str>) -> ModelOutlook {

@@ -1,6 +1,7 @@
 //! The one integration-test binary: a module a subject, so that linking is paid once.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod answers;
 mod bad_input;
 mod changed_models;
 mod changing_files;

@@ -1,0 +1,56 @@
+//! What SQL says of types and the engine doesn't: rules before and behind the one by which it finds a common type. Knows no columns.
+
+use std::sync::Arc;
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::optimizer::{Analyzer, AnalyzerRule};
+
+use super::at_zone::with_casts;
+use super::doubles::{Doubles, with_doubles};
+use super::filtered::Filtered;
+use super::one_row::OneRow;
+use super::wall_clock::{WallClocks, with_zoned_casts};
+
+/// The engine's rules between ours.
+pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(OneRow), Arc::new(Doubles)];
+    rules.extend(Analyzer::new().rules);
+    rules.extend([Arc::new(WallClocks) as _, Arc::new(Filtered) as _]);
+    rules
+}
+
+/// An expression outside of a plan, over `schema`, with the casts that the rules would put into it.
+///
+/// # Errors
+/// When a name or a type doesn't fit `schema`.
+pub fn coerced(simplifier: &ExprSimplifier, expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    let expr = before(expr, schema)?.data;
+    let expr = simplifier.coerce(expr, schema)?;
+    with_zoned_casts(expr, schema).map(|expr| expr.data)
+}
+
+/// What is done to an expression before the engine finds its types.
+pub fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    with_casts(expr, schema)?.transform_data(|expr| with_doubles(expr, schema))
+}
+
+/// The node with each of its expressions made another, under the same name; of what it reads it gets the schema.
+pub fn each_expression(
+    node: LogicalPlan,
+    made: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<LogicalPlan>> {
+    let mut schema = merge_schema(&node.inputs());
+    if let LogicalPlan::TableScan(scan) = &node {
+        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+    }
+    let names = NamePreserver::new(&node);
+    node.map_expressions(|expr| {
+        let name = names.save(&expr);
+        Ok(made(expr, &schema)?.update_data(|expr| name.restore(expr)))
+    })
+}

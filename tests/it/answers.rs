@@ -1,0 +1,126 @@
+//! Answers that SQL gives and the engine by itself doesn't: the same in models, however their rows come, and in queries.
+
+use crate::scratch::{Scratch, TIDEMILL_YAML};
+
+const SOURCES: &str = "
+pipeline: sales
+sources:
+  t:
+    connector: files
+    path: t/*.csv
+    format: csv
+    settle: 0s
+    columns: { id: bigint, n: bigint, x: double, d: \"decimal(10, 2)\", at: timestamptz, clock: timestamp }
+  u:
+    connector: files
+    path: u/*.csv
+    format: csv
+    settle: 0s
+    columns: { k: bigint, y: bigint }
+models:
+";
+
+/// Each query of `t` and `u`, and its rows.
+const ANSWERS: &[(&str, &str)] = &[
+    // A decimal beside a double is a double.
+    ("select id from t where x > 0.0 order by id", "1\n2\n4\n"),
+    ("select id from t where x in (1e-18, 0.5) order by id", "1\n2\n"),
+    ("select id from t where x between 0.000000000000000000001 and 0.6 order by id", "1\n2\n"),
+    ("select id from t where x = d order by id", "2\n"),
+    ("select id, coalesce(x, 0.25) as c from t order by id", "1,1e-18\n2,0.5\n3,0.25\n4,1e30\n"),
+    ("select id, case when n = 0 then 0.0 else x end as c from t order by id", "1,1e-18\n2,0.0\n3,\n4,0.0\n"),
+    (
+        "select id, greatest(x, 0.1) as c, nullif(x, 0.5) as d from t order by id",
+        "1,0.1,1e-18\n2,0.5,\n3,0.1,\n4,1e30,1e30\n",
+    ),
+    ("select x as v from t where id = 4 union all select 1.5 order by v", "1.5\n1e30\n"),
+    ("select d as v from t where id = 2 union select x from t where id < 3 order by v", "1e-18\n0.5\n"),
+    ("select a.id, b.id as other from t a join t b on a.x = b.d order by 1", "2,2\n"),
+    ("select id from t where x in (select d from t) order by id", "2\n"),
+    ("select id from t where d not in (select x from t where x is not null) order by id", "1\n3\n4\n"),
+    ("select id from t where x > (select 0.4) order by id", "2\n4\n"),
+    // An aggregate of all rows that belong to a row is a row, where there are none too.
+    ("select id from t where exists (select max(y) from u where u.k = t.id) order by id", "1\n2\n3\n4\n"),
+    ("select id from t where not exists (select max(y) from u where u.k = t.id) order by id", ""),
+    ("select id from t where exists (select 1 from u where u.k = t.id having count(*) = 0) order by id", "3\n4\n"),
+    ("select id from t where exists (select max(y) from u where u.k = t.id having max(y) > 6) order by id", "2\n"),
+    ("select id from t where 0 in (select count(*) from u where u.k = t.id) order by id", "3\n4\n"),
+    ("select id from t where 0 not in (select count(*) from u where u.k = t.id) order by id", "1\n2\n"),
+    ("select id from t where 2 in (select count(*) from u where u.k = t.id having min(y) < 6) order by id", "1\n"),
+    (
+        "select id from t where 2 not in (select count(*) from u where u.k = t.id having min(y) < 6) order by id",
+        "2\n3\n4\n",
+    ),
+    // AT TIME ZONE, either way.
+    (
+        "select at at time zone 'Asia/Tokyo' as there, clock at time zone 'Asia/Tokyo' as instant from t where id = 1",
+        "2018-01-31T19:00:00,2018-01-31T01:00:00Z\n",
+    ),
+    ("select cast(at at time zone 'UTC' as date) as day from t where id = 2", "2018-01-31\n"),
+    (
+        "select (clock at time zone 'UTC') at time zone 'Europe/Madrid' as c from t where id = 1",
+        "2018-01-31T11:00:00\n",
+    ),
+    // What may fail is asked of the rows that the rest leaves open.
+    ("select id from t where n <> 0 and 100 / n > 30 order by id", "1\n3\n"),
+    ("select id from t where 100 / n > 30 and n <> 0 order by id", "1\n3\n"),
+    ("select id from t where n = 0 or 100 / n < 30 order by id", "2\n4\n"),
+    ("select id from (select * from t where n <> 0) s where 100 / n > 30 order by id", "1\n3\n"),
+    ("select id, n <> 0 and 100 / n > 30 as high from t order by id", "1,true\n2,false\n3,true\n4,false\n"),
+    ("select id from t where case when n <> 0 then 100 / n > 30 else false end order by id", "1\n3\n"),
+    ("select t.id from t join u on t.id = u.k and n <> 0 and (y + 10) / n > 5 order by 1", "1\n1\n"),
+    ("select sum(100 / n) filter (where n <> 0) as s, count(100 / n) filter (where n <> 0) as c from t", "100,2\n"),
+];
+
+fn shop() -> Scratch {
+    let named = |(at, (sql, _)): (usize, &(&str, &str))| {
+        let sql = sql.split(" order by").next().unwrap_or_default();
+        format!("  m{at}:\n    sql: {sql}\n")
+    };
+    let models: String = ANSWERS.iter().enumerate().map(named).collect();
+    let shop = Scratch::new(&format!("{SOURCES}{models}"));
+    shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}timezone: America/Sao_Paulo\n"));
+    let t = |rows: &str| format!("id,n,x,d,at,clock\n{rows}");
+    shop.write("t/1.csv", t("1,2,1e-18,1.00,2018-01-31T10:00:00Z,2018-01-31 10:00:00\n"));
+    shop.write("u/1.csv", "k,y\n1,5\n1,6\n2,7\n");
+    shop
+}
+
+#[test]
+fn queries_answer_as_sql_says() {
+    let shop = shop();
+    add_rest(&shop);
+    shop.exits(0, &["run"]);
+    for (sql, rows) in ANSWERS {
+        assert_eq!(shop.rows(sql), *rows, "{sql}");
+    }
+}
+
+#[test]
+fn models_answer_so_however_rows_come() {
+    let shop = shop();
+    shop.exits(0, &["run"]);
+    add_rest(&shop);
+    shop.exits(0, &["run"]);
+    for (at, (sql, rows)) in ANSWERS.iter().enumerate() {
+        let ordered = sql.split_once(" order by ").map_or(String::new(), |(_, order)| format!(" order by {order}"));
+        assert_eq!(shop.rows(&format!("select * from m{at}{ordered}")), *rows, "{sql}");
+    }
+    shop.exits(0, &["verify"]);
+}
+
+/// The other rows; of a file, so that some of what may fail stands in one batch with what guards it.
+fn add_rest(shop: &Scratch) {
+    let rows = "2,0,0.5,0.50,2018-01-31T23:30:00Z,\n4,0,1e30,2.00,,\n3,2,,0.10,,\n";
+    shop.write("t/2.csv", format!("id,n,x,d,at,clock\n{rows}"));
+    shop.write("u/2.csv", "k,y\n2,8\n");
+}
+
+#[test]
+fn a_zone_that_is_none_is_a_fault() {
+    let shop = shop();
+    let fault = shop.exits(2, &["query", "select at at time zone 'Mars/Base' from t"]).err;
+    assert!(fault.contains("no time zone is named 'Mars/Base'"), "{fault}");
+    let fault = shop.exits(2, &["query", "select id at time zone 'UTC' from t"]).err;
+    assert!(fault.contains("AT TIME ZONE is of a time"), "{fault}");
+}
