@@ -298,6 +298,9 @@ pub const WATCHED_BYTES: usize = 64 << 20;
 /// Windows that one row may stand in under `hop(ts, slide, size)`: each is a row of its own on the way to the groups.
 pub const HOP_WINDOWS_PER_ROW_MAX: i64 = 10_000;
 
+/// Bytes of a name of a pipeline, source or model: with what is put behind it, it is the name of a file or folder, which has 255.
+pub const NAME_BYTES_MAX: usize = 200;
+
 /// Faults of names looked for in one SQL: each costs planning it once more.
 pub const NAME_FAULTS_PER_SQL_MAX: usize = 50;
 

@@ -36,7 +36,8 @@ fn guarded(expr: Expr, _: &DFSchema) -> Result<Transformed<Expr>> {
         let mut is_changed = false;
         if let Some(filter) = &params.filter {
             for arg in &mut params.args {
-                if is_guarded(arg, filter) || !may_fail(arg)? {
+                // Constants say what a function is to do, such as which percentile.
+                if is_guarded(arg, filter) || arg.column_refs().is_empty() || !may_fail(arg)? {
                     continue;
                 }
                 let taken = (filter.clone(), Box::new(std::mem::take(arg)));

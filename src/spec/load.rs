@@ -14,6 +14,7 @@ use super::tree::{Node, Value, parse};
 use super::types::{Located, Pipeline, Project};
 use super::variables::Variables;
 use super::{did_you_mean, is_name, keys, names, nearest, overlay, publish};
+use crate::limits::NAME_BYTES_MAX;
 
 /// What to load.
 #[derive(Debug, Clone, Default)]
@@ -204,6 +205,10 @@ fn read_pipeline(
 pub(super) fn check_name(reader: &mut Reader<'_>, name: &Located<String>, of: &str) {
     if name.value.starts_with("_tidemill") {
         let message = format!("`{}` can't name {of}: `_tidemill` is the folder of Tidemill's own files", name.value);
+        reader.fault(Fault::error("wrong_name", name.place.clone(), message));
+    } else if is_name(&name.value) && name.value.len() > NAME_BYTES_MAX {
+        let message =
+            format!("{of} has a name of at most {NAME_BYTES_MAX} letters, and this one has {}", name.value.len());
         reader.fault(Fault::error("wrong_name", name.place.clone(), message));
     } else if !is_name(&name.value) {
         let shown = super::variables::shown(&name.value, &name.place);

@@ -370,6 +370,18 @@ fn anchors_and_merge_keys_are_read() {
 }
 
 #[test]
+fn a_name_is_no_longer_than_a_files_may_be() {
+    let model =
+        |letters: usize| format!("pipeline: p\nmodels:\n  {}: {{ sql: select 1 as one }}\n", "m".repeat(letters));
+    let project = ("tidemill.yaml", "version: 1\nname: shop\nwarehouse: ./w\n");
+    let faults = |text: &str| load_files(&[project, ("pipelines/p.yaml", text)], &[], &[]).1;
+    assert!(shown(&faults(&model(200))).is_empty());
+    let faults = faults(&model(201));
+    assert_eq!(faults.len(), 1);
+    assert_eq!(faults[0].message, "a model has a name of at most 200 letters, and this one has 201");
+}
+
+#[test]
 fn a_cause_is_told_once_and_without_what_follows_from_it() {
     let pipeline = "sources:\n  a: { connector: files, path: x, format: csv, colums: { id: bigint }, event_time: id }\n  \
                     b: { connector: files, path: x, format: csv, columns: { id: bigit }, deduplicate: [idd], event_time: at }\n  \
