@@ -36,7 +36,7 @@ pub use text::{as_text, json_lines, shortened};
 
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::limits;
-use crate::plan::coerced;
+use crate::plan::{coerced, with_guards};
 
 /// Rows of a result, in batches. Dropping it stops the work behind it.
 pub type RowStream = BoxStream<'static, Result<RecordBatch>>;
@@ -101,7 +101,7 @@ pub fn row_expression(ctx: &SessionContext, expr: Expr, schema: &SchemaRef) -> R
         .build();
     let simplifier = ExprSimplifier::new(context);
     let expr = coerced(&simplifier, expr, &schema).map_err(failure)?;
-    let expr = simplifier.simplify(expr).map_err(failure)?;
+    let expr = simplifier.simplify(expr).and_then(|expr| with_guards(expr, &schema)).map_err(failure)?;
     state.create_physical_expr(expr, &schema).map_err(failure)
 }
 

@@ -92,10 +92,9 @@ impl ScalarUDFImpl for AtZone {
         &self.signature
     }
 
-    /// A column that has no other name has the time's.
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        let [time, _] = args else { return internal_err!("{AT_ZONE}() is of two values") };
-        Ok(time.schema_name().to_string())
+        let [time, zone] = args else { return internal_err!("{AT_ZONE}() is of two values") };
+        Ok(format!("{} AT TIME ZONE {}", time.schema_name(), zone.schema_name()))
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {

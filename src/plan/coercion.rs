@@ -12,7 +12,7 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule};
 
 use super::at_zone::with_casts;
 use super::doubles::{Doubles, with_doubles};
-use super::filtered::Filtered;
+use super::guards::Filtered;
 use super::one_row::OneRow;
 use super::wall_clock::{WallClocks, with_zoned_casts};
 

@@ -9,7 +9,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, Union, cast,
+    Expr, ExprSchemable, Join, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, Union, cast, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -74,7 +74,31 @@ pub fn with_doubles(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
             Expr::SetComparison(of) => settle_with_rows(&mut of.expr, &mut of.subquery, schema)?,
             _ => false,
         };
-        Ok(if is_changed { Transformed::yes(expr) } else { Transformed::no(expr) })
+        let expr = if is_changed { Transformed::yes(expr) } else { Transformed::no(expr) };
+        expr.transform_data(|expr| equal(expr, schema))
+    })
+}
+
+/// `CASE f WHEN v` and `nullif(f, v)` of floats by `=`, for which two zeros are equal; for the engine they aren't there.
+fn equal(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let is_float = |expr: &Expr| expr.get_type(schema).is_ok_and(|of| of.is_floating());
+    Ok(match expr {
+        Expr::Case(mut case) if case.expr.as_deref().is_some_and(is_float) => {
+            let compared = case.expr.take().map(|expr| *expr).unwrap_or_default();
+            for (value, _) in &mut case.when_then_expr {
+                **value = std::mem::take(&mut **value).eq(compared.clone());
+            }
+            Transformed::yes(Expr::Case(case))
+        }
+        Expr::ScalarFunction(ScalarFunction { func, mut args })
+            if func.name() == "nullif" && args.len() == 2 && is_float(&args[0]) =>
+        {
+            let (value, other) = (std::mem::take(&mut args[0]), std::mem::take(&mut args[1]));
+            let of = value.get_type(schema)?;
+            let null = Expr::Literal(ScalarValue::try_from(&of)?, None);
+            Transformed::yes(when(value.clone().eq(other), null).otherwise(value)?)
+        }
+        other => Transformed::no(other),
     })
 }
 

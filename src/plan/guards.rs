@@ -1,27 +1,27 @@
-//! Conditions whose parts may fail: `n <> 0 AND 100 / n > 1`. The engine may compute both sides of every row, as values are spread over
-//! batches. Here what may fail is computed of the rows that the rest leaves open. Knows physical plans only.
+//! Parts of SQL that may fail: `n <> 0 AND 100 / n > 1`, `sum(100 / n) FILTER (WHERE n <> 0)`. The engine may compute both sides of every
+//! row, as values are spread over batches. Here what may fail is computed of the rows that the rest leaves open. Knows no names.
 
-use std::any::Any;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
-use datafusion::common::Result;
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::logical_expr::Operator;
-use datafusion::physical_expr::expressions::{BinaryExpr, CaseExpr, CastExpr, Literal, lit};
-use datafusion::physical_expr::utils::conjunction;
-use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr, split_conjunction};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, NullEquality, Result};
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::expr::{AggregateFunction, BinaryExpr, Case, Sort, WindowFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::{conjunction, merge_schema, split_conjunction_owned};
+use datafusion::logical_expr::{Expr, ExprSchemable, Filter, Join, LogicalPlan, Operator, Projection, Window, lit};
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
-use datafusion::physical_plan::joins::utils::JoinFilter;
-use datafusion::physical_plan::joins::{HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder};
-use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+
+use super::coercion::each_expression;
 
 /// Functions of any values, none of which they fail of. Of others it isn't known.
-const SAFE: [&str; 22] = [
+const SAFE: [&str; 18] = [
     "btrim",
     "ceil",
     "character_length",
@@ -31,165 +31,270 @@ const SAFE: [&str; 22] = [
     "date_trunc",
     "floor",
     "get_field",
-    "left",
     "lower",
     "ltrim",
     "nullif",
     "octet_length",
-    "right",
     "round",
     "rtrim",
     "starts_with",
     "strpos",
-    "substr",
-    "trim",
     "upper",
 ];
 
-/// The engine's rules between ours: columns come first, since scans take them over; conditions last, since scans skip by their parts.
-pub fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(GuardedColumns)];
-    rules.extend(PhysicalOptimizer::new().rules);
-    rules.push(Arc::new(GuardedConditions));
-    rules
-}
-
+/// The engine's planner of optimized plans. Guards come last: the optimizer would undo them, and read less of what they hide.
 #[derive(Debug)]
-struct GuardedColumns;
+pub struct GuardingPlanner;
 
-impl PhysicalOptimizerRule for GuardedColumns {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| {
-            let any: &dyn Any = node.as_ref();
-            let changed = any.downcast_ref::<ProjectionExec>().map_or(Ok(None), guarded_columns)?;
-            Ok(changed.map_or_else(|| Transformed::no(node), Transformed::yes))
-        })
-        .map(|plan| plan.data)
-    }
-
-    fn name(&self) -> &'static str {
-        "guarded_columns"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
+#[async_trait]
+impl QueryPlanner for GuardingPlanner {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = guarded_plan(plan.clone())?;
+        DefaultPhysicalPlanner::default().create_physical_plan(&plan, session).await
     }
 }
 
+/// `f(x) FILTER (WHERE …)`, of which the engine computes x of every row before it looks which it takes. Comes behind the rule that finds
+/// types, since where a model is maintained x and the condition are computed apart.
 #[derive(Debug)]
-struct GuardedConditions;
+pub struct Filtered;
 
-impl PhysicalOptimizerRule for GuardedConditions {
-    fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| {
-            let any: &dyn Any = node.as_ref();
-            let changed: Option<Arc<dyn ExecutionPlan>> = if let Some(filter) = any.downcast_ref::<FilterExec>() {
-                match guarded_condition(filter.predicate(), &filter.input().schema())? {
-                    Some(guarded) => Some(Arc::new(FilterExecBuilder::from(filter).with_predicate(guarded).build()?)),
-                    None => None,
-                }
-            } else if let Some(join) = any.downcast_ref::<HashJoinExec>() {
-                match guarded_filter(join.filter())? {
-                    Some(filter) => Some(join.builder().with_filter(Some(filter)).build_exec()?),
-                    None => None,
-                }
-            } else if let Some(join) = any.downcast_ref::<NestedLoopJoinExec>() {
-                match guarded_filter(join.filter())? {
-                    Some(filter) => {
-                        let builder = NestedLoopJoinExecBuilder::from(join);
-                        Some(Arc::new(builder.with_filter(Some(filter)).build()?))
-                    }
-                    None => None,
-                }
-            } else {
-                None
-            };
-            Ok(changed.map_or_else(|| Transformed::no(node), Transformed::yes))
-        })
-        .map(|plan| plan.data)
-    }
-
+impl AnalyzerRule for Filtered {
     fn name(&self) -> &'static str {
-        "guarded_conditions"
+        "filtered"
     }
 
-    fn schema_check(&self) -> bool {
-        true
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let of_taken = plan.transform_up_with_subqueries(|node| match node {
+            LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) => each_expression(node, of_taken_rows),
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(of_taken.data)
     }
 }
 
-fn guarded_columns(projection: &ProjectionExec) -> Result<Option<Arc<dyn ExecutionPlan>>> {
-    let schema = projection.input().schema();
-    let mut is_changed = false;
-    let mut columns: Vec<ProjectionExpr> = projection.expr().to_vec();
-    for column in &mut columns {
-        let guarded = guarded(Arc::clone(&column.expr), &schema)?;
-        is_changed |= guarded.transformed;
-        column.expr = guarded.data;
-    }
-    if !is_changed {
-        return Ok(None);
-    }
-    Ok(Some(Arc::new(ProjectionExec::try_new(columns, Arc::clone(projection.input()))?)))
+/// The expression over `schema` so.
+///
+/// # Errors
+/// When a name isn't of the schema.
+pub fn with_guards(expr: Expr, schema: &DFSchema) -> Result<Expr> {
+    guarded(expr, schema).map(|guarded| guarded.data)
 }
 
-fn guarded_filter(filter: Option<&JoinFilter>) -> Result<Option<JoinFilter>> {
-    let Some(filter) = filter else { return Ok(None) };
-    let guarded = guarded_condition(filter.expression(), filter.schema())?;
-    Ok(guarded.map(|expr| JoinFilter::new(expr, filter.column_indices().to_vec(), Arc::clone(filter.schema()))))
-}
-
-/// A condition on rows, what can't fail first: parts of several WHERE come in any order. None where nothing may fail.
-fn guarded_condition(condition: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Option<Arc<dyn PhysicalExpr>>> {
-    let parts = split_conjunction(condition);
-    let (failing, safe): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| may_fail(part, schema));
-    if failing.is_empty() {
-        return Ok(None);
-    }
-    let ordered = conjunction(safe.into_iter().chain(failing).map(Arc::clone));
-    Ok(Some(guarded(ordered, schema)?.data))
-}
-
-/// The expression with each right side that may fail computed where the left one doesn't decide.
-fn guarded(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Transformed<Arc<dyn PhysicalExpr>>> {
-    expr.transform_up(|expr| {
-        let any: &dyn Any = expr.as_ref();
-        let Some(binary) = any.downcast_ref::<BinaryExpr>() else { return Ok(Transformed::no(expr)) };
-        let decided = match binary.op() {
-            Operator::And => false,
-            Operator::Or => true,
-            _ => return Ok(Transformed::no(expr)),
-        };
-        if !may_fail(binary.right(), schema) {
-            return Ok(Transformed::no(expr));
+fn guarded_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let guarded = plan.transform_up_with_subqueries(|node| {
+        let node = with_columns(node)?;
+        if matches!(node, LogicalPlan::TableScan(_)) || !is_concerned(&node)? {
+            return Ok(Transformed::yes(node));
         }
-        // A null on the left leaves open what the whole is.
-        let left = Arc::clone(binary.left());
-        let is_open = Arc::new(BinaryExpr::new(left, Operator::IsDistinctFrom, lit(decided)));
-        let case = CaseExpr::try_new(None, vec![(is_open, Arc::clone(&expr))], Some(lit(decided)))?;
-        Ok(Transformed::yes(Arc::new(case)))
+        let node = match node {
+            LogicalPlan::Filter(Filter { predicate, input, .. }) => {
+                let condition = guarded_condition(predicate, input.schema())?;
+                return Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(condition, input)?)));
+            }
+            LogicalPlan::Join(mut join) => {
+                let schema = merge_schema(&[&join.left, &join.right]);
+                guard_keys(&mut join)?;
+                join.filter = join.filter.map(|filter| guarded_condition(filter, &schema)).transpose()?;
+                LogicalPlan::Join(join)
+            }
+            other => other,
+        };
+        each_expression(node, guarded)
+    })?;
+    Ok(guarded.data)
+}
+
+/// Whether a part may be left out of some rows at all: most nodes are seen through quickly.
+fn is_concerned(node: &LogicalPlan) -> Result<bool> {
+    let mut found = matches!(node, LogicalPlan::Join(join) if join.filter.is_some());
+    node.apply_expressions(|expr| {
+        found |= expr.exists(|expr| {
+            Ok(matches!(expr, Expr::BinaryExpr(binary) if matches!(binary.op, Operator::And | Operator::Or)))
+        })?;
+        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(found)
+}
+
+/// Keys of a join that may fail are those of the rows that its condition leaves open: the others match nothing, and so does null.
+fn guard_keys(join: &mut Join) -> Result<()> {
+    let Some(filter) = join.filter.clone().filter(|_| join.null_equality == NullEquality::NullEqualsNothing) else {
+        return Ok(());
+    };
+    let parts = split_conjunction_owned(filter);
+    for (left, right) in &mut join.on {
+        for (key, side) in [(left, join.left.schema()), (right, join.right.schema())] {
+            if !may_fail(key, side)? {
+                continue;
+            }
+            let is_of_side = |part: &&Expr| part.column_refs().into_iter().all(|column| side.has_column(column));
+            let known = conjunction(parts.iter().filter(is_of_side).cloned());
+            if let Some(known) = known {
+                *key = decided(known, true, std::mem::take(key), None);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The window with the conditions that it goes by as columns: of rows that are sorted by one, the engine doesn't always know it.
+fn with_columns(node: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Window(window) = &node else { return Ok(node) };
+    let schema = window.input.schema();
+    let names = NamePreserver::new(&node);
+    let mut conditions: Vec<Expr> = Vec::new();
+    let mut column_of = |expr: &mut Expr| -> Result<()> {
+        if !matches!(expr, Expr::Column(_) | Expr::Literal(..)) && expr.get_type(schema)? == DataType::Boolean {
+            let known = conditions.iter().position(|known| known == expr);
+            let at = known.unwrap_or(conditions.len());
+            let condition = std::mem::replace(expr, Expr::Column(Column::new_unqualified(condition_name(at))));
+            conditions.extend(known.is_none().then_some(condition));
+        }
+        Ok(())
+    };
+    let mut functions = Vec::with_capacity(window.window_expr.len());
+    for function in window.window_expr.clone() {
+        let name = names.save(&function);
+        let function = function.transform_up(|expr| {
+            let Expr::WindowFunction(mut function) = expr else { return Ok(Transformed::no(expr)) };
+            function.params.partition_by.iter_mut().try_for_each(&mut column_of)?;
+            function.params.order_by.iter_mut().try_for_each(|sort| column_of(&mut sort.expr))?;
+            Ok(Transformed::yes(Expr::WindowFunction(function)))
+        })?;
+        functions.push(name.restore(function.data));
+    }
+    if conditions.is_empty() {
+        return Ok(node);
+    }
+    let named = conditions.into_iter().enumerate().map(|(at, condition)| condition.alias(condition_name(at)));
+    let below = schema.columns().into_iter().map(Expr::Column).chain(named);
+    let below = Projection::try_new(below.collect(), Arc::clone(&window.input))?;
+    let below = each_expression(LogicalPlan::Projection(below), guarded)?.data;
+    let columns = node.schema().columns().into_iter().map(Expr::Column).collect();
+    let window = LogicalPlan::Window(Window::try_new(functions, Arc::new(below))?);
+    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(window))?))
+}
+
+fn condition_name(at: usize) -> String {
+    format!("__tidemill_condition_{at}")
+}
+
+/// A condition on rows, what can't fail first: parts of several WHERE come in any order. What can't fail stays a part of its own, by
+/// which scans skip.
+fn guarded_condition(condition: Expr, schema: &DFSchema) -> Result<Expr> {
+    let (mut failing, mut safe) = (Vec::new(), Vec::new());
+    for part in split_conjunction_owned(condition) {
+        if may_fail(&part, schema)? { failing.push(part) } else { safe.push(part) }
+    }
+    let rest = conjunction(failing).map(|failing| guarded(failing, schema)).transpose()?.map(|rest| rest.data);
+    Ok(match (conjunction(safe), rest) {
+        (Some(safe), Some(rest)) => safe.clone().and(decided(safe, true, rest, Some(false))),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => lit(true),
+    })
+}
+
+/// The expression with what may fail computed where the rest doesn't decide.
+fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+            let fails = may_fail(&right, schema)?;
+            let decides = op == Operator::Or;
+            let whole = Expr::BinaryExpr(BinaryExpr { left: left.clone(), op, right });
+            if !fails {
+                return Ok(Transformed::no(whole));
+            }
+            // A null on the left leaves open what the whole is.
+            let case = Case {
+                expr: Some(left),
+                when_then_expr: vec![(Box::new(lit(decides)), Box::new(lit(decides)))],
+                else_expr: Some(Box::new(whole)),
+            };
+            Ok(Transformed::yes(Expr::Case(case)))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+}
+
+fn of_taken_rows(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| match expr {
+        Expr::AggregateFunction(AggregateFunction { func, mut params }) => {
+            let filter = params.filter.clone();
+            let is_changed = taken(filter.as_deref(), &mut params.args, &mut params.order_by, schema)?;
+            let call = Expr::AggregateFunction(AggregateFunction { func, params });
+            Ok(if is_changed { Transformed::yes(call) } else { Transformed::no(call) })
+        }
+        Expr::WindowFunction(function) => {
+            let WindowFunction { fun, mut params } = *function;
+            let filter = params.filter.clone();
+            // Its order is that of all rows, taken or not.
+            let is_changed = taken(filter.as_deref(), &mut params.args, &mut [], schema)?;
+            let call = Expr::WindowFunction(Box::new(WindowFunction { fun, params }));
+            Ok(if is_changed { Transformed::yes(call) } else { Transformed::no(call) })
+        }
+        other => Ok(Transformed::no(other)),
+    })
+}
+
+/// Has arguments and order computed of the rows that a FILTER takes; whether some are.
+fn taken(filter: Option<&Expr>, args: &mut [Expr], order: &mut [Sort], schema: &DFSchema) -> Result<bool> {
+    let Some(filter) = filter else { return Ok(false) };
+    let mut is_changed = false;
+    for value in args.iter_mut().chain(order.iter_mut().map(|sort| &mut sort.expr)) {
+        // Constants say what a function is to do, such as which percentile.
+        let is_taken =
+            matches!(value, Expr::Case(case) if case.expr.as_deref() == Some(filter) && case.else_expr.is_none());
+        if !is_taken && !value.column_refs().is_empty() && may_fail(value, schema)? {
+            *value = decided(filter.clone(), true, std::mem::take(value), None);
+            is_changed = true;
+        }
+    }
+    Ok(is_changed)
+}
+
+/// The value where a condition is `met`, or else another one.
+fn decided(condition: Expr, met: bool, value: Expr, otherwise: Option<bool>) -> Expr {
+    Expr::Case(Case {
+        expr: Some(Box::new(condition)),
+        when_then_expr: vec![(Box::new(lit(met)), Box::new(value))],
+        else_expr: otherwise.map(|otherwise| Box::new(lit(otherwise))),
     })
 }
 
 /// Whether computing it may fail of some row.
-fn may_fail(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> bool {
-    let any: &dyn Any = expr.as_ref();
-    let fails = if let Some(binary) = any.downcast_ref::<BinaryExpr>() {
-        matches!(binary.op(), Operator::Divide | Operator::Modulo) && !is_safe_division(binary, schema)
-    } else if let Some(cast) = any.downcast_ref::<CastExpr>() {
-        !cast.expr().data_type(schema).is_ok_and(|from| holds_all(&from, cast.cast_type()))
-    } else if let Some(call) = any.downcast_ref::<ScalarFunctionExpr>() {
-        !SAFE.contains(&call.name())
-    } else {
-        false
-    };
-    fails || expr.children().into_iter().any(|child| may_fail(child, schema))
+fn may_fail(expr: &Expr, schema: &DFSchema) -> Result<bool> {
+    expr.exists(|expr| {
+        Ok(match expr {
+            Expr::BinaryExpr(binary) => may_operation_fail(binary, schema)?,
+            Expr::Cast(cast) => !holds_all(&cast.expr.get_type(schema)?, cast.field.data_type()),
+            Expr::ScalarFunction(call) => !SAFE.contains(&call.name()),
+            _ => false,
+        })
+    })
 }
 
-/// Floats are divided by zero without failing; other constants are no zeros, or it fails of all rows.
-fn is_safe_division(division: &BinaryExpr, schema: &Schema) -> bool {
-    let divisor: &dyn Any = division.right().as_ref();
-    divisor.is::<Literal>() || division.right().data_type(schema).is_ok_and(|of| of.is_floating())
+fn may_operation_fail(binary: &BinaryExpr, schema: &DFSchema) -> Result<bool> {
+    use Operator::{Divide, Minus, Modulo, Multiply, Plus};
+    use Operator::{RegexIMatch, RegexMatch, RegexNotIMatch, RegexNotMatch};
+    let is_constant = matches!(binary.right.as_ref(), Expr::Literal(..));
+    Ok(match binary.op {
+        // Floats are divided by zero without failing; another constant is no zero, or it fails of all rows.
+        Divide | Modulo => !is_constant && !binary.right.get_type(schema)?.is_floating(),
+        RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch => !is_constant,
+        // Decimals that have all digits overflow.
+        Plus | Minus | Multiply => {
+            let type_of = |side: &Expr| side.get_type(schema);
+            let sides = [type_of(&binary.left)?, type_of(&binary.right)?];
+            sides.iter().any(DataType::is_decimal) && may_overflow(binary, schema)?
+        }
+        _ => false,
+    })
+}
+
+fn may_overflow(binary: &BinaryExpr, schema: &DFSchema) -> Result<bool> {
+    let of = Expr::BinaryExpr(binary.clone()).get_type(schema)?;
+    Ok(matches!(of, DataType::Decimal128(DECIMAL128_MAX_PRECISION, _)))
 }
 
 /// Whether each value of a type is one of another type.

@@ -1,4 +1,4 @@
-//! EXISTS and IN over an aggregate of all rows that belong to a row. Without GROUP BY it gives one row of none, too, which the engine
+//! EXISTS, IN, ANY and ALL over an aggregate of all rows that belong to a row. Without GROUP BY it gives one row of none, too, which the engine
 //! loses as it makes a join of the subquery: so they become what they say of that one row. Knows no names.
 
 use std::sync::Arc;
@@ -6,8 +6,10 @@ use std::sync::Arc;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Result, Spans};
+use datafusion::logical_expr::expr::SetQuantifier;
 use datafusion::logical_expr::{
-    Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Subquery, SubqueryAlias, binary_expr, lit, not, when,
+    Distinct, Expr, LogicalPlan, LogicalPlanBuilder, Operator, Projection, Subquery, SubqueryAlias, binary_expr, lit,
+    not, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -46,6 +48,16 @@ fn of_one_row(expr: Expr) -> Result<Transformed<Expr>> {
                 Some(_) => when(row.is_there()?, compared).otherwise(lit(of.negated))?,
             }))
         }
+        Expr::SetComparison(of) => {
+            let Some(row) = Row::of(&of.subquery) else { return Ok(Transformed::no(Expr::SetComparison(of))) };
+            let compared = binary_expr(*of.expr, of.op, scalar(row.values.clone()));
+            // All of no rows are so, and none is.
+            let of_none = lit(of.quantifier == SetQuantifier::All);
+            Ok(Transformed::yes(match &row.condition {
+                None => compared,
+                Some(_) => when(row.is_there()?, compared).otherwise(of_none)?,
+            }))
+        }
         other => Ok(Transformed::no(other)),
     }
 }
@@ -69,6 +81,7 @@ impl Row {
 
     fn in_plan(plan: &LogicalPlan) -> Option<Self> {
         match plan {
+            LogicalPlan::Distinct(Distinct::All(rows)) => Self::in_plan(rows),
             LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => {
                 Some(Self { values: plan.clone(), condition: None })
             }

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::ast::{DataType as SqlDataType, TimezoneInfo};
 use super::clock::{ClockOption, clock_functions};
 use super::coercion::analyzer_rules;
 use super::date_bin::date_bin_in;
-use super::guards::physical_rules;
+use super::guards::GuardingPlanner;
 use super::json::{JsonOperators, json_functions};
 use super::window_plan::WindowPlanner;
 use super::{Clock, params};
@@ -47,7 +47,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         .with_default_features()
         .with_analyzer_rules(analyzer_rules())
         .with_optimizer_rules(optimizer_rules())
-        .with_physical_optimizer_rules(physical_rules())
+        .with_query_planner(Arc::new(GuardingPlanner))
         .with_config(config)
         .with_runtime_env(runtime.unwrap_or_default())
         .with_type_planner(Arc::new(Types { zone: Arc::clone(&clock.zone) }))

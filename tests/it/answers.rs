@@ -51,10 +51,22 @@ const ANSWERS: &[(&str, &str)] = &[
         "select id from t where 2 not in (select count(*) from u where u.k = t.id having min(y) < 6) order by id",
         "2\n3\n4\n",
     ),
+    ("select id from t where 0 = any (select count(*) from u where u.k = t.id) order by id", "3\n4\n"),
+    ("select id from t where 0 <> all (select count(*) from u where u.k = t.id) order by id", "1\n2\n"),
+    ("select id from t where exists (select distinct count(*) from u where u.k = t.id) order by id", "1\n2\n3\n4\n"),
+    // Two zeros are equal.
+    (
+        "select case -x * 0 when 0.0 then 'zero' else 'other' end as c, nullif(-x * 0, 0) as d from t where id = 2",
+        "zero,\n",
+    ),
     // AT TIME ZONE, either way.
     (
         "select at at time zone 'Asia/Tokyo' as there, clock at time zone 'Asia/Tokyo' as instant from t where id = 1",
         "2018-01-31T19:00:00,2018-01-31T01:00:00Z\n",
+    ),
+    (
+        "select max(at at time zone 'Asia/Tokyo') as there, max(at) as instant from t",
+        "2018-02-01T08:30:00,2018-01-31T23:30:00Z\n",
     ),
     ("select cast(at at time zone 'UTC' as date) as day from t where id = 2", "2018-01-31\n"),
     (
@@ -69,6 +81,20 @@ const ANSWERS: &[(&str, &str)] = &[
     ("select id, n <> 0 and 100 / n > 30 as high from t order by id", "1,true\n2,false\n3,true\n4,false\n"),
     ("select id from t where case when n <> 0 then 100 / n > 30 else false end order by id", "1\n3\n"),
     ("select t.id from t join u on t.id = u.k and n <> 0 and (y + 10) / n > 5 order by 1", "1\n1\n"),
+    (
+        "select a.id, b.id as other from t a left join t b on a.n <> 0 and b.n = 4 / a.n order by 1, 2",
+        "1,1\n1,3\n2,\n3,1\n3,3\n4,\n",
+    ),
+    ("select sum(case when n <> 0 and 100 / n > 1 then 1 else 0 end) as s from t", "2\n"),
+    ("select id, count(*) over (partition by n <> 0 and 100 / n > 1) as c from t order by id", "1,2\n2,2\n3,2\n4,2\n"),
+    (
+        "select n = 0 or 100 / n > 30 as q, count(*) filter (where n <> 0 and 100 / n > 1) as c from t group by n = 0 or 100 / n > 30",
+        "true,2\n",
+    ),
+    (
+        "select id, sum(100 / n) filter (where n <> 0) over (partition by id) as s from t order by id",
+        "1,50\n2,\n3,50\n4,\n",
+    ),
     ("select sum(100 / n) filter (where n <> 0) as s, count(100 / n) filter (where n <> 0) as c from t", "100,2\n"),
 ];
 
@@ -114,6 +140,15 @@ fn add_rest(shop: &Scratch) {
     let rows = "2,0,0.5,0.50,2018-01-31T23:30:00Z,\n4,0,1e30,2.00,,\n3,2,,0.10,,\n";
     shop.write("t/2.csv", format!("id,n,x,d,at,clock\n{rows}"));
     shop.write("u/2.csv", "k,y\n2,8\n");
+}
+
+#[test]
+fn a_check_is_asked_of_the_rows_that_its_rest_leaves_open() {
+    let checked = "  m:\n    sql: select id, n from t\n    checks:\n      - n = 0 or 100 / n > 30\n";
+    let shop = Scratch::new(&format!("{SOURCES}{checked}"));
+    shop.write("t/1.csv", "id,n,x,d,at,clock\n1,0,,,,\n2,3,,,,\n3,0,,,,\n4,2,,,,\n");
+    shop.write("u/1.csv", "k,y\n");
+    assert_eq!(shop.statuses(0, &[]), ["m ok"]);
 }
 
 #[test]

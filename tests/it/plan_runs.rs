@@ -183,7 +183,7 @@ async fn results_have_types_that_a_table_holds() {
     order_id Utf8View not null
     n Int64
     t Timestamp(Microsecond, Some("America/Sao_Paulo"))
-    z Timestamp(Microsecond, Some("America/Sao_Paulo"))
+    z Timestamp(Microsecond, None)
     tod Utf8View
     d Utf8View
     a Decimal128(16, 6)
