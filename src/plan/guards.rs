@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use datafusion::catalog::Session;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, NullEquality, Result};
+use datafusion::common::{Column, DFSchema, NullEquality, Result, ScalarValue};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::expr::{AggregateFunction, BinaryExpr, Case, Sort, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -173,6 +173,7 @@ fn with_columns(node: LogicalPlan) -> Result<LogicalPlan> {
     let below = each_expression(LogicalPlan::Projection(below), guarded)?.data;
     let columns = node.schema().columns().into_iter().map(Expr::Column).collect();
     let window = LogicalPlan::Window(Window::try_new(functions, Arc::new(below))?);
+    let window = each_expression(window, guarded)?.data;
     Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(window))?))
 }
 
@@ -199,19 +200,19 @@ fn guarded_condition(condition: Expr, schema: &DFSchema) -> Result<Expr> {
 fn guarded(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| match expr {
         Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
-            let fails = may_fail(&right, schema)?;
-            let decides = op == Operator::Or;
-            let whole = Expr::BinaryExpr(BinaryExpr { left: left.clone(), op, right });
-            if !fails {
-                return Ok(Transformed::no(whole));
+            if !may_fail(&right, schema)? {
+                return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
             }
-            // A null on the left leaves open what the whole is.
-            let case = Case {
-                expr: Some(left),
-                when_then_expr: vec![(Box::new(lit(decides)), Box::new(lit(decides)))],
-                else_expr: Some(Box::new(whole)),
-            };
-            Ok(Transformed::yes(Expr::Case(case)))
+            let decides = op == Operator::Or;
+            let mut of_left = vec![(Box::new(lit(decides)), Box::new(lit(decides)))];
+            let mut open = right.clone();
+            if left.nullable(schema)? {
+                // A null on the left leaves open what the whole is, and isn't the whole by itself.
+                of_left.push((Box::new(lit(!decides)), right.clone()));
+                let null = Box::new(Expr::Literal(ScalarValue::Boolean(None), None));
+                open = Box::new(Expr::BinaryExpr(BinaryExpr { left: null, op, right }));
+            }
+            Ok(Transformed::yes(Expr::Case(Case { expr: Some(left), when_then_expr: of_left, else_expr: Some(open) })))
         }
         other => Ok(Transformed::no(other)),
     })
