@@ -131,7 +131,7 @@ fn guard_keys(join: &mut Join) -> Result<()> {
             let is_of_side = |part: &&Expr| part.column_refs().into_iter().all(|column| side.has_column(column));
             let known = conjunction(parts.iter().filter(is_of_side).cloned());
             if let Some(known) = known {
-                *key = decided(known, true, std::mem::take(key), None);
+                *key = decided(known, std::mem::take(key), None);
             }
         }
     }
@@ -190,7 +190,7 @@ fn guarded_condition(condition: Expr, schema: &DFSchema) -> Result<Expr> {
     }
     let rest = conjunction(failing).map(|failing| guarded(failing, schema)).transpose()?.map(|rest| rest.data);
     Ok(match (conjunction(safe), rest) {
-        (Some(safe), Some(rest)) => safe.clone().and(decided(safe, true, rest, Some(false))),
+        (Some(safe), Some(rest)) => safe.clone().and(decided(safe, rest, Some(false))),
         (Some(one), None) | (None, Some(one)) => one,
         (None, None) => lit(true),
     })
@@ -247,18 +247,18 @@ fn taken(filter: Option<&Expr>, args: &mut [Expr], order: &mut [Sort], schema: &
         let is_taken =
             matches!(value, Expr::Case(case) if case.expr.as_deref() == Some(filter) && case.else_expr.is_none());
         if !is_taken && !value.column_refs().is_empty() && may_fail(value, schema)? {
-            *value = decided(filter.clone(), true, std::mem::take(value), None);
+            *value = decided(filter.clone(), std::mem::take(value), None);
             is_changed = true;
         }
     }
     Ok(is_changed)
 }
 
-/// The value where a condition is `met`, or else another one.
-fn decided(condition: Expr, met: bool, value: Expr, otherwise: Option<bool>) -> Expr {
+/// The value where a condition is met, or else another one.
+fn decided(condition: Expr, value: Expr, otherwise: Option<bool>) -> Expr {
     Expr::Case(Case {
         expr: Some(Box::new(condition)),
-        when_then_expr: vec![(Box::new(lit(met)), Box::new(value))],
+        when_then_expr: vec![(Box::new(lit(true)), Box::new(value))],
         else_expr: otherwise.map(|otherwise| Box::new(lit(otherwise))),
     })
 }

@@ -41,22 +41,13 @@ fn of_one_row(expr: Expr) -> Result<Transformed<Expr>> {
         Expr::InSubquery(of) => {
             let Some(row) = Row::of(&of.subquery) else { return Ok(Transformed::no(Expr::InSubquery(of))) };
             let op = if of.negated { Operator::NotEq } else { Operator::Eq };
-            let compared = binary_expr(*of.expr, op, scalar(row.values.clone()));
-            Ok(Transformed::yes(match &row.condition {
-                None => compared,
-                // Nothing is in no rows.
-                Some(_) => when(row.is_there()?, compared).otherwise(lit(of.negated))?,
-            }))
+            // Nothing is in no rows.
+            row.compared(*of.expr, op, of.negated).map(Transformed::yes)
         }
         Expr::SetComparison(of) => {
             let Some(row) = Row::of(&of.subquery) else { return Ok(Transformed::no(Expr::SetComparison(of))) };
-            let compared = binary_expr(*of.expr, of.op, scalar(row.values.clone()));
             // All of no rows are so, and none is.
-            let of_none = lit(of.quantifier == SetQuantifier::All);
-            Ok(Transformed::yes(match &row.condition {
-                None => compared,
-                Some(_) => when(row.is_there()?, compared).otherwise(of_none)?,
-            }))
+            row.compared(*of.expr, of.op, of.quantifier == SetQuantifier::All).map(Transformed::yes)
         }
         other => Ok(Transformed::no(other)),
     }
@@ -102,6 +93,15 @@ impl Row {
                 Some(Self { values: LogicalPlan::SubqueryAlias(values), condition: below.condition })
             }
             _ => None,
+        }
+    }
+
+    /// What a comparison with its value says, or where there is no row, `of_none`.
+    fn compared(&self, value: Expr, op: Operator, of_none: bool) -> Result<Expr> {
+        let compared = binary_expr(value, op, scalar(self.values.clone()));
+        match &self.condition {
+            None => Ok(compared),
+            Some(_) => when(self.is_there()?, compared).otherwise(lit(of_none)),
         }
     }
 

@@ -18,13 +18,13 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
 
+use super::coercion::each_expression;
 use super::types::offset_of_wall_clock;
 
 /// The function that stands for a cast to an instant.
@@ -59,11 +59,7 @@ impl AnalyzerRule for WallClocks {
             if !is_concerned {
                 return Ok(Transformed::no(node));
             }
-            let mut schema = merge_schema(&node.inputs());
-            if let LogicalPlan::TableScan(scan) = &node {
-                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
-            }
-            node.map_expressions(|expr| with_zoned_casts(expr, &schema))
+            each_expression(node, with_zoned_casts)
         })?;
         Ok(replaced.data)
     }

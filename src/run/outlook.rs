@@ -103,6 +103,7 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
         sources.insert(name.clone(), source_outlook(open, name, position).await?);
     }
     let mut outlook = Outlook { sources, models: Vec::new() };
+    let committed = committed(open, &records)?;
     let mut computed = BTreeSet::new();
     for model in open.plan.models.iter().filter(|m| models.contains(&m.name)) {
         let entry = records.get(&model.pipeline).and_then(|record| record.tables.get(&model.name));
@@ -114,7 +115,7 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
                     Some(source) => source.changes.as_ref().map(|changes| format!("{input}: {changes}")),
                     None => computed.contains(input).then(|| format!("{input} is computed")),
                 };
-                let is_behind = change.is_none() && !has_read(open, &records, entry, input)?;
+                let is_behind = change.is_none() && !has_read(&committed, entry, input);
                 changed.extend(change.or_else(|| is_behind.then(|| format!("{input}: what it hasn't read yet"))));
             }
             one.computes = full_refresh || model.reads_clock || !changed.is_empty();
@@ -149,21 +150,30 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
     Ok(outlook)
 }
 
-/// Whether the published version is of what was last committed of an input: it isn't where a model failed since.
-fn has_read(
-    open: &OpenProject,
+/// Digests of what was last committed of each relation.
+fn committed<'a>(
+    open: &'a OpenProject,
     records: &BTreeMap<String, Arc<CommitRecord>>,
-    entry: Option<&TableEntry>,
-    input: &str,
-) -> Result<bool> {
-    let owners = open.pipelines_by_relation();
-    let Some(record) = owners.get(input).and_then(|owner| records.get(*owner)) else { return Ok(true) };
-    let committed = match (record.sources.get(input), record.tables.get(input)) {
-        (Some(position), _) => Position::from_json(Some(position))?.digest(),
-        (None, Some(table)) => table_digest(&record.pipeline, table.changed_in),
-        (None, None) => return Ok(true),
+) -> Result<BTreeMap<&'a str, String>> {
+    let mut digests = BTreeMap::new();
+    for (relation, owner) in open.pipelines_by_relation() {
+        let Some(record) = records.get(owner) else { continue };
+        let digest = match (record.sources.get(relation), record.tables.get(relation)) {
+            (Some(position), _) => Position::from_json(Some(position))?.digest(),
+            (None, Some(table)) => table_digest(&record.pipeline, table.changed_in),
+            (None, None) => continue,
+        };
+        digests.insert(relation, digest);
+    }
+    Ok(digests)
+}
+
+/// Whether the published version is of what was last committed of an input: it isn't where a model failed since.
+fn has_read(committed: &BTreeMap<&str, String>, entry: Option<&TableEntry>, input: &str) -> bool {
+    let (Some(read), Some(committed)) = (entry.and_then(|entry| entry.inputs.get(input)), committed.get(input)) else {
+        return true;
     };
-    Ok(entry.and_then(|entry| entry.inputs.get(input)).is_none_or(|read| *read == committed))
+    read == committed
 }
 
 fn definition(model: &PlannedModel, published: Option<&str>) -> ModelOutlook {

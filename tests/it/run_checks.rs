@@ -274,3 +274,17 @@ fn a_row_that_makes_a_model_fail_keeps_its_last_version() {
     assert_eq!(shop.rows("select id from ratio order by id"), "1\n2\n");
     assert_eq!(shop.rows(IDS), "1\n2\n3\n");
 }
+
+#[test]
+fn plan_knows_of_rows_that_a_failed_model_has_not_read() {
+    let shop = Scratch::new(
+        "pipeline: sales\nsources:\n  orders: { connector: files, path: data/*.csv, format: csv, settle: 0s, columns: { id: bigint } }\n\
+         models:\n  m:\n    sql: select id from orders\n    checks:\n      - id > 0\n",
+    );
+    shop.write("data/1.csv", "id\n1\n");
+    shop.exits(0, &["run"]);
+    assert!(shop.exits(0, &["plan"]).out.contains("inputs and SQL are unchanged"));
+    shop.write("data/2.csv", "id\n0\n");
+    shop.exits(1, &["run"]);
+    assert!(shop.exits(0, &["plan"]).out.contains("orders: what it hasn't read yet"));
+}
