@@ -291,7 +291,7 @@ pub struct QueryArgs {
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// Address of Flight SQL; default: the project's `flight.listen`
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub listen: Option<String>,
     /// Print only failures
     #[arg(long)]
@@ -301,7 +301,7 @@ pub struct UpArgs {
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Address to listen on [default: `flight.listen` of the project]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub listen: Option<String>,
 }
 
@@ -391,6 +391,11 @@ pub enum DataFormat {
     Parquet,
     Csv,
     Json,
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let hint = "expected a host and a port, such as 127.0.0.1:31337";
+    if crate::spec::is_address(text) { Ok(text.to_string()) } else { Err(hint.to_string()) }
 }
 
 fn key_value(text: &str) -> Result<(String, String), String> {

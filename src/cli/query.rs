@@ -114,8 +114,13 @@ impl<'a> Tables<'a> {
             Ok(plan) => plan,
             Err(faults) => return Ok(Answer::Faults(open::report(&faults))),
         };
-        let (schema, rows) = engine::rows(&session, plan, None).await?;
-        Ok(Answer::Rows(schema, rows))
+        match engine::rows(&session, plan, None).await {
+            Ok((schema, rows)) => Ok(Answer::Rows(schema, rows)),
+            Err(error) => {
+                let faults = plan::query_faults(&session, self.sql, Some(&self.reader)).await;
+                if faults.is_empty() { Err(error) } else { Ok(Answer::Faults(open::report(&faults))) }
+            }
+        }
     }
 
     /// Runs the query again after each commit, of any pipeline, and shows what is new.

@@ -38,8 +38,14 @@ pub(super) async fn execute(global: &Global, args: &ShowArgs) -> Result<Exit> {
         Err(faults) => return Ok(open::report(&faults)),
     };
     let work = async {
-        let (schema, rows) = engine::rows(&session, plan, Some(args.limit)).await?;
-        output::write(schema, rows, args.format, &Target::Stdout).await
+        let (schema, rows) = match engine::rows(&session, plan, Some(args.limit)).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                let faults = plan::query_faults(&session, &sql, None).await;
+                return if faults.is_empty() { Err(error) } else { Ok(open::report(&faults)) };
+            }
+        };
+        output::write(schema, rows, args.format, &Target::Stdout).await.map(|_| 0)
     };
-    Ok(or_interrupted(work).await?.map_or_else(|exit| exit, |_| 0))
+    Ok(or_interrupted(work).await?.unwrap_or_else(|exit| exit))
 }

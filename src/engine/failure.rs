@@ -38,7 +38,7 @@ pub fn failure(error: DataFusionError) -> Error {
         root if is_of_values(root) => (ErrorKind::Data, "the query failed on its data"),
         _ => (ErrorKind::External, "the query failed on its data"),
     };
-    Error::new(kind, message).caused_by(without_backtrace(error))
+    Error::new(kind, message).caused_by(without_internals(error))
 }
 
 /// Whether other values in the same place would have been no failure. Functions tell of such as failures of execution.
@@ -111,9 +111,12 @@ fn disk_is_full(error: &DataFusionError) -> bool {
     false
 }
 
-/// The engine's own words, with what it appends for its developers cut off.
-fn without_backtrace(error: DataFusionError) -> String {
-    error.strip_backtrace()
+/// The engine's own words, without what it says for its developers: which of its rules noticed, and a backtrace.
+fn without_internals(error: DataFusionError) -> String {
+    match error {
+        DataFusionError::Context(text, inner) if text.starts_with("Optimizer rule") => without_internals(*inner),
+        other => other.strip_backtrace(),
+    }
 }
 
 #[cfg(test)]

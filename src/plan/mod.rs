@@ -66,7 +66,7 @@ pub use closing::Closing;
 pub use coercion::coerced;
 pub use guards::with_guards;
 pub use project::{plan_project, plan_unbuilt};
-pub use query::{At, TimeTravel, query, relations_of};
+pub use query::{At, TimeTravel, query, query_faults, relations_of};
 pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
 pub use row_wise::{InputRows, Piece, topmost_piece};
 pub use session::{MAIN_SCHEMA, session};

@@ -22,6 +22,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::HIDDEN_COLUMNS;
+use super::buildable::{build, build_faults};
 use super::coercion::coerced;
 use super::extrema::extrema_in_order;
 use super::hidden::{hide, named_hidden};
@@ -69,41 +70,69 @@ pub async fn query(
 ) -> Result<LogicalPlan, Vec<Fault>> {
     let text = SqlText::free("query", sql);
     let state = context.state();
-    let mut statement = parse_statement(&text, state.config_options()).map_err(|fault| vec![fault])?;
-    let Some(inner) = readable(&mut statement) else {
-        let message = "only reading is possible here: SELECT, WITH, EXPLAIN, SHOW, DESCRIBE";
-        return Err(vec![Fault::error("read_only", first_word(&text), message)]);
-    };
-    let mut tables = Tables { text: &text, names: Names::new(&state), sources: HashMap::new() };
-    let mut faults = Vec::new();
-    if let Some(query) = inner {
-        faults.extend(tables.travel(query, travel).await);
-        faults.extend(share_columns(query, &text));
-        faults.extend(write_out_windows(query, &text));
-        faults.extend(rewrite_windows(query, &text, &state));
-    }
-    // A version that isn't to be had leaves its table unknown, and that would be said again.
-    if faults.is_empty() {
-        faults = tables.resolve(&state, &statement, travel).await;
-    }
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let query = readable(&mut statement).flatten();
-    if let Some(query) = query {
-        tables.check(query)?;
-    }
-    let engine = |error: datafusion::common::DataFusionError| expression_faults(&error, &text);
-    let plan = tables.names.plan(statement).map_err(engine)?;
+    let (tables, statement) = prepared(&state, &text, travel, false).await?;
+    let plan = tables.planned(statement).map_err(|error| expression_faults(&error, &text))?;
     let only_reading = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     only_reading
         .verify_plan(&plan)
         .map_err(|_| vec![Fault::error("read_only", first_word(&text), "only reading is possible here")])?;
-    // Of rows in any order, as in models; types are found where no parameter leaves them open.
-    let plan = tables.names.analyze(plan.clone()).unwrap_or(plan);
-    let plan = of_bags(plan).and_then(extrema_in_order).map_err(engine)?;
     bind(&plan, &tables.sources)
         .map_err(|error| vec![Fault::error("invalid_sql", first_word(&text), error.to_string())])
+}
+
+/// Why a statement that [`query`] plans can't be run, whatever the rows are: a literal that isn't of its type, a parameter without
+/// a value. None where it is the rows that it fails of.
+pub async fn query_faults(context: &SessionContext, sql: &str, travel: Option<&dyn TimeTravel>) -> Vec<Fault> {
+    let text = SqlText::free("query", sql);
+    let state = context.state();
+    let Ok((tables, mut statement)) = prepared(&state, &text, travel, true).await else { return vec![] };
+    let Some(Some(query)) = readable(&mut statement) else { return vec![] };
+    let unbound = bind_parameters(query, &text, &tables.names, true);
+    if !unbound.is_empty() {
+        return unbound;
+    }
+    let builder = |query: Query| {
+        let statement = Statement::Statement(Box::new(SqlStatement::Query(Box::new(query))));
+        Some(build(&state, &tables.planned(statement).ok()?))
+    };
+    match builder(query.clone()) {
+        Some(Err(error)) => build_faults(query.clone(), &text, error, &builder),
+        _ => vec![],
+    }
+}
+
+/// A statement whose names are known, with the tables that they stand for; placeholders for all of them where it is planned
+/// `without_rows`.
+async fn prepared<'a>(
+    state: &'a SessionState,
+    text: &'a SqlText,
+    travel: Option<&dyn TimeTravel>,
+    without_rows: bool,
+) -> Result<(Tables<'a>, Statement), Vec<Fault>> {
+    let mut statement = parse_statement(text, state.config_options()).map_err(|fault| vec![fault])?;
+    let Some(inner) = readable(&mut statement) else {
+        let message = "only reading is possible here: SELECT, WITH, EXPLAIN, SHOW, DESCRIBE";
+        return Err(vec![Fault::error("read_only", first_word(text), message)]);
+    };
+    let mut tables = Tables { text, names: Names::new(state), sources: HashMap::new(), without_rows };
+    let mut faults = Vec::new();
+    if let Some(query) = inner {
+        faults.extend(tables.travel(query, travel).await);
+        faults.extend(share_columns(query, text));
+        faults.extend(write_out_windows(query, text));
+        faults.extend(rewrite_windows(query, text, state));
+    }
+    // A version that isn't to be had leaves its table unknown, and that would be said again.
+    if faults.is_empty() {
+        faults = tables.resolve(state, &statement, travel).await;
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    if let Some(query) = readable(&mut statement).flatten() {
+        tables.check(query)?;
+    }
+    Ok((tables, statement))
 }
 
 /// None if the statement writes; else the query within, if it is about one.
@@ -133,11 +162,21 @@ fn readable_sql(statement: &mut SqlStatement) -> Option<Option<&mut Query>> {
 struct Tables<'a> {
     text: &'a SqlText,
     names: Names<'a>,
-    /// Tables with hidden columns, which stand in the plan as placeholders of this name first.
+    /// Tables that stand in the plan as placeholders of this name first: those with hidden columns.
     sources: HashMap<String, Arc<dyn TableProvider>>,
+    /// Whether all tables do.
+    without_rows: bool,
 }
 
 impl<'a> Tables<'a> {
+    /// The plan of a checked statement: of rows in any order, as in models.
+    fn planned(&self, statement: Statement) -> datafusion::common::Result<LogicalPlan> {
+        let plan = self.names.plan(statement)?;
+        // Types are found where no parameter leaves them open.
+        let plan = self.names.analyze(plan.clone()).unwrap_or(plan);
+        of_bags(plan).and_then(extrema_in_order)
+    }
+
     /// Puts tables at a version in place of those named so.
     async fn travel(&mut self, query: &mut Query, travel: Option<&dyn TimeTravel>) -> Vec<Fault> {
         let mut versions = Versions { found: Vec::new() };
@@ -160,6 +199,10 @@ impl<'a> Tables<'a> {
                 continue;
             };
             match travel.table_at(&resolved.table, at).await {
+                Ok(table) if self.without_rows => {
+                    let table = RelationTable::new(placeholder.clone(), table.schema());
+                    self.names.insert(TableReference::bare(placeholder), Arc::new(table));
+                }
                 Ok(table) => self.names.insert(TableReference::bare(placeholder), table),
                 Err(error) => faults.push(Fault::error("time_travel", place, error.to_string())),
             }
@@ -243,7 +286,7 @@ impl<'a> Tables<'a> {
                 Err(_) => None,
             };
             match table {
-                Some(table) if has_hidden(&table.schema()) => {
+                Some(table) if self.without_rows || has_hidden(&table.schema()) => {
                     let name = resolved.to_string();
                     let shown = shown(&table.schema(), &hidden);
                     self.names.insert(reference, Arc::new(RelationTable::new(name.clone(), shown)));

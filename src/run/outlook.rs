@@ -10,8 +10,10 @@ use crate::error::Result;
 use crate::limits::NAMED_COLUMNS;
 use crate::plan::PlannedModel;
 use crate::run::commit::{CommitChain, CommitRecord, TableEntry};
+use crate::run::follow;
 use crate::run::history;
 use crate::run::project::OpenProject;
+use crate::run::refresh::draft::quarantine_of;
 use crate::run::refresh::maintain::states_that_stay;
 use crate::run::sinks;
 use crate::run::version::table_digest;
@@ -104,10 +106,19 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
     }
     let mut outlook = Outlook { sources, models: Vec::new() };
     let committed = committed(open, &records)?;
+    let mut deleted = BTreeSet::new();
+    for (pipeline, record) in &records {
+        deleted.extend(follow::deleted(&warehouse, &CommitChain::open(&warehouse, pipeline), record).await?);
+    }
     let mut computed = BTreeSet::new();
     for model in open.plan.models.iter().filter(|m| models.contains(&m.name)) {
         let entry = records.get(&model.pipeline).and_then(|record| record.tables.get(&model.name));
+        let was_deleted = deleted.contains(&model.name) || deleted.contains(&quarantine_of(&model.name));
+        let entry = entry.filter(|_| !was_deleted);
         let mut one = definition(model, entry.map(|e| e.fingerprint.as_str()));
+        if was_deleted {
+            one.reason = "its table was deleted".into();
+        }
         if !one.computes {
             let mut changed = Vec::new();
             for input in &model.inputs {

@@ -32,6 +32,7 @@ use std::time::Duration;
 pub use fault::sort as sort_faults;
 pub use files::{Disk, ProjectFiles, find_project_root};
 pub use load::{LoadOptions, load, load_from, load_with};
+pub use project::is_address;
 pub use schema::json_schema;
 pub use source::{HIDDEN_COLUMNS, SINK_COLUMNS};
 

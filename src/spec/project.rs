@@ -79,17 +79,20 @@ fn read_pace(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Pace {
 
 fn read_address(reader: &mut Reader<'_>, node: &Node, example: &str) -> Option<Located<String>> {
     let text = reader.word(node)?;
-    let parts = text.value.rsplit_once(':');
-    let is_address = parts.is_some_and(|(host, port)| {
-        let is_host = !host.is_empty() && (host.starts_with('[') == host.contains(':'));
-        is_host && port.parse::<u16>().is_ok()
-    });
-    if !is_address {
+    if !is_address(&text.value) {
         let message = format!("expected HOST:PORT, found `{}`", shown(&text.value, &text.place));
         let fault = Fault::error("wrong_value", text.place.clone(), message);
         reader.fault(fault.hint(format!("such as \"{example}\"; `0.0.0.0:…` listens on all addresses")));
     }
     Some(text)
+}
+
+/// Whether a text is HOST:PORT, an IPv6 host in brackets.
+pub fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_host = !host.is_empty() && (host.starts_with('[') == host.contains(':'));
+        is_host && port.parse::<u16>().is_ok()
+    })
 }
 
 fn read_params(reader: &mut Reader<'_>, node: Option<&Node>, given: &[(String, String)]) -> Vec<Param> {

@@ -149,3 +149,33 @@ fn an_aggregate_that_is_named_twice_is_kept_once() {
     let record: Value = serde_json::from_slice(&std::fs::read(newest).unwrap()).unwrap();
     assert_eq!(record["tables"]["cities"]["states"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_table_that_was_deleted_is_built_anew() {
+    let shop = shop();
+    shop.write(
+        "pipelines/more.yaml",
+        "pipeline: more\nmodels:\n  large: { sql: select * from cities where orders > 1 }\n",
+    );
+    shop.exits(0, &["run"]);
+    let rows = shop.rows("select * from cities order by city");
+    for model in ["cities", "large"] {
+        let folder = shop.path(&format!("warehouse/{model}"));
+        std::fs::remove_dir_all(&folder).unwrap();
+        let planned = shop.exits(0, &["plan", "--format", "json"]).out;
+        assert!(planned.contains("its table was deleted"), "{planned}");
+        let outcomes = shop.exits(0, &["run", "--format", "json"]).json();
+        let of = |outcome: &&Value| outcome["model"] == model;
+        assert_eq!(outcomes.iter().find(of).unwrap()["reason"], "its table was deleted", "{outcomes:?}");
+        shop.exits(0, &["verify"]);
+        assert_eq!(shop.rows("select * from cities order by city"), rows);
+        let as_of = format!("select count(*) from {model} version as of 0");
+        assert_eq!(shop.rows(&as_of), if model == "cities" { "42\n" } else { "1\n" });
+        assert!(folder.join("_delta_log").is_dir());
+        assert!(!shop.exits(0, &["plan"]).out.contains("deleted"));
+    }
+    // One without rows has no files that could be missed.
+    std::fs::remove_dir_all(shop.path("warehouse/cities_quarantine")).unwrap();
+    shop.exits(0, &["run"]);
+    assert!(shop.path("warehouse/cities_quarantine/_delta_log").is_dir());
+}

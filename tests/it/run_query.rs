@@ -127,6 +127,32 @@ fn sql_that_the_engine_would_run_as_something_else_is_mended_or_refused() {
 }
 
 /// The wall clock, RFC 3339.
+/// What no rows could mend is told as other faults are: with its place, and the code of an invalid query.
+#[test]
+fn a_query_that_can_never_run_is_told_at_its_place() {
+    let shop = shop();
+    let faults = [
+        "select * from kept where amount > 'abc'",
+        "select id from kept where day = date '2020-13-01' or at = '2020-01-31 25:00:00'",
+        "select regexp_like(note, '(') from kept",
+        "select $limit",
+        "select count(distinct id, note) from kept",
+        "select * from kept VERSION AS OF 0 where id = 'one'",
+    ];
+    let told = faults.map(|sql| {
+        let (asked, shown) = (shop.exits(2, &["query", sql]), shop.exits(2, &["show", sql]));
+        if !sql.contains("VERSION") {
+            assert_eq!(asked.err, shown.err, "{sql}");
+        }
+        asked.err
+    });
+    insta::assert_snapshot!("never", told.join("---\n"));
+    let of_rows = shop.exits(3, &["query", "select cast(note as int) from kept"]).err;
+    assert!(!of_rows.contains("Optimizer rule"), "{of_rows}");
+    let address = shop.exits(2, &["serve", "--listen", "here"]).err;
+    assert!(address.contains("expected a host and a port"), "{address}");
+}
+
 fn now() -> String {
     chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }

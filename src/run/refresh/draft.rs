@@ -50,6 +50,16 @@ impl Draft {
         tables.into_iter().map(|table| (table.clone(), self.record.tables.get(&table).cloned())).collect()
     }
 
+    /// Leaves out the model that a table belongs to, with its quarantine, and names it; none where it is a source's.
+    pub(super) fn forget(&mut self, table: &str) -> Option<String> {
+        let is_of = |model: &&String| *model == table || quarantine_of(model) == table;
+        let models = self.record.tables.iter().filter(|(_, entry)| entry.kind == TableKind::Model);
+        let model = models.map(|(model, _)| model).find(is_of)?.clone();
+        self.record.tables.remove(&quarantine_of(&model));
+        self.record.tables.remove(&model);
+        Some(model)
+    }
+
     /// Takes back what a model that failed on the way had entered: its files may be gone.
     pub(super) fn restore(&mut self, before: Vec<(String, Option<TableEntry>)>) {
         for (table, entry) in before {
@@ -106,6 +116,6 @@ impl Draft {
 }
 
 /// Name of the table of refused rows.
-pub(super) fn quarantine_of(relation: &str) -> String {
+pub(in crate::run) fn quarantine_of(relation: &str) -> String {
     format!("{relation}_quarantine")
 }

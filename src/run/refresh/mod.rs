@@ -8,7 +8,7 @@ mod beside;
 mod bisect;
 pub(in crate::run) mod checks;
 mod culprit;
-mod draft;
+pub(in crate::run) mod draft;
 pub(in crate::run) mod held;
 mod let_go;
 pub(in crate::run) mod maintain;
@@ -124,6 +124,10 @@ struct Refresh<'a> {
     held: Option<&'a HeldStates>,
     /// What tells where rows of sources can stand.
     filters: Arc<LoadedFilters>,
+    /// Whether the history tells of it: the first refresh of a process does, and steps don't.
+    is_recorded: bool,
+    /// Models whose tables somebody deleted.
+    deleted: BTreeSet<String>,
     /// Models to bring up to date: the selected ones, under `due` those whose schedule says so.
     due: BTreeSet<String>,
     relations: HashMap<String, Relation>,
@@ -186,6 +190,7 @@ pub(in crate::run) async fn recorded(
     let mut record = RunRecord::begin(&options.command, pipelines_in_order(open, options));
     record.save(warehouse).await?;
     let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), held);
+    refresh.is_recorded = true;
     let result = refresh.pipelines(leases).await;
     let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| refresh.exit_code);
     record.models.clone_from(&refresh.models);
@@ -261,6 +266,8 @@ impl<'a> Refresh<'a> {
             publishing,
             held,
             filters: held.map(|held| Arc::clone(&held.filters)).unwrap_or_default(),
+            is_recorded: false,
+            deleted: BTreeSet::new(),
             due: BTreeSet::new(),
             relations: HashMap::new(),
             nets: HashMap::new(),

@@ -290,7 +290,10 @@ impl Refresh<'_> {
 
     /// Why the model is computed, in a sentence.
     fn why(&self, work: &Work<'_>, old: Option<&TableEntry>) -> String {
-        let Some(entry) = old else { return "first build".into() };
+        let Some(entry) = old else {
+            let was_deleted = self.deleted.contains(&work.model.name);
+            return if was_deleted { "its table was deleted".into() } else { "first build".into() };
+        };
         if self.options.full_refresh {
             return "full refresh".into();
         }

@@ -29,6 +29,16 @@ impl<'a> Refresh<'a> {
             versions = follow::catch_up(&self.warehouse, &project, &chain, record, Which::All).await?;
         }
         let mut draft = Draft::new(base.as_deref(), pipeline, lease.writer(), &self.run, self.options.now_us);
+        if let Some(record) = &base {
+            let deleted = match self.publishing {
+                Publishing::Now => {
+                    record.tables.keys().filter(|table| !versions.contains_key(*table)).cloned().collect()
+                }
+                Publishing::Later if self.is_recorded => follow::deleted(&self.warehouse, &chain, record).await?,
+                Publishing::Later => BTreeSet::new(),
+            };
+            self.forget(deleted, &mut draft);
+        }
         let begun = Instant::now();
         let taken = self.land_sources(pipeline, &chain, &mut draft).await?;
         let landed = begun.elapsed();
@@ -73,6 +83,18 @@ impl<'a> Refresh<'a> {
             self.open.connector(&source)?.after_commit(&position).await?;
         }
         Ok(())
+    }
+
+    /// Takes tables that somebody deleted out of the draft, so that their models are built anew.
+    fn forget(&mut self, deleted: BTreeSet<String>, draft: &mut Draft) {
+        for table in deleted {
+            match draft.forget(&table) {
+                Some(model) => drop(self.deleted.insert(model)),
+                None => self
+                    .observer
+                    .warned(&format!("the files of {table} were deleted: --full-refresh reads its source again")),
+            }
+        }
     }
 
     /// Brings the pipeline's sinks up to its last commit. One that fails doesn't hold the others.
