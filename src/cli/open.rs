@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use datafusion::prelude::SessionContext;
+
 use crate::cli::Exit;
 use crate::cli::args::Global;
 use crate::error::{Error, Result};
+use crate::plan::{self, TimeTravel};
 use crate::run::project::{OpenProject, Opening};
 use crate::spec;
 use crate::spec::fault::{Fault, Severity};
@@ -59,6 +62,25 @@ pub(super) fn report(faults: &[Fault]) -> Exit {
         eprint!("{}", spec::render::text(&shown, std::io::IsTerminal::is_terminal(&std::io::stderr())));
     }
     if faults.iter().any(|f| f.severity == Severity::Error) { 2 } else { 0 }
+}
+
+/// The rows of a query that was planned. Where it fails of what no rows could mend, its faults are printed, and the exit code is
+/// given instead.
+///
+/// # Errors
+/// That of `rows`, otherwise.
+pub(super) async fn rows_or_report<T>(
+    rows: Result<T>,
+    session: &SessionContext,
+    sql: &str,
+    travel: Option<&dyn TimeTravel>,
+) -> Result<Result<T, Exit>> {
+    let error = match rows {
+        Ok(rows) => return Ok(Ok(rows)),
+        Err(error) => error,
+    };
+    let faults = plan::query_faults(session, sql, travel).await;
+    if faults.is_empty() { Err(error) } else { Ok(Err(report(&faults))) }
 }
 
 fn root(global: &Global) -> Result<PathBuf> {

@@ -114,13 +114,11 @@ impl<'a> Tables<'a> {
             Ok(plan) => plan,
             Err(faults) => return Ok(Answer::Faults(open::report(&faults))),
         };
-        match engine::rows(&session, plan, None).await {
-            Ok((schema, rows)) => Ok(Answer::Rows(schema, rows)),
-            Err(error) => {
-                let faults = plan::query_faults(&session, self.sql, Some(&self.reader)).await;
-                if faults.is_empty() { Err(error) } else { Ok(Answer::Faults(open::report(&faults))) }
-            }
-        }
+        let rows = engine::rows(&session, plan, None).await;
+        Ok(match open::rows_or_report(rows, &session, self.sql, Some(&self.reader)).await? {
+            Ok((schema, rows)) => Answer::Rows(schema, rows),
+            Err(exit) => Answer::Faults(exit),
+        })
     }
 
     /// Runs the query again after each commit, of any pipeline, and shows what is new.

@@ -38,14 +38,11 @@ pub(super) async fn execute(global: &Global, args: &ShowArgs) -> Result<Exit> {
         Err(faults) => return Ok(open::report(&faults)),
     };
     let work = async {
-        let (schema, rows) = match engine::rows(&session, plan, Some(args.limit)).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                let faults = plan::query_faults(&session, &sql, None).await;
-                return if faults.is_empty() { Err(error) } else { Ok(open::report(&faults)) };
-            }
-        };
-        output::write(schema, rows, args.format, &Target::Stdout).await.map(|_| 0)
+        let rows = engine::rows(&session, plan, Some(args.limit)).await;
+        match open::rows_or_report(rows, &session, &sql, None).await? {
+            Ok((schema, rows)) => output::write(schema, rows, args.format, &Target::Stdout).await.map(|_| 0),
+            Err(exit) => Ok(exit),
+        }
     };
     Ok(or_interrupted(work).await?.unwrap_or_else(|exit| exit))
 }

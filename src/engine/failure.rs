@@ -155,6 +155,13 @@ mod tests {
     }
 
     #[test]
+    fn which_rule_of_the_engine_noticed_is_nobodys_concern() {
+        let cast = || DataFusionError::from(ArrowError::CastError("no number: 'x'".into()));
+        let noticed = failure(cast().context("Optimizer rule 'simplify_expressions' failed"));
+        assert_eq!((noticed.kind(), noticed.to_string()), (ErrorKind::Data, failure(cast()).to_string()));
+    }
+
+    #[test]
     fn a_full_disk_is_named_however_deep_it_hides() {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let store = datafusion::object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(full) };

@@ -126,7 +126,6 @@ fn sql_that_the_engine_would_run_as_something_else_is_mended_or_refused() {
     assert!(seen.err.contains("in a way that can't be run"), "{}", seen.err);
 }
 
-/// The wall clock, RFC 3339.
 /// What no rows could mend is told as other faults are: with its place, and the code of an invalid query.
 #[test]
 fn a_query_that_can_never_run_is_told_at_its_place() {
@@ -153,6 +152,7 @@ fn a_query_that_can_never_run_is_told_at_its_place() {
     assert!(address.contains("expected a host and a port"), "{address}");
 }
 
+/// The wall clock, RFC 3339.
 fn now() -> String {
     chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
 }
