@@ -52,7 +52,7 @@ pub async fn catch_up(
 /// External: the store.
 pub async fn deleted(warehouse: &Warehouse, chain: &CommitChain, record: &CommitRecord) -> Result<BTreeSet<String>> {
     let work = record.tables.iter().map(|(table, entry)| async move {
-        let has_log = delta::version_of(warehouse, table).await?.is_some();
+        let has_log = warehouse.has_any(&format!("{table}/{}", delta::LOG_FOLDER)).await?;
         let is_deleted = !has_log && lacks_files(warehouse, chain, table, entry).await?;
         Ok(is_deleted.then(|| table.clone()))
     });

@@ -55,6 +55,9 @@ pub struct RunRecord {
     pub process: ProcessId,
     /// Microseconds since 1970 UTC.
     pub started_at_us: i64,
+    /// Its `now()`, microseconds since 1970 UTC; none of a run that an earlier version tells of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now_us: Option<i64>,
     /// Microseconds since 1970 UTC; none while it runs.
     pub ended_at_us: Option<i64>,
     /// Pipelines that it works on.
@@ -127,11 +130,12 @@ pub struct CheckOutcome {
 
 impl RunRecord {
     /// A run that begins now in this process.
-    pub fn begin(command: &str, pipelines: Vec<String>) -> Self {
+    pub fn begin(command: &str, now_us: i64, pipelines: Vec<String>) -> Self {
         Self {
             run: ulid::Ulid::r#gen().to_string(),
             process: ProcessId::current(),
             started_at_us: Utc::now().timestamp_micros(),
+            now_us: Some(now_us),
             ended_at_us: None,
             pipelines,
             command: command.to_owned(),
@@ -167,6 +171,18 @@ const FULL: &str = "the disk is full: the run can't be entered in the history";
 
 /// Below [`crate::table::BOOKKEEPING`].
 const RUNS: &str = "_tidemill/runs";
+
+/// When each model was last made or found to be up to date by one of `runs`, by their `now()`: microseconds since 1970 UTC.
+pub fn confirmed(runs: &[RunRecord]) -> BTreeMap<String, i64> {
+    let mut confirmed: BTreeMap<String, i64> = BTreeMap::new();
+    for (run, now_us) in runs.iter().filter_map(|run| Some((run, run.now_us?))) {
+        for outcome in run.models.iter().filter(|outcome| matches!(outcome.status.as_str(), "ok" | "nothing")) {
+            let last_us = confirmed.entry(outcome.model.clone()).or_insert(now_us);
+            *last_us = now_us.max(*last_us);
+        }
+    }
+    confirmed
+}
 
 /// The latest `limit` runs, newest first. Runs whose process is gone show as [`RunStatus::Died`]; files that can't be read
 /// are left out.
@@ -325,7 +341,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let warehouse = Warehouse::open("w", dir.path(), &Default::default()).await.unwrap();
         assert!(list(&warehouse, 10).await.unwrap().is_empty());
-        let mut done = RunRecord::begin("run", vec!["sales".into()]);
+        let mut done = RunRecord::begin("run", 0, vec!["sales".into()]);
         done.run = "A".into();
         done.save(&warehouse).await.unwrap();
         assert_eq!(list(&warehouse, 10).await.unwrap()[0].status, RunStatus::Running);
@@ -338,7 +354,7 @@ mod tests {
         done.checks.push(CheckOutcome { check: "c".into(), failing_rows: 2, ..Default::default() });
         done.end(RunStatus::Failed, 1);
         done.save(&warehouse).await.unwrap();
-        let mut dead = RunRecord::begin("run", vec![]);
+        let mut dead = RunRecord::begin("run", 0, vec![]);
         dead.run = "B".into();
         dead.process.started_at_s -= 1000;
         dead.save(&warehouse).await.unwrap();

@@ -1,6 +1,7 @@
 //! A project at work: leases, commits, followers, refreshes, history.
 
 pub mod commit;
+mod due;
 pub mod follow;
 pub mod history;
 mod key_filters;

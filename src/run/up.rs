@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::commit::{CommitChain, CommitRecord};
+use super::due;
 use super::lease::Lease;
 use super::looks::Looks;
 use super::project::{OpenProject, OpenSink};
@@ -22,7 +23,7 @@ use tokio::sync::{Notify, watch};
 use crate::connect::Position;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::plan::PlannedModel;
+use crate::plan::{PlannedModel, PlannedSource};
 use crate::spec::types::{ConnectorSpec, Refresh as Schedule};
 use crate::table::Warehouse;
 use crate::table::garbage::MinAge;
@@ -95,6 +96,7 @@ pub async fn up(
         lost: BTreeSet::new(),
         failing: BTreeMap::new(),
         heads: BTreeMap::new(),
+        missed: BTreeSet::new(),
         states: HeldStates::new(open.memory()),
         commits: None,
     };
@@ -120,6 +122,8 @@ struct Work<'a> {
     failing: BTreeMap<String, String>,
     /// The newest record of each pipeline, as far as it was looked for since the last step.
     heads: BTreeMap<String, Option<Arc<CommitRecord>>>,
+    /// Sources of which the last step took rows in that some of their continuous models weren't worked on with.
+    missed: BTreeSet<String>,
     states: HeldStates,
     /// Tells sinks and tables of commits; none at the end.
     commits: Option<watch::Sender<u64>>,
@@ -177,7 +181,7 @@ async fn gone(commits: &mut watch::Receiver<u64>) {
     while commits.changed().await.is_ok() {}
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
     /// Works until `stop` resolves, and then for as long as draining may take. What isn't committed by then is left for the
     /// next start, as it is where a process dies: tables are whole.
     async fn drained(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
@@ -241,12 +245,14 @@ impl Work<'_> {
 
     async fn until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
-        // First everything, as a run does: definitions may have changed, and what failed is tried again.
+        // First what `run --due` works on: definitions may have changed, and what failed is tried again.
         let all: BTreeSet<String> = self.open.plan.models.iter().map(|model| model.name.clone()).collect();
-        let first: BTreeSet<String> = self.chosen(&all, |model| !matches!(model.refresh, Schedule::Manual));
+        let due::Due { models, waiting } =
+            due::due(self.open, &self.leases.warehouse, &all, schedule::wall_clock_us()).await?;
+        self.tried = waiting;
         let sources = self.open.plan.sources.iter().map(|source| source.spec.name.value.clone()).collect();
         self.changed(limits::LOOK_PATIENCE.0).await?;
-        self.step(Due { models: first, sources, is_scheduled: true }).await?;
+        self.step(Due { models, sources, is_scheduled: true }).await?;
         loop {
             let begun = Instant::now();
             let due = self.due().await?;
@@ -262,11 +268,6 @@ impl Work<'_> {
         }
     }
 
-    fn chosen(&self, names: &BTreeSet<String>, keep: impl Fn(&PlannedModel) -> bool) -> BTreeSet<String> {
-        let models = self.open.plan.models.iter().filter(|model| names.contains(&model.name) && keep(model));
-        models.map(|model| model.name.clone()).collect()
-    }
-
     /// One refresh, told of in the history where a schedule asked for it, or a model begins to fail or no longer does.
     async fn step(&mut self, Due { models, sources, is_scheduled }: Due) -> Result<()> {
         let options = RefreshOptions {
@@ -280,6 +281,7 @@ impl Work<'_> {
             wait: None,
             command: self.command.to_string(),
         };
+        let bystanders = self.bystanders(&options.models).await?;
         let begun = Instant::now();
         let observer = Told { inner: self.observer, told: std::sync::Mutex::new(&mut self.told) };
         let (open, Leases { warehouse, by_pipeline: leases }) = (self.open, &self.leases);
@@ -296,6 +298,14 @@ impl Work<'_> {
         }
         match report {
             Ok(report) => {
+                self.missed.clear();
+                for (source, before) in bystanders {
+                    let now = self.head(&source.pipeline).await?;
+                    let position = |record: &CommitRecord| record.sources.get(&source.spec.name.value).cloned();
+                    if now.and_then(position) != before.as_deref().and_then(position) {
+                        self.missed.insert(source.spec.name.value.clone());
+                    }
+                }
                 self.observer.stepped(begun.elapsed().as_secs_f64());
                 (self.committed)();
                 if let Some(commits) = &self.commits {
@@ -318,6 +328,26 @@ impl Work<'_> {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Sources that a step with `models` takes in though there are models, not among them, that read them continuously; with the newest
+    /// records of their pipelines.
+    async fn bystanders(
+        &mut self,
+        models: &BTreeSet<String>,
+    ) -> Result<Vec<(&'a PlannedSource, Option<Arc<CommitRecord>>)>> {
+        let open = self.open;
+        let mut found = Vec::new();
+        for source in &open.plan.sources {
+            let name = &source.spec.name.value;
+            let mut readers = open.plan.models.iter().filter(|model| reads(model, name));
+            let (asked, others): (Vec<_>, Vec<_>) = readers.by_ref().partition(|model| models.contains(&model.name));
+            if !asked.is_empty() && others.into_iter().any(schedule::is_continuous) {
+                self.head(&source.pipeline).await?;
+                found.push((source, self.heads.get(&source.pipeline).cloned().flatten()));
+            }
+        }
+        Ok(found)
     }
 
     /// The newest record of a pipeline; looked for once a step, since nobody else commits while the lease is held.
@@ -380,14 +410,9 @@ impl Work<'_> {
 
     /// What is to be worked on now.
     async fn due(&mut self) -> Result<Due> {
-        let changed = self.changed(limits::LOOK_PATIENCE.1).await?;
-        let is_read = |source: &String| {
-            self.open
-                .plan
-                .models
-                .iter()
-                .any(|model| model.inputs.contains(source) || model.check_inputs.contains(source))
-        };
+        let mut changed = self.changed(limits::LOOK_PATIENCE.1).await?;
+        changed.extend(self.missed.iter().cloned());
+        let is_read = |source: &String| self.open.plan.models.iter().any(|model| reads(model, source));
         // What no model reads is taken in for its own sake; the rest comes with its readers, when they are due.
         let sources = changed.iter().filter(|source| !is_read(source)).cloned().collect();
         let mut due = Due { sources, ..Due::default() };
@@ -417,6 +442,11 @@ impl Work<'_> {
             self.observer.failed(relation, error);
         }
     }
+}
+
+/// Whether a model or a check of it reads a source.
+fn reads(model: &PlannedModel, source: &str) -> bool {
+    model.inputs.iter().chain(&model.check_inputs).any(|input| input == source)
 }
 
 /// Whether a failure isn't the one that was told of the relation last; notes it.

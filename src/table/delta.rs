@@ -21,6 +21,9 @@ use super::{DataFile, TableFiles, Warehouse, types};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 
+/// A table's log, below its folder.
+pub const LOG_FOLDER: &str = "_delta_log";
+
 /// A Delta log follows a commit that stands.
 const FULL: &str = "the disk is full; the commit stands, and the next run brings the table up to it";
 

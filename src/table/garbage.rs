@@ -83,7 +83,7 @@ pub async fn collect_folder(
     for meta in warehouse.list(folder).await? {
         let Some(below) = meta.location.prefix_match(&root) else { continue };
         let below: Vec<String> = below.map(|part| part.as_ref().to_owned()).collect();
-        let is_log = below.first().is_some_and(|first| first == "_delta_log");
+        let is_log = below.first().is_some_and(|first| first == delta::LOG_FOLDER);
         let path = below.join("/");
         let is_later = written_for(&path).is_some_and(|n| n > commit);
         let cutoff = if is_beside(&path) { beside_cutoff } else { cutoff };

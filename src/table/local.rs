@@ -19,8 +19,9 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
+use super::delta::LOG_FOLDER;
+
 const STORE: &str = "local disk";
-const DELTA_LOG: &str = "_delta_log";
 
 /// Local disk, rooted at `/`.
 #[derive(Debug, Clone, Default)]
@@ -97,7 +98,7 @@ fn put_durable(file: &FsPath, payload: &PutPayload, create_only: bool) -> std::i
 }
 
 fn must_last(path: &Path) -> bool {
-    path.parts().any(|part| part.as_ref() == DELTA_LOG)
+    path.parts().any(|part| part.as_ref() == LOG_FOLDER)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -207,12 +207,25 @@ impl Warehouse {
         }
     }
 
+    /// Whether there is anything under a folder.
+    ///
+    /// # Errors
+    /// External: the store.
+    pub async fn has_any(&self, folder: &str) -> Result<bool> {
+        let prefix = self.path(folder);
+        let first = self.store.list(Some(&prefix)).try_next().await;
+        first.map(|first| first.is_some()).map_err(|error| self.unlisted(folder, error))
+    }
+
     /// Lists the objects below a folder, in no order; paths are the store's.
     pub async fn list(&self, folder: &str) -> Result<Vec<ObjectMeta>> {
         let prefix = self.path(folder);
-        self.store.list(Some(&prefix)).try_collect().await.map_err(|e| {
-            Error::external("a folder of the warehouse can't be listed").with("folder", self.shown(folder)).caused_by(e)
-        })
+        self.store.list(Some(&prefix)).try_collect().await.map_err(|error| self.unlisted(folder, error))
+    }
+
+    fn unlisted(&self, folder: &str, error: object_store::Error) -> Error {
+        let told = Error::external("a folder of the warehouse can't be listed");
+        told.with("folder", self.shown(folder)).caused_by(error)
     }
 
     /// Deletes objects, several at once; one that isn't there is fine.

@@ -71,4 +71,5 @@ mod shop_models;
 mod spec_faults;
 mod tables;
 mod unit_tests;
+mod up_schedules;
 mod wall_clocks;

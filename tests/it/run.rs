@@ -207,6 +207,10 @@ fn due_runs_go_by_the_schedules() {
     shop.write("data/orders/2.csv", TUESDAY);
     assert_eq!(due("2020-01-01T00:45:00Z"), [""; 0]);
     assert_eq!(due("2020-01-01T01:30:00Z"), ["hourly ok"]);
+    assert_eq!(due("2020-01-01T02:30:00Z"), ["hourly nothing"]);
+    shop.write("data/orders/2.csv", MONDAY);
+    assert_eq!(due("2020-01-01T02:45:00Z"), [""; 0], "a run that found nothing to do counts");
+    assert_eq!(due("2020-01-01T03:30:00Z"), ["hourly ok"]);
     assert_eq!(shop.statuses(0, &["by_hand"]), ["by_hand ok"], "a model that is named is due");
 }
 

@@ -28,6 +28,7 @@ use datafusion::catalog::TableProvider;
 
 use crate::connect::Look;
 use crate::error::{Error, ErrorKind, Result};
+use crate::run::due::due;
 use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
 use crate::run::key_filters::LoadedFilters;
 use crate::run::lease::Lease;
@@ -187,7 +188,7 @@ pub(in crate::run) async fn recorded(
     leases: &BTreeMap<String, Lease>,
     held: Option<&HeldStates>,
 ) -> Result<Report> {
-    let mut record = RunRecord::begin(&options.command, pipelines_in_order(open, options));
+    let mut record = RunRecord::begin(&options.command, options.now_us, pipelines_in_order(open, options));
     record.save(warehouse).await?;
     let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), held);
     refresh.is_recorded = true;
@@ -217,7 +218,7 @@ pub(in crate::run) async fn step(
     leases: &BTreeMap<String, Lease>,
     (held, failing): (&HeldStates, &mut BTreeMap<String, String>),
 ) -> Result<Report> {
-    let mut record = RunRecord::begin(&options.command, pipelines_in_order(open, options));
+    let mut record = RunRecord::begin(&options.command, options.now_us, pipelines_in_order(open, options));
     let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), Some(held));
     refresh.pipelines(leases).await?;
     let mut is_news = false;
@@ -282,10 +283,10 @@ impl<'a> Refresh<'a> {
     async fn pipelines(&mut self, leases: &BTreeMap<String, Lease>) -> Result<()> {
         let pipelines = pipelines_in_order(self.open, self.options);
         // All of them first: a pipeline's sources are landed for the due models of others too.
-        for pipeline in &pipelines {
-            let due = self.due_models(pipeline).await?;
-            self.due.extend(due);
-        }
+        self.due = match self.options.due {
+            true => due(self.open, &self.warehouse, &self.options.models, self.options.now_us).await?.models,
+            false => self.options.models.clone(),
+        };
         for pipeline in &pipelines {
             let Some(lease) = leases.get(pipeline) else { continue };
             self.pipeline(pipeline, lease).await?;

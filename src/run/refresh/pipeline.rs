@@ -8,7 +8,6 @@ use super::{Publishing, Refresh};
 use crate::connect::FileEntry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::plan::PlannedModel;
 use crate::run::commit::{CommitChain, CommitRecord, state_folder};
 use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
@@ -113,27 +112,6 @@ impl<'a> Refresh<'a> {
             self.observer.failed(&sink.model, &error);
         }
         Ok(())
-    }
-
-    /// Names of the pipeline's selected models, without those that aren't due.
-    pub(super) async fn due_models(&self, pipeline: &str) -> Result<Vec<String>> {
-        let chosen = |model: &&PlannedModel| model.pipeline == pipeline && self.options.models.contains(&model.name);
-        let chosen = self.open.plan.models.iter().filter(chosen);
-        if !self.options.due {
-            return Ok(chosen.map(|model| model.name.clone()).collect());
-        }
-        let record = CommitChain::open(&self.warehouse, pipeline).latest().await?;
-        let mut due = Vec::new();
-        for model in chosen {
-            let entry = record.as_ref().and_then(|record| record.tables.get(&model.name));
-            let last_us = entry.map(|entry| entry.refreshed_at_us);
-            if schedule::is_continuous(model)
-                || schedule::is_due(&model.refresh, last_us, self.options.now_us, self.zone())?
-            {
-                due.push(model.name.clone());
-            }
-        }
-        Ok(due)
     }
 
     /// Puts the record and brings the tables up to it; the versions of the tables that changed.
