@@ -51,6 +51,7 @@ mod using;
 mod wall_clock;
 mod window_plan;
 mod windows;
+mod yielding;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +70,7 @@ pub use project::{plan_project, plan_unbuilt};
 pub use query::{At, TimeTravel, query, query_faults, relations_of};
 pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
 pub use row_wise::{InputRows, Piece, topmost_piece};
-pub use session::{MAIN_SCHEMA, session};
+pub use session::{MAIN_SCHEMA, session, session_at};
 
 use crate::spec::fault::Fault;
 use crate::spec::types::{CheckSpec, OnFail, Refresh, SinkSpec, SourceSpec};

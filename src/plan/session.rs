@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::common::Result;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -18,6 +19,7 @@ use super::date_bin::date_bin_in;
 use super::guards::GuardingPlanner;
 use super::json::{JsonOperators, json_functions};
 use super::window_plan::WindowPlanner;
+use super::yielding::Yielding;
 use super::{Clock, params};
 use crate::spec::types::Project;
 
@@ -48,6 +50,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         .with_analyzer_rules(analyzer_rules())
         .with_optimizer_rules(optimizer_rules())
         .with_query_planner(Arc::new(GuardingPlanner))
+        .with_physical_optimizer_rule(Arc::new(Yielding))
         .with_config(config)
         .with_runtime_env(runtime.unwrap_or_default())
         .with_type_planner(Arc::new(Types { zone: Arc::clone(&clock.zone) }))
@@ -62,6 +65,16 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         context.register_udf(parameter);
     }
     context
+}
+
+/// A session like `made`, without its tables, at another instant of the same zone. It shares what takes a while to make.
+pub fn session_at(made: &SessionContext, now_us: i64) -> SessionContext {
+    let mut state = made.state();
+    let options = state.config_mut().options_mut();
+    let zone = options.execution.time_zone.as_deref().unwrap_or("UTC").into();
+    options.extensions.insert(ClockOption(Clock { now_us, zone }));
+    state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
+    SessionContext::new_with_state(state)
 }
 
 /// The engine's rules but one, which splits count(DISTINCT …) and widens sums of decimals beside it twice: conditions on such a

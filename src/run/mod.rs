@@ -6,6 +6,7 @@ pub mod follow;
 pub mod history;
 mod key_filters;
 pub mod lease;
+pub mod listing;
 mod looks;
 pub mod metrics;
 pub mod outlook;

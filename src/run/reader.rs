@@ -7,19 +7,23 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{
     CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, TableProvider,
 };
-use datafusion::datasource::MemTable;
 use datafusion::prelude::SessionContext;
+use futures::FutureExt as _;
+use tokio::sync::OnceCell;
 
 use crate::connect::Position;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 use crate::plan::{self, At, TimeTravel};
 use crate::run::commit::{self, CommitChain, CommitRecord, TableEntry};
-use crate::run::history;
+use crate::run::history::{self, RunRecord};
+use crate::run::listing::Listing;
 use crate::run::project::OpenProject;
 use crate::run::schedule::wall_clock_us;
 use crate::run::version::landed_folder;
@@ -172,22 +176,36 @@ impl Reader {
         for (name, provider) in tables.chain(beside) {
             main.register_table(name, provider).external("a table can't be registered")?;
         }
-        let runs = history::list(&self.warehouse, limits::LISTED_RUNS).await?;
         let system = MemorySchemaProvider::new();
-        let batches = [
-            ("runs", history::runs_batch(&runs, &self.zone)?),
-            ("check_results", history::checks_batch(&runs, &self.zone)?),
-        ];
-        for (name, batch) in batches {
-            let table =
-                MemTable::try_new(batch.schema(), vec![vec![batch]]).external("a system table can't be made")?;
-            system.register_table(name.into(), Arc::new(table)).external("a system table can't be registered")?;
+        for (name, table) in self.history() {
+            system.register_table(name.into(), table).external("a system table can't be registered")?;
         }
         let catalog = MemoryCatalogProvider::new();
         catalog.register_schema("main", Arc::new(main)).external("a schema can't be registered")?;
         catalog.register_schema("tidemill", Arc::new(system)).external("a schema can't be registered")?;
         ctx.register_catalog(self.catalog.clone(), Arc::new(catalog));
         Ok(())
+    }
+
+    /// The tables of the history, both of one look at it.
+    fn history(&self) -> [(&'static str, Arc<dyn TableProvider>); 2] {
+        let runs: Arc<OnceCell<Vec<RunRecord>>> = Arc::default();
+        let table = |schema: SchemaRef, batch: fn(&[RunRecord], &str) -> Result<RecordBatch>| {
+            let (runs, warehouse, zone) = (Arc::clone(&runs), self.warehouse.clone(), Arc::<str>::from(&*self.zone));
+            let list = move || {
+                let (runs, warehouse, zone) = (Arc::clone(&runs), warehouse.clone(), Arc::clone(&zone));
+                async move {
+                    let listed = || history::list(&warehouse, limits::LISTED_RUNS);
+                    batch(runs.get_or_try_init(listed).await?, &zone)
+                }
+                .boxed()
+            };
+            Arc::new(Listing::new(schema, list)) as _
+        };
+        [
+            ("runs", table(history::runs_schema(&self.zone), history::runs_batch)),
+            ("check_results", table(history::checks_schema(&self.zone), history::checks_batch)),
+        ]
     }
 
     /// The warehouse that is read.

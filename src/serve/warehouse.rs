@@ -4,13 +4,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use async_trait::async_trait;
-use datafusion::catalog::TableProvider;
-use datafusion::datasource::MemTable;
-use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
+use futures::{FutureExt as _, future};
 
 use super::{QueryInfo, ServedTables};
 use crate::engine;
@@ -18,6 +16,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 use crate::plan::{self, Clock};
 use crate::run::commit::TableKind;
+use crate::run::listing::Listing;
 use crate::run::reader::Reader;
 use crate::run::schedule;
 use crate::spec::fault::Fault;
@@ -27,8 +26,9 @@ use crate::spec::types::Project;
 pub struct WarehouseTables {
     project: Arc<Project>,
     reader: Arc<Reader>,
-    runtime: Arc<RuntimeEnv>,
-    queries: Mutex<VecDeque<QueryInfo>>,
+    /// What each session is made of.
+    session: SessionContext,
+    queries: Arc<QueryLog>,
 }
 
 impl WarehouseTables {
@@ -38,42 +38,64 @@ impl WarehouseTables {
     /// When the engine's memory can't be set up.
     pub fn new(project: Arc<Project>, reader: Arc<Reader>) -> Result<Self> {
         let runtime = engine::runtime(engine::default_memory_bytes())?;
-        Ok(Self { project, reader, runtime, queries: Mutex::new(VecDeque::new()) })
+        let clock = Clock { now_us: schedule::wall_clock_us(), zone: project.timezone.value.as_str().into() };
+        let session = plan::session(&project, &clock, Some(runtime));
+        Ok(Self { project, reader, session, queries: Arc::default() })
+    }
+}
+
+/// Queries that ended, oldest first.
+#[derive(Default)]
+struct QueryLog {
+    queries: Mutex<VecDeque<QueryInfo>>,
+}
+
+impl QueryLog {
+    fn push(&self, info: QueryInfo) {
+        let mut queries = self.queries.lock().unwrap_or_else(PoisonError::into_inner);
+        if queries.len() == limits::LOGGED_QUERIES {
+            queries.pop_front();
+        }
+        queries.push_back(info);
     }
 
-    fn zone(&self) -> &str {
-        &self.project.timezone.value
+    /// As a table whose instants appear in `zone`.
+    fn table(self: &Arc<Self>, zone: &str) -> Listing {
+        let (schema, log) = (Self::schema(zone), Arc::clone(self));
+        let listed = Arc::clone(&schema);
+        Listing::new(schema, move || future::ready(log.batch(&listed)).boxed())
     }
 
-    /// Queries that ended, oldest first.
-    fn queries_batch(&self) -> Result<RecordBatch> {
+    fn schema(zone: &str) -> SchemaRef {
+        let field = |name: &str, data_type| Field::new(name, data_type, name == "error");
+        Arc::new(Schema::new(vec![
+            field("query_id", DataType::Utf8),
+            field("sql", DataType::Utf8),
+            field("started_at", DataType::Timestamp(TimeUnit::Microsecond, Some(zone.into()))),
+            field("seconds", DataType::Float64),
+            field("rows", DataType::Int64),
+            field("status", DataType::Utf8),
+            field("error", DataType::Utf8),
+        ]))
+    }
+
+    fn batch(&self, schema: &SchemaRef) -> Result<RecordBatch> {
         let queries = self.queries.lock().unwrap_or_else(PoisonError::into_inner);
         let text = |value: fn(&QueryInfo) -> Option<&str>| -> ArrayRef {
             Arc::new(StringArray::from_iter(queries.iter().map(value)))
         };
         let started = TimestampMicrosecondArray::from_iter_values(queries.iter().map(|q| q.started_at_us));
-        let instants = DataType::Timestamp(TimeUnit::Microsecond, Some(self.zone().into()));
-        let columns: Vec<(&str, ArrayRef)> = vec![
-            ("query_id", text(|q| Some(&q.id))),
-            ("sql", text(|q| Some(&q.sql))),
-            ("started_at", Arc::new(started.with_timezone(self.zone()))),
-            ("seconds", Arc::new(Float64Array::from_iter_values(queries.iter().map(|q| q.seconds)))),
-            (
-                "rows",
-                Arc::new(Int64Array::from_iter_values(
-                    queries.iter().map(|q| i64::try_from(q.rows).unwrap_or(i64::MAX)),
-                )),
-            ),
-            ("status", text(|q| Some(q.status.as_str()))),
-            ("error", text(|q| q.error.as_deref())),
+        let rows = queries.iter().map(|q| i64::try_from(q.rows).unwrap_or(i64::MAX));
+        let columns = vec![
+            text(|q| Some(&q.id)),
+            text(|q| Some(&q.sql)),
+            Arc::new(started.with_data_type(schema.field(2).data_type().clone())),
+            Arc::new(Float64Array::from_iter_values(queries.iter().map(|q| q.seconds))),
+            Arc::new(Int64Array::from_iter_values(rows)),
+            text(|q| Some(q.status.as_str())),
+            text(|q| q.error.as_deref()),
         ];
-        let fields = columns.iter().map(|(name, column)| {
-            let data_type = if *name == "started_at" { instants.clone() } else { column.data_type().clone() };
-            Field::new(*name, data_type, *name == "error")
-        });
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        RecordBatch::try_new(schema, columns.into_iter().map(|(_, c)| c).collect())
-            .external("the log of queries can't be shown")
+        RecordBatch::try_new(Arc::clone(schema), columns).external("the log of queries can't be shown")
     }
 }
 
@@ -84,14 +106,10 @@ impl ServedTables for WarehouseTables {
     }
 
     async fn session(&self) -> Result<SessionContext> {
-        let clock = Clock { now_us: schedule::wall_clock_us(), zone: self.zone().into() };
-        let session = plan::session(&self.project, &clock, Some(Arc::clone(&self.runtime)));
+        let session = plan::session_at(&self.session, schedule::wall_clock_us());
         let snapshot = self.reader.snapshot().await?;
         self.reader.register(&session, &snapshot, false, HashMap::new()).await?;
-        let batch = self.queries_batch()?;
-        let queries: Arc<dyn TableProvider> = Arc::new(
-            MemTable::try_new(batch.schema(), vec![vec![batch]]).external("the log of queries can't be shown")?,
-        );
+        let queries = Arc::new(self.queries.table(&self.project.timezone.value));
         session
             .register_table(datafusion::common::TableReference::full(self.catalog(), "tidemill", "queries"), queries)
             .external("the log of queries can't be shown")?;
@@ -117,11 +135,7 @@ impl ServedTables for WarehouseTables {
             status = info.status.as_str(),
             "query ended"
         );
-        let mut queries = self.queries.lock().unwrap_or_else(PoisonError::into_inner);
-        if queries.len() == limits::LOGGED_QUERIES {
-            queries.pop_front();
-        }
-        queries.push_back(info);
+        self.queries.push(info);
     }
 }
 
