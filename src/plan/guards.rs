@@ -83,7 +83,7 @@ pub fn with_guards(expr: Expr, schema: &DFSchema) -> Result<Expr> {
 
 fn guarded_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
     let guarded = plan.transform_up_with_subqueries(|node| {
-        let node = with_columns(node)?;
+        let node = with_one_zero(with_columns(node)?)?;
         if matches!(node, LogicalPlan::TableScan(_)) || !is_concerned(&node)? {
             return Ok(Transformed::yes(node));
         }
@@ -103,6 +103,21 @@ fn guarded_plan(plan: LogicalPlan) -> Result<LogicalPlan> {
         each_expression(node, guarded)
     })?;
     Ok(guarded.data)
+}
+
+/// The join with one zero among its floating keys. The engine has two as equal, and yet leaves out rows by bounds of the other side's keys,
+/// for which they aren't.
+fn with_one_zero(node: LogicalPlan) -> Result<LogicalPlan> {
+    let LogicalPlan::Join(mut join) = node else { return Ok(node) };
+    for (left, right) in &mut join.on {
+        for (key, side) in [(left, join.left.schema()), (right, join.right.schema())] {
+            let of = key.get_type(side)?;
+            if of.is_floating() {
+                *key = std::mem::take(key) + Expr::Literal(ScalarValue::new_zero(&of)?, None);
+            }
+        }
+    }
+    Ok(LogicalPlan::Join(join))
 }
 
 /// Whether a part may be left out of some rows at all: most nodes are seen through quickly.

@@ -215,6 +215,27 @@ fn due_runs_go_by_the_schedules() {
 }
 
 #[test]
+fn two_zeros_are_one_key() {
+    let shop = Scratch::new(
+        "
+pipeline: sales
+sources:
+  s: { connector: files, path: data/*.csv, format: csv, settle: 0s, columns: { f: double, z: text } }
+models:
+  listed: { sql: 'select f, array_agg(z) as l from s group by f' }
+  paired: { sql: 'select a.z, b.z as other from s a join s b on a.f = b.f where a.z < b.z' }
+",
+    );
+    shop.write("data/1.csv", "f,z\n5,x\n6,y\n7,z\n");
+    shop.exits(0, &["run"]);
+    shop.write("data/2.csv", "f,z\n-0.0,a\n0.0,b\n");
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select array_to_string(l, ' ') from listed where f = 0"), "a b\n");
+    assert_eq!(shop.rows("select z, other from paired"), "a,b\n");
+    shop.exits(0, &["verify"]);
+}
+
+#[test]
 fn a_signal_ends_a_run_with_its_own_code() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let shop = shop();
