@@ -29,6 +29,9 @@ pub const CONCURRENT_REQUESTS: usize = 16;
 /// Bytes after which a data file is closed and the next begun: large enough for scans, small enough to rewrite.
 pub const DATA_FILE_BYTES: usize = 128 << 20;
 
+/// Rows in memory up to which a plan that reads nothing else runs on one core: sharing them would take longer than the work.
+pub const NARROW_ROWS: usize = if cfg!(debug_assertions) { 16 } else { 8192 };
+
 /// Rows in a row group: the unit that readers skip and share among cores.
 pub const ROW_GROUP_ROWS: usize = 1 << 20;
 

@@ -62,12 +62,11 @@ pub async fn rows(ctx: &SessionContext, plan: LogicalPlan, limit: Option<usize>)
 /// # Errors
 /// External, when the plan can't be made physical. Errors of rows come in the streams.
 pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<Vec<SendableRecordBatchStream>> {
-    let frame = ctx.execute_logical_plan(plan).await.map_err(failure)?;
-    let task = Arc::new(frame.task_ctx());
-    let plan = frame.create_physical_plan().await.map_err(failure)?;
+    let state = ctx.state();
+    let plan = state.create_physical_plan(&plan).await.map_err(failure)?;
     tracing::debug!(partitions = plan.output_partitioning().partition_count(), "executing a plan");
     tracing::trace!(plan = %displayable(plan.as_ref()).indent(false), "a plan");
-    execute_stream_partitioned(plan, task).map_err(failure)
+    execute_stream_partitioned(plan, state.task_ctx()).map_err(failure)
 }
 
 /// The same with its rows under a schema, by [`conforming`].

@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::engine::maintain::{self, Extent, GoesOn, Net, Relation, RootChange, Rows};
+use crate::engine::maintain::{self, Contexts, Extent, GoesOn, Net, Relation, RootChange, Rows};
 use crate::engine::{self, failure};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
@@ -45,7 +45,8 @@ pub(super) async fn maintained(
         let steps = pieces(rows.num_rows(), seed, &mut rng);
         inputs.insert(name.clone(), Input { rows, steps, present: vec![] });
     }
-    let mut run = Run { session, maintenance, states: vec![], result: Net::default() };
+    let contexts = Contexts::of(session);
+    let mut run = Run { session, contexts, maintenance, states: vec![], result: Net::default() };
     for step in 0..STEPS {
         let mut changed = HashMap::new();
         for (name, input) in &mut inputs {
@@ -139,6 +140,7 @@ async fn collect(session: &SessionContext, table: &Arc<dyn TableProvider>) -> Re
 /// A model as it is maintained.
 struct Run<'a> {
     session: &'a SessionContext,
+    contexts: Contexts,
     maintenance: &'a Maintenance,
     states: Vec<Rows>,
     /// Rows that came less rows that went.
@@ -148,14 +150,14 @@ struct Run<'a> {
 impl Run<'_> {
     async fn build(&mut self, mut relations: HashMap<String, Relation>) -> Result<()> {
         for stage in &self.maintenance.stages {
-            let plan = maintain::build_stage(self.session, stage, &relations)?;
+            let plan = maintain::build_stage(&self.contexts, stage, &relations)?;
             let (_, stream) = engine::rows(self.session, plan, None).await?;
             let batches: Vec<RecordBatch> = stream.try_collect().await?;
             let rows = self.state(&batches, &stage.schema)?;
             relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
             self.states.push(rows);
         }
-        let root = maintain::build_root(self.session, self.maintenance, &relations)?;
+        let root = maintain::build_root(&self.contexts, self.maintenance, &relations)?;
         let (_, stream) = engine::rows(self.session, root, None).await?;
         self.result = Net { added: stream.try_collect().await?, removed: vec![] };
         Ok(())
@@ -171,7 +173,7 @@ impl Run<'_> {
             relations.insert(stage.name.clone(), Relation::unchanged(state.clone()));
         }
         let advance = maintain::advance(
-            self.session,
+            &self.contexts,
             self.maintenance,
             relations,
             &[],

@@ -1,5 +1,6 @@
 //! A change between operators: a plan whose last column is the weight; settled, it is its net rows in memory. Knows no rules.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
@@ -7,10 +8,10 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Column, DFSchema, Result as DataFusionResult};
-use datafusion::datasource::{MemTable, provider_as_source};
+use datafusion::datasource::{MemTable, provider_as_source, source_as_provider};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::functions_aggregate::expr_fn::sum;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, lit};
 use futures::TryStreamExt;
 use tokio::task::JoinSet;
 
@@ -189,7 +190,8 @@ impl Engine<'_> {
     /// The rows of `plan` in memory, its partitions worked on at the same time.
     pub(super) async fn collect(&self, plan: LogicalPlan) -> Result<Vec<RecordBatch>> {
         let mut parts = JoinSet::new();
-        for (at, stream) in execute(self.ctx, plan).await?.into_iter().enumerate() {
+        let streams = execute(self.contexts.of_plan(&plan), plan).await?;
+        for (at, stream) in streams.into_iter().enumerate() {
             let rows = all_rows(stream, self.memory.clone());
             parts.spawn(async move { rows.await.map(|batches| (at, batches)) });
         }
@@ -259,6 +261,15 @@ pub(super) fn in_memory(batches: &[RecordBatch]) -> Result<Option<LogicalPlan>> 
     let table = Arc::new(MemTable::try_new(schema, vec![batches]).map_err(failure)?);
     let scan = LogicalPlanBuilder::scan("__change", provider_as_source(table), None);
     scan.and_then(LogicalPlanBuilder::build).map(Some).map_err(failure)
+}
+
+/// The batches of a scan of rows in memory; none of any other.
+pub(super) fn batches_of(scan: &TableScan) -> Option<Vec<RecordBatch>> {
+    let table = source_as_provider(&scan.source).ok()?;
+    let table = (table.as_ref() as &dyn Any).downcast_ref::<MemTable>()?;
+    // Nobody writes to it.
+    let parts = table.batches.iter().map(|part| Some(part.try_read().ok()?.clone()));
+    Some(parts.collect::<Option<Vec<_>>>()?.concat())
 }
 
 fn weights(batch: &RecordBatch) -> Option<&Int64Array> {

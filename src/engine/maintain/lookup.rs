@@ -7,10 +7,10 @@ use arrow::array::{ArrayRef, BooleanArray};
 use arrow::compute::{concat, filter};
 use datafusion::catalog::TableProvider;
 use datafusion::common::{Result as DataFusionResult, ScalarValue};
-use datafusion::datasource::{MemTable, source_as_provider};
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan, TableScan};
 
 use super::Rows;
+use super::delta::batches_of;
 use super::restrict::Restriction;
 use crate::error::Result;
 use crate::limits;
@@ -85,20 +85,11 @@ fn values_of(plan: &LogicalPlan, at: usize) -> DataFusionResult<Option<ArrayRef>
             place.map_or(Ok(None), |at| values_of(&projection.input, at))
         }
         LogicalPlan::TableScan(scan) if scan.projection.is_none() => {
-            let Ok(table) = source_as_provider(&scan.source) else { return Ok(None) };
-            let Some(table) = (table.as_ref() as &dyn std::any::Any).downcast_ref::<MemTable>() else {
-                return Ok(None);
-            };
-            let mut columns = Vec::new();
-            for partition in &table.batches {
-                // Nobody writes to it.
-                let Ok(batches) = partition.try_read() else { return Ok(None) };
-                columns.extend(batches.iter().map(|batch| Arc::clone(batch.column(at))));
-            }
+            let Some(batches) = batches_of(scan) else { return Ok(None) };
+            let columns: Vec<_> = batches.iter().map(|batch| batch.column(at).as_ref()).collect();
             if columns.is_empty() {
                 return Ok(None);
             }
-            let columns: Vec<_> = columns.iter().map(AsRef::as_ref).collect();
             Ok(Some(concat(&columns)?))
         }
         _ => Ok(None),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array as _, ArrayRef, RecordBatch};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
-use datafusion::prelude::SessionContext;
 
+use super::contexts::Contexts;
 use crate::error::{Error, Result};
 
 const TOO_LARGE: &str = "a change is too large to be held in memory";
@@ -31,8 +31,8 @@ pub(super) struct Memory {
 
 impl Memory {
     /// Nothing yet. Parts may have so many bytes, as far as the pool has room; without a bound nothing is refused.
-    pub(super) fn new(ctx: &SessionContext, part_bytes_max: Option<usize>) -> Self {
-        let held = MemoryConsumer::new("a change").register(&ctx.runtime_env().memory_pool);
+    pub(super) fn new(contexts: &Contexts, part_bytes_max: Option<usize>) -> Self {
+        let held = MemoryConsumer::new("a change").register(&contexts.any().runtime_env().memory_pool);
         Self { part_bytes_max, held: Arc::new(held) }
     }
 

@@ -9,6 +9,7 @@
 mod added_up;
 mod arrangement;
 mod at;
+mod contexts;
 mod delta;
 mod derive;
 mod extent;
@@ -28,9 +29,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use datafusion::prelude::SessionContext;
 
 pub use arrangement::Arrangement;
+pub use contexts::Contexts;
 pub use delta::{Net, WEIGHT};
 pub use extent::Extent;
 pub use let_go::LetGo;
@@ -134,7 +135,7 @@ pub enum GoesOn {
 /// # Errors
 /// As running the model's plan would.
 pub async fn advance(
-    ctx: &SessionContext,
+    contexts: &Contexts,
     maintenance: &Maintenance,
     relations: HashMap<String, Relation>,
     let_go: &[Option<LetGo>],
@@ -143,7 +144,7 @@ pub async fn advance(
 ) -> Result<Option<Advance>> {
     let let_go = maintenance.stages.iter().zip(let_go);
     let let_go = let_go.filter_map(|(stage, let_go)| Some((stage.name.as_str(), (stage, let_go.as_ref()?)))).collect();
-    let mut engine = Engine { ctx, relations, let_go, memory: Memory::new(ctx, delta_bytes_max) };
+    let mut engine = Engine { contexts, relations, let_go, memory: Memory::new(contexts, delta_bytes_max) };
     match engine.advance(maintenance, goes_on).await {
         Ok(advance) => Ok(Some(advance)),
         Err(error) if memory::is_too_large(&error) => Ok(None),
@@ -155,8 +156,8 @@ pub async fn advance(
 ///
 /// # Errors
 /// A bug: the plan was bound before.
-pub fn build_stage(ctx: &SessionContext, stage: &Stage, relations: &HashMap<String, Relation>) -> Result<LogicalPlan> {
-    let engine = Engine { ctx, relations: relations.clone(), let_go: HashMap::new(), memory: Memory::new(ctx, None) };
+pub fn build_stage(contexts: &Contexts, stage: &Stage, relations: &HashMap<String, Relation>) -> Result<LogicalPlan> {
+    let engine = Engine::unchanging(contexts, relations);
     engine.whole_state(stage).map_err(failure)
 }
 
@@ -165,11 +166,11 @@ pub fn build_stage(ctx: &SessionContext, stage: &Stage, relations: &HashMap<Stri
 /// # Errors
 /// A bug: the plan was bound before.
 pub fn build_root(
-    ctx: &SessionContext,
+    contexts: &Contexts,
     maintenance: &Maintenance,
     relations: &HashMap<String, Relation>,
 ) -> Result<LogicalPlan> {
-    let engine = Engine { ctx, relations: relations.clone(), let_go: HashMap::new(), memory: Memory::new(ctx, None) };
+    let engine = Engine::unchanging(contexts, relations);
     engine.at(&maintenance.root, Version::New, None).map_err(failure)
 }
 
@@ -195,14 +196,19 @@ pub fn state_changes(stage: &Stage, rows: &Rows) -> Result<LogicalPlan> {
 }
 
 struct Engine<'a> {
-    ctx: &'a SessionContext,
+    contexts: &'a Contexts,
     relations: HashMap<String, Relation>,
     /// Stages whose states lack groups, by name.
     let_go: HashMap<&'a str, (&'a Stage, &'a LetGo)>,
     memory: Memory,
 }
 
-impl Engine<'_> {
+impl<'a> Engine<'a> {
+    /// Over relations as they are.
+    fn unchanging(contexts: &'a Contexts, relations: &HashMap<String, Relation>) -> Self {
+        Self { contexts, relations: relations.clone(), let_go: HashMap::new(), memory: Memory::new(contexts, None) }
+    }
+
     async fn advance(&mut self, maintenance: &Maintenance, goes_on: GoesOn) -> Result<Advance> {
         let mut stages = Vec::with_capacity(maintenance.stages.len());
         for stage in &maintenance.stages {

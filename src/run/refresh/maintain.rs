@@ -116,9 +116,9 @@ impl Refresh<'_> {
             held.push(relation.arranged.clone());
             relations.insert(stage.name.clone(), relation);
         }
-        let (session, let_go) = (&work.session, entry.let_go());
+        let (contexts, let_go) = (&self.contexts, entry.let_go());
         let bytes = if lacks_rows { None } else { Some(limits::CHANGE_BYTES) };
-        let Some(advance) = maintain::advance(session, maintenance, relations, &let_go, bytes, goes_on).await? else {
+        let Some(advance) = maintain::advance(contexts, maintenance, relations, &let_go, bytes, goes_on).await? else {
             return Ok(Attempt::Anew("the change is too large to be held in memory".into()));
         };
         for (stage, net) in maintenance.stages.iter().zip(&advance.stages) {
@@ -260,7 +260,7 @@ impl Refresh<'_> {
                 states.push(state);
                 continue;
             }
-            let plan = maintain::build_stage(&work.session, stage, &relations)?;
+            let plan = maintain::build_stage(&self.contexts, stage, &relations)?;
             let base = self.write_state(work, &folder, &stage.schema, plan, &prefix).await?;
             failpoint::hit("mid_state");
             let mut state = StateFiles { base, ..StateFiles::default() };
@@ -274,7 +274,7 @@ impl Refresh<'_> {
             }
             states.push(state);
         }
-        Ok((maintain::build_root(&work.session, maintenance, &relations)?, states))
+        Ok((maintain::build_root(&self.contexts, maintenance, &relations)?, states))
     }
 }
 

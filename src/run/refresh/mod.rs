@@ -25,8 +25,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::catalog::TableProvider;
+use datafusion::prelude::SessionContext;
 
 use crate::connect::Look;
+use crate::engine::maintain::Contexts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::due::due;
 use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
@@ -120,6 +122,10 @@ struct Refresh<'a> {
     options: &'a RefreshOptions,
     observer: &'a dyn Observer,
     run: String,
+    /// What everything of it is planned and run in, at one instant.
+    session: SessionContext,
+    /// The same for changes.
+    contexts: Contexts,
     publishing: Publishing,
     /// States that are held in memory from step to step; none where the process ends with its refresh.
     held: Option<&'a HeldStates>,
@@ -258,12 +264,15 @@ impl<'a> Refresh<'a> {
         held: Option<&'a HeldStates>,
     ) -> Self {
         let publishing = if held.is_some() { Publishing::Later } else { Publishing::Now };
+        let session = open.session(options.now_us);
         Self {
             open,
             warehouse: warehouse.clone(),
             options,
             observer,
             run,
+            contexts: Contexts::of(&session),
+            session,
             publishing,
             held,
             filters: held.map(|held| Arc::clone(&held.filters)).unwrap_or_default(),

@@ -70,7 +70,7 @@ impl Refresh<'_> {
                 Ok(())
             }
             Ok(Ok(inputs)) => {
-                let work = Work { model, inputs, session: self.open.session(self.options.now_us), chain };
+                let work = Work { model, inputs, session: self.session.clone(), chain };
                 match self.bring_up(&work, draft, &mut outcome).await {
                     Err(error) => {
                         draft.restore(before);

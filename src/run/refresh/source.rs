@@ -99,8 +99,7 @@ impl<'a> Refresh<'a> {
         let prior = Position::from_json(draft.record.sources.get(name))?;
         // Rows taken in under another contract, and all of them under a full refresh, are read again.
         let is_stale = prior.contract != source.fingerprint || self.options.full_refresh;
-        let session = self.open.session(self.options.now_us);
-        let rules = self.open.row_rules(&session, source)?;
+        let rules = self.open.row_rules(&self.session, source)?;
         let landed_folder = landed_folder(&source.pipeline, name);
         let landing = Landing {
             warehouse: &self.warehouse,
@@ -157,7 +156,7 @@ impl<'a> Refresh<'a> {
     ) -> Result<()> {
         let name = source.spec.name.value.as_str();
         let (warned, quarantined) = (position.warned(), position.quarantined_by());
-        let session = self.open.session(self.options.now_us);
+        let session = self.session.clone();
         let checks = TableChecks { ctx: &session, table, now_us: self.options.now_us };
         let mut outcomes: Vec<CheckOutcome> = Vec::new();
         for check in &source.checks {

@@ -14,7 +14,8 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use futures::{FutureExt, TryStreamExt};
 use tidemill::engine::maintain::{
-    Arrangement, Extent, GoesOn, LetGo, Net, Relation, RootChange, Rows, advance, build_root, build_stage, state_rows,
+    Arrangement, Contexts, Extent, GoesOn, LetGo, Net, Relation, RootChange, Rows, advance, build_root, build_stage,
+    state_rows,
 };
 use tidemill::plan::maintain::{Maintenance, Stage};
 use tidemill::plan::{self, Clock, PlannedModel};
@@ -173,6 +174,7 @@ pub struct Case {
     way: Way,
     /// The session that maintains, and the two of batch.
     sessions: [SessionContext; 3],
+    contexts: Contexts,
 }
 
 /// Rows that states are said to have: more than a change has in most steps.
@@ -208,7 +210,8 @@ impl Case {
         }
         let planned = Planned { project, plan };
         let sessions = [way.partitions, 1, 3].map(|partitions| session(world, &planned, &way, partitions));
-        Ok(Self { world, planned, way, sessions })
+        let contexts = Contexts::of(&sessions[0]);
+        Ok(Self { world, planned, way, sessions, contexts })
     }
 
     /// The model of the last query.
@@ -303,11 +306,11 @@ impl Case {
         let failed = |error: String| differs(format!("{name}, step {step}: {error}"));
         let mut change = None;
         if step == 0 {
-            kept.states = build_states(session, maintenance, &mut relations).await.map_err(failed)?;
+            kept.states = self.build_states(maintenance, &mut relations).await.map_err(failed)?;
             for (stage, rows) in maintenance.stages.iter().zip(&kept.states) {
                 kept.arranged.push(arranged(session, stage, rows, None).await.map_err(failed)?);
             }
-            let root = build_root(session, maintenance, &relations).map_err(differs)?;
+            let root = build_root(&self.contexts, maintenance, &relations).map_err(differs)?;
             kept.result = lines(&collect(session, root).await.map_err(failed)?);
         } else {
             let arranged: Vec<_> = kept.arranged.drain(..).map(|arranged| arranged.map(Arc::new)).collect();
@@ -323,7 +326,8 @@ impl Case {
                 let changed = relations.values_mut().filter(|relation| relation.is_changed());
                 changed.for_each(|relation| relation.extent = Extent { before: STATE_ROWS, changed: STATE_ROWS * 2 });
             }
-            let advance = advance(session, maintenance, relations, &kept.let_go, Some(1 << 30), GoesOn::Result).await;
+            let advance =
+                advance(&self.contexts, maintenance, relations, &kept.let_go, Some(1 << 30), GoesOn::Result).await;
             let advance = advance.map_err(|e| failed(format!("{e:?}")))?.ok_or_else(|| differs("too large"))?;
             for ((rows, arranged), net) in kept.states.iter_mut().zip(arranged).zip(&advance.stages) {
                 rows.changes.extend(weighted(net));
@@ -350,6 +354,22 @@ impl Case {
         Err(failed(format!("maintained\n  {maintained}\nbatch\n  {batch}")))
     }
 
+    async fn build_states(
+        &self,
+        maintenance: &Maintenance,
+        relations: &mut HashMap<String, Relation>,
+    ) -> Result<Vec<Rows>, String> {
+        let mut states = Vec::new();
+        for stage in &maintenance.stages {
+            let plan = build_stage(&self.contexts, stage, relations).map_err(|e| format!("{e:?}"))?;
+            let batches = collect(&self.sessions[0], plan).await?;
+            let rows = Rows::from(memory(&loose(&stage.schema), stored(stage, &batches)));
+            relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
+            states.push(rows);
+        }
+        Ok(states)
+    }
+
     /// Lets groups go. Every other state is written anew without them; of the others they stay in the files, and don't count.
     async fn let_go(&self, maintenance: &Maintenance, kept: &mut Kept, us: i64, step: usize) -> Result<(), String> {
         kept.let_go.resize(maintenance.stages.len(), None);
@@ -370,7 +390,6 @@ impl Case {
 
     /// Whether a change is too large for `bytes`, after the first of `steps` is built.
     pub async fn is_too_large(&self, steps: &Steps, bytes: usize) -> bool {
-        let session = &self.sessions[0];
         let maintenance = self.last().maintenance.as_ref().expect("the model is maintained");
         let nothing: Vec<Vec<Row>> = vec![vec![]; self.world.relations.len()];
         let applied = |tables: &[Vec<Row>], changes: &[data::Change]| {
@@ -381,12 +400,12 @@ impl Case {
         let first = applied(&nothing, &steps[0]);
         let second = applied(&first, &steps[1]);
         let mut built = self.sources(&nothing, &first, &steps[0]);
-        let states = build_states(session, maintenance, &mut built).await.unwrap();
+        let states = self.build_states(maintenance, &mut built).await.unwrap();
         let mut relations = self.sources(&first, &second, &steps[1]);
         for (stage, rows) in maintenance.stages.iter().zip(states) {
             relations.insert(stage.name.clone(), Relation::unchanged(rows));
         }
-        advance(session, maintenance, relations, &[], Some(bytes), GoesOn::Result).await.unwrap().is_none()
+        advance(&self.contexts, maintenance, relations, &[], Some(bytes), GoesOn::Result).await.unwrap().is_none()
     }
 
     /// The rows of one batch run; the oracle agrees with itself however many partitions and in whatever order.
@@ -484,22 +503,6 @@ async fn arranged(
 /// Rows of a state as they are kept.
 fn stored(stage: &Stage, batches: &[RecordBatch]) -> Vec<RecordBatch> {
     batches.iter().map(|batch| tidemill::engine::conform(batch, &stage.schema).unwrap()).collect()
-}
-
-async fn build_states(
-    session: &SessionContext,
-    maintenance: &Maintenance,
-    relations: &mut HashMap<String, Relation>,
-) -> Result<Vec<Rows>, String> {
-    let mut states = Vec::new();
-    for stage in &maintenance.stages {
-        let plan = build_stage(session, stage, relations).map_err(|e| format!("{e:?}"))?;
-        let batches = collect(session, plan).await?;
-        let rows = Rows::from(memory(&loose(&stage.schema), stored(stage, &batches)));
-        relations.insert(stage.name.clone(), Relation::unchanged(rows.clone()));
-        states.push(rows);
-    }
-    Ok(states)
 }
 
 fn weighted(net: &Net) -> Option<Arc<dyn TableProvider>> {
