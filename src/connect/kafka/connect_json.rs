@@ -103,12 +103,13 @@ fn decimal(value: &Value, schema: &Value) -> Result<String, String> {
     }
     let bytes = base64::engine::general_purpose::STANDARD.decode(text);
     let bytes = bytes.map_err(|_| format!("`{text}` isn't base64"))?;
+    let bytes = without_sign_bytes(&bytes);
     if bytes.len() > 16 {
         return Err("a decimal of more than 38 digits".into());
     }
     let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
     let mut whole = [if negative { 0xff } else { 0 }; 16];
-    whole[16 - bytes.len()..].copy_from_slice(&bytes);
+    whole[16 - bytes.len()..].copy_from_slice(bytes);
     let unscaled = i128::from_be_bytes(whole);
     // A negative scale is that of a multiple of ten.
     let (scale, zeros) = (scale.max(0) as usize, scale.min(0).unsigned_abs() as usize);
@@ -116,6 +117,17 @@ fn decimal(value: &Value, schema: &Value) -> Result<String, String> {
     let (integer, fraction) = digits.split_at(digits.len() - scale);
     let sign = if negative { "-" } else { "" };
     Ok(if scale == 0 { format!("{sign}{integer}") } else { format!("{sign}{integer}.{fraction}") })
+}
+
+/// A number's bytes, the most significant one first, without those that only repeat its sign: producers may fill up to any width.
+fn without_sign_bytes(mut bytes: &[u8]) -> &[u8] {
+    while let [fill @ (0 | 0xff), rest @ ..] = bytes {
+        if rest.first().is_none_or(|next| next & 0x80 != fill & 0x80) {
+            break;
+        }
+        bytes = rest;
+    }
+    bytes
 }
 
 fn whole_number(value: &Value) -> Result<i64, String> {
@@ -183,6 +195,26 @@ mod tests {
         for scale in ["39", "-39", "70000", "9223372036854775807", "-9223372036854775808", "two"] {
             assert!(with_scale(scale, "AQ==").is_err(), "{scale}");
         }
+    }
+
+    #[test]
+    fn bytes_that_only_repeat_a_decimals_sign_are_no_digits() {
+        use base64::Engine as _;
+        let decimal = |bytes: &[u8]| {
+            let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+            super::decimal(&text.into(), &serde_json::json!({ "parameters": { "scale": "2" } }))
+        };
+        let wide = |fill: u8, last: &[u8]| [vec![fill; 20], last.to_vec()].concat();
+        assert_eq!(decimal(&wide(0, &[7])).unwrap(), "0.07");
+        assert_eq!(decimal(&wide(0, &[0])).unwrap(), "0.00");
+        assert_eq!(decimal(&wide(0xff, &[0xff])).unwrap(), "-0.01");
+        // The byte after those of the sign has another one: it stays what it is.
+        assert_eq!(decimal(&wide(0, &[0x80])).unwrap(), "1.28");
+        assert_eq!(decimal(&wide(0xff, &[0x7f])).unwrap(), "-1.29");
+        assert_eq!(decimal(&[]).unwrap(), "0.00");
+        assert!(decimal(&wide(1, &[0])).is_err());
+        let widest = [&[0][..], &[0x7f], &[0xff; 15]].concat();
+        assert_eq!(decimal(&widest).unwrap(), format!("{}.{:02}", i128::MAX / 100, i128::MAX % 100));
     }
 
     #[test]
