@@ -146,16 +146,19 @@ impl Engine<'_> {
         Ok(Delta { plan: named_as(both, plan.schema(), true)?, insert_only: false, is_settled: false })
     }
 
-    /// Partitions with changed rows are computed anew.
+    /// Partitions with changed rows are computed anew, and with them those of windows under this one that are parts of them: what
+    /// they are of is read once.
     async fn window(&self, window: &Window, plan: &LogicalPlan) -> Result<Option<Delta>> {
         let partition = common_partition(&window.window_expr);
         if partition.is_empty() {
             return self.whole(plan).map_err(failure).map(Some);
         }
-        let Some(input) = self.settle(self.delta(&window.input).await?).await? else { return Ok(None) };
+        let (base, partition) = restrict::under_windows(&window.input, &partition).map_err(failure)?;
+        let Some(input) = self.settle(self.delta(base).await?).await? else { return Ok(None) };
         let Some(keys) = self.keys_of(&input, &partition, NullEquality::NullEqualsNull).await? else { return Ok(None) };
-        let sides = self.before_and_after(&window.input, Some(&input), &keys).await?;
-        let over = |input: LogicalPlan, each: i64| {
+        let sides = self.before_and_after(base, Some(&input), &keys).await?;
+        let over = |side: LogicalPlan, each: i64| {
+            let input = restrict::over(&window.input, base, side)?;
             let window = Window::try_new(window.window_expr.clone(), Arc::new(input))?;
             weighing(named_as(LogicalPlan::Window(window), plan.schema(), false)?, each)
         };

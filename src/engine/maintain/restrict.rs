@@ -146,6 +146,46 @@ pub(super) fn restricted(plan: &LogicalPlan, restriction: &Restriction) -> Resul
     }
 }
 
+/// The lowest input under windows of which rows alike in `exprs` give the rows of `plan` that are alike in them: what is alike
+/// in them in `plan` hangs on nothing else. `plan` itself where no such window is under it. Also `exprs` over that input.
+pub(super) fn under_windows<'p>(plan: &'p LogicalPlan, exprs: &[Expr]) -> Result<(&'p LogicalPlan, Vec<Expr>)> {
+    let (mut found, mut at, mut here) = ((plan, exprs.to_vec()), plan, exprs.to_vec());
+    loop {
+        match at {
+            LogicalPlan::Projection(projection) => {
+                here = through(&here, at.schema(), &projection.expr)?;
+                at = projection.input.as_ref();
+            }
+            LogicalPlan::SubqueryAlias(alias) => {
+                let inner: Vec<Expr> = alias.input.schema().columns().into_iter().map(Expr::Column).collect();
+                here = through(&here, at.schema(), &inner)?;
+                at = alias.input.as_ref();
+            }
+            LogicalPlan::Filter(filter) => at = filter.input.as_ref(),
+            LogicalPlan::Window(window) => {
+                let partition = crate::plan::maintain::common_partition(&window.window_expr);
+                if !here.iter().all(|expr| partition.contains(expr)) {
+                    return Ok(found);
+                }
+                at = window.input.as_ref();
+                found = (at, here.clone());
+            }
+            _ => return Ok(found),
+        }
+    }
+}
+
+/// `plan` over `input` in the place of `base`, which is what [`under_windows`] gave.
+pub(super) fn over(plan: &LogicalPlan, base: &LogicalPlan, input: LogicalPlan) -> Result<LogicalPlan> {
+    if std::ptr::eq(plan, base) {
+        return Ok(input);
+    }
+    match plan.inputs().as_slice() {
+        [only] => plan.with_new_exprs(plan.expressions(), vec![over(only, base, input)?]),
+        _ => datafusion::common::internal_err!("what stands under windows isn't there"),
+    }
+}
+
 /// `exprs` over an aggregate's columns as expressions over its input; none where they are not of the group alone.
 fn group_exprs(aggregate: &Aggregate, exprs: &[Expr]) -> Result<Option<Vec<Expr>>> {
     let is_set = aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_)));

@@ -140,6 +140,10 @@ pub const CASES: &[(&str, &str)] = &[
     ("top_raw", "SELECT k, v FROM a ORDER BY v DESC LIMIT 3"),
     ("distinct_on", "SELECT DISTINCT ON (k) k, g, v FROM a ORDER BY k, t DESC"),
     (
+        "row_number_of_row_number",
+        "SELECT k, g, v FROM (SELECT k, g, v, row_number() OVER (PARTITION BY k ORDER BY t DESC, v) AS r FROM (SELECT k, g, v, t, row_number() OVER (PARTITION BY k, g ORDER BY v DESC) AS q FROM a) x WHERE q = 1) y WHERE r = 1",
+    ),
+    (
         "row_number",
         "SELECT * FROM (SELECT k, g, v, row_number() OVER (PARTITION BY k ORDER BY v DESC) AS r FROM a) x WHERE r <= 2",
     ),
