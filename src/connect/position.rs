@@ -107,7 +107,7 @@ pub struct FileEntry {
     /// Its part of the quarantine table.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quarantined: Vec<DataFile>,
-    /// When it was taken in, microseconds since 1970 UTC: `_ingested_at`.
+    /// When it was taken in, microseconds since 1970 UTC: `_ingested_at`. Of messages: the latest of its rows.
     pub ingested_at_us: i64,
     /// Of messages: the offsets that it holds. Units that are put together hold those of all.
     #[serde(default, skip_serializing_if = "Ranges::is_empty")]
@@ -208,8 +208,7 @@ impl Position {
         self.files = kept;
         // What is left of them is counts and offsets: as one unit they don't grow with time.
         if let Some(path) = gone.first().map(|file| file.path.clone()) {
-            let ingested_at_us = gone.iter().map(|file| file.ingested_at_us).max().unwrap_or_default();
-            let together = FileEntry::together(path, &gone, ingested_at_us);
+            let together = FileEntry::together(path, &gone);
             self.files.push(FileEntry { landed: Some(vec![]), is_let_go: true, ..together });
         }
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -234,7 +233,7 @@ impl Position {
 
 impl FileEntry {
     /// Units of messages as one; where its rows are is still to be said.
-    pub(super) fn together(path: String, parts: &[Self], ingested_at_us: i64) -> Self {
+    pub(super) fn together(path: String, parts: &[Self]) -> Self {
         Self {
             hash: path.clone(),
             path,
@@ -247,7 +246,7 @@ impl FileEntry {
             quarantined_by: by_rule(parts.iter().map(|entry| &entry.quarantined_by)),
             quarantined: parts.iter().flat_map(|entry| entry.quarantined.iter().cloned()).collect(),
             ranges: ranges::union(parts.iter().map(|entry| &entry.ranges)),
-            ingested_at_us,
+            ingested_at_us: parts.iter().map(|entry| entry.ingested_at_us).max().unwrap_or_default(),
             ..Self::default()
         }
     }
@@ -348,6 +347,8 @@ mod tests {
     fn rows_are_let_go_once_all_have_read_them() {
         let all = position(&[(0, 3), (3, 6), (6, 9)]);
         let let_go = |position: &mut Position, read: &[Position]| position.let_go(read);
+        let came = |us: i64| FileEntry { ingested_at_us: us, ..FileEntry::default() };
+        assert_eq!(FileEntry::together(String::new(), &[came(2), came(3), came(1)]).ingested_at_us, 3);
         let mut now = all.clone();
         assert!(!let_go(&mut now, &[]), "nobody reads it");
         assert!(!let_go(&mut now, &[all.clone(), position(&[])]), "one has read nothing");

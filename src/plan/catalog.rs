@@ -197,7 +197,14 @@ pub fn loosened(schema: &Schema, key: &[String]) -> Schema {
     Schema::new(loose.collect::<Vec<_>>())
 }
 
-/// The last message of each key, by its offset: all messages of a key stand in one partition.
+/// Hidden columns that say which message of a key is the last one, and whether it takes the row away.
+const UPSERT_COLUMNS: [&str; 5] = ["_partition", "_offset", "_ingested_at", "_timestamp", "_tombstone"];
+
+/// The last message of each key.
+///
+/// Offsets compare within one partition of one topic only, and a topic that is made anew counts them from the first again: there
+/// what was taken in later is newer. A key whose messages stand in several partitions, as where some were added, has a last one
+/// in each. Among these what was taken in later is newer, too, and of one unit the time that the messages carry decides.
 fn upsert_plan(
     name: &str,
     schema: &SchemaRef,
@@ -205,13 +212,89 @@ fn upsert_plan(
     zone: &Arc<str>,
     hidden: &[&str],
 ) -> Result<LogicalPlan> {
-    let plan = scan(name, with_hidden(&loosened(schema, &shape.upsert), zone, &HIDDEN_COLUMNS))?;
+    // Ties are broken by all columns, so that each one more has its price.
+    let read: Vec<&str> =
+        HIDDEN_COLUMNS.into_iter().filter(|name| hidden.contains(name) || UPSERT_COLUMNS.contains(name)).collect();
+    let plan = scan(name, with_hidden(&loosened(schema, &shape.upsert), zone, &read))?;
     let reference = datafusion::common::TableReference::bare(name);
     let column = |column: &str| Expr::Column(Column::new(Some(reference.clone()), column));
-    let order = vec![column("_offset").sort(false, false), column("_partition").sort(false, false)];
+    let newest_by = |names: &[&str]| names.iter().map(|name| column(name).sort(false, false)).collect::<Vec<_>>();
+    let key: Vec<Expr> = shape.upsert.iter().map(|name| column(name)).collect();
+    let all = plan.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>();
     let kept = schema.fields().iter().map(|f| f.name().as_str()).chain(hidden.iter().copied()).map(column);
-    first_of_each(plan, shape.upsert.iter().map(|name| column(name)).collect(), order)?
+    let of_partition = key.iter().cloned().chain([column("_partition")]).collect();
+    let lasts = first_of_each(plan, of_partition, newest_by(&["_ingested_at", "_offset"]))?.project(all)?.build()?;
+    first_of_each(lasts, key, newest_by(&["_ingested_at", "_timestamp", "_offset", "_partition"]))?
         .filter(column("_tombstone").is_not_true())?
         .project(kept.collect::<Vec<_>>())?
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use arrow::util::pretty::pretty_format_batches;
+    use datafusion::datasource::MemTable;
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+    use crate::plan::bind;
+
+    /// Rows of an upsert relation with the key `id`, of messages that are each an id, a value, partition, offset, and when it was
+    /// taken in and written; without a value it takes its row away.
+    async fn rows(messages: &str) -> Vec<String> {
+        let ctx = SessionContext::new();
+        let instant =
+            |column: &str| format!("arrow_cast({column}, 'Timestamp(Microsecond, Some(\"UTC\"))') AS {column}");
+        let sql = format!(
+            "SELECT id, v, CAST(NULL AS VARCHAR) AS _source_file, CAST(NULL AS BIGINT) AS _source_row, CAST(NULL AS VARCHAR) AS _topic, \
+             CAST(_partition AS INT) AS _partition, _offset, {}, CAST(NULL AS VARCHAR) AS _key, {}, \
+             CAST(NULL AS VARCHAR) AS _headers, v IS NULL AS _tombstone \
+             FROM (VALUES {messages}) t(id, v, _partition, _offset, _ingested_at, _timestamp)",
+            instant("_ingested_at"),
+            instant("_timestamp"),
+        );
+        let batches = ctx.sql(&sql).await.unwrap().collect().await.unwrap();
+        let table = MemTable::try_new(batches[0].schema(), vec![batches]).unwrap();
+        let schema =
+            Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("v", DataType::Utf8View, true)]);
+        let shape = SourceShape { event_time: None, deduplicate: Vec::new(), upsert: vec!["id".into()] };
+        let relation = Relation { schema: Arc::new(schema), source: Some(shape) };
+        let plan = relation.plan("p", &"UTC".into()).unwrap();
+        let tables: HashMap<String, Arc<dyn TableProvider>> = HashMap::from([("p".into(), Arc::new(table) as _)]);
+        let plan = bind(&plan, &tables).unwrap();
+        let rows = ctx.execute_logical_plan(plan).await.unwrap().select_columns(&["id", "v"]).unwrap();
+        let rows = rows.sort_by(vec![datafusion::prelude::col("id")]).unwrap().collect().await.unwrap();
+        let told = pretty_format_batches(&rows).unwrap().to_string();
+        let cells = |line: &str| line.split(['|', ' ']).filter(|cell| !cell.is_empty()).collect::<Vec<_>>().join(" ");
+        told.lines().filter(|line| line.starts_with('|')).skip(1).map(cells).collect()
+    }
+
+    #[tokio::test]
+    async fn within_a_partition_the_last_offset_counts_whatever_its_time() {
+        let messages =
+            "(1, 'old', 0, 1, 10, 900), (1, 'new', 0, 2, 10, 100), (2, 'old', 1, 7, 10, 1), (2, NULL, 1, 8, 10, 0)";
+        assert_eq!(rows(messages).await, ["1 new"]);
+    }
+
+    #[tokio::test]
+    async fn of_several_partitions_the_one_that_came_later_counts() {
+        let messages = "(1, 'old', 0, 50, 10, 900), (1, 'new', 3, 0, 20, 100), (2, 'old', 0, 51, 10, 900), (2, NULL, 3, 1, 20, 100)";
+        assert_eq!(rows(messages).await, ["1 new"]);
+    }
+
+    #[tokio::test]
+    async fn of_a_topic_made_anew_the_later_one_counts() {
+        let messages = "(1, 'old', 0, 50, 10, 900), (1, 'new', 0, 0, 20, 100), (2, 'old', 0, 51, 10, 900), (2, NULL, 0, 1, 20, 100)";
+        assert_eq!(rows(messages).await, ["1 new"]);
+    }
+
+    /// The last of partition 0 is older than the last of 1, whatever stands before it.
+    #[tokio::test]
+    async fn in_one_unit_the_last_of_each_partition_compare_by_time() {
+        let messages = "(1, 'future', 0, 8, 10, 999), (1, 'a', 0, 9, 10, 100), (1, 'b', 1, 2, 10, 101), \
+                        (2, 'c', 0, 10, 10, 200), (2, 'd', 1, 3, 10, 200)";
+        assert_eq!(rows(messages).await, ["1 b", "2 c"]);
+    }
 }

@@ -75,7 +75,7 @@ fn send(kafka: &Kafka, topic: &str, partitions: i32, ids: std::ops::Range<i64>) 
 }
 
 /// Gives a topic that many partitions in all.
-fn add_partitions(kafka: &Kafka, topic: &str, partitions: usize) {
+pub fn add_partitions(kafka: &Kafka, topic: &str, partitions: usize) {
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
     let more = NewPartitions::new(topic, partitions);

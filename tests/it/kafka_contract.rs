@@ -82,6 +82,40 @@ fn an_added_column_is_null_in_rows_that_the_topic_forgot() {
 }
 
 #[test]
+fn when_a_message_came_stays_where_it_is_read_again() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("arrived");
+    kafka.create_topic(&topic, 1);
+    let sql = "select id, _ingested_at as arrived from payments";
+    let shop = Scratch::new(&pipeline(kafka, &topic, COLUMNS, "", sql));
+    // More runs than a topic keeps units for: some are put together. All of them are told the same time.
+    let now = ["run", "--now", "2026-03-01T12:00:00Z"];
+    for id in 0..10 {
+        send(kafka, &topic, id..id + 1);
+        shop.exits(0, &now);
+    }
+    let arrived = "select id, arrived from m order by id";
+    let before = shop.rows(arrived);
+    let in_order = "select count(distinct arrived), count(*) filter (where arrived <= before) \
+                    from (select arrived, lag(arrived) over (order by id) as before from m) x";
+    assert_eq!(shop.rows(in_order), "10,0\n", "{before}");
+    kafka.delete_records(&topic, 0, 3);
+    let wide = format!("{COLUMNS}, x: text");
+    let sql = "select id, _ingested_at as arrived, x from payments";
+    shop.write("pipelines/sales.yaml", pipeline(kafka, &topic, &wide, "", sql));
+    send(kafka, &topic, 10..12);
+    shop.exits(0, &["run", "--now", "2026-03-02T12:00:00Z"]);
+    let after = shop.rows(arrived);
+    assert!(after.starts_with(&before), "{before}{after}");
+    assert_eq!(shop.rows("select count(*), count(x), count(distinct arrived) from m"), "12,9,11\n", "{after}");
+    // And once more, from a unit whose messages came at many times.
+    shop.write("pipelines/sales.yaml", pipeline(kafka, &topic, &format!("{wide}, y: text"), "", sql));
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows(arrived), after);
+    shop.exits(0, &["verify"]);
+}
+
+#[test]
 fn a_rule_that_comes_later_judges_what_is_read_again() {
     let kafka = Kafka::shared();
     let (topic, shop) = forgetful(kafka, "judged", "");

@@ -76,6 +76,38 @@ fn the_topic_goes_on_where_its_history_ends() {
     shop.exits(0, &["verify"]);
 }
 
+/// A key moves to another partition just where the history ends. Files know less of when their rows came than the topic does, and
+/// are read once more under another contract.
+#[test]
+fn messages_of_an_upsert_relation_come_after_its_history() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("history-upsert");
+    kafka.create_topic(&topic, 2);
+    // Brokers forget what is old.
+    let since_ms = jiff::Timestamp::now().as_millisecond() - 3_600_000;
+    let put = |partition: i32, id: i64, city: &str, second: i64| Message {
+        partition: Some(partition),
+        key: Some(id.to_string().into_bytes()),
+        timestamp_ms: Some(since_ms + second * 1000),
+        ..Message::of(json!({ "id": id, "city": city }).to_string())
+    };
+    kafka.produce(&topic, &[put(0, 9, "filling", 0), put(0, 1, "old", 900), put(0, 2, "old", 900)]);
+    let more = ", relation: upsert, key: [id]";
+    let with_past = format!("{more}, history: archive/*.parquet");
+    let columns = "id: { type: bigint, nullable: false }, city: text";
+    let shop = Scratch::new(&pipeline(kafka, &topic, &with_past, columns));
+    archive(&Scratch::new(&pipeline(kafka, &topic, more, columns)), &shop);
+    kafka.produce(&topic, &[put(1, 1, "new", 100)]);
+    shop.exits(0, &["run"]);
+    let cities = "select city, n from per_city order by city";
+    assert_eq!(shop.rows(cities), "filling,1\nnew,1\nold,1\n");
+    shop.write("pipelines/sales.yaml", pipeline(kafka, &topic, &with_past, &format!("{columns}, x: text")));
+    kafka.produce(&topic, &[put(1, 2, "new", 50)]);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows(cities), "filling,1\nnew,2\n");
+    shop.exits(0, &["verify"]);
+}
+
 #[test]
 fn what_is_gone_between_history_and_topic_is_told() {
     let kafka = Kafka::shared();

@@ -37,6 +37,8 @@ mod kafka_sinks;
 mod kafka_stream;
 #[cfg(feature = "kafka")]
 mod kafka_time;
+#[cfg(feature = "kafka")]
+mod kafka_upsert;
 mod plan_faults;
 mod plan_project;
 mod plan_runs;

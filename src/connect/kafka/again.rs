@@ -27,6 +27,14 @@ pub(super) struct Kept {
     has_tombstones: bool,
 }
 
+/// A unit of which something is read again.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Replaced {
+    pub(super) unit: FileEntry,
+    /// The offsets that are read again.
+    pub(super) go: Ranges,
+}
+
 /// What is to be read under another contract than that of `prior`: again, as far as it is there, and what came since.
 ///
 /// # Errors
@@ -93,6 +101,12 @@ fn kept(plan: &mut Plan, files: &[FileEntry], history_is_read: bool, is_upsert: 
     units.filter(|kept| !kept.stay.is_empty() || has_tombstones).collect()
 }
 
+/// What of `files` the plan reads again.
+pub(super) fn replaced(plan: &Plan, files: &[FileEntry], history_is_read: bool) -> Vec<Replaced> {
+    let units = files.iter().map(|unit| Replaced { unit: unit.clone(), go: split(plan, unit, history_is_read).1 });
+    units.filter(|replaced| !replaced.go.is_empty()).collect()
+}
+
 /// The offsets of a unit that stay, and those that are read again.
 fn split(plan: &Plan, unit: &FileEntry, history_is_read: bool) -> (Ranges, Ranges) {
     let (mut stay, mut go) = (Ranges::new(), Ranges::new());
@@ -121,7 +135,7 @@ fn split(plan: &Plan, unit: &FileEntry, history_is_read: bool) -> (Ranges, Range
 }
 
 /// Partition and epoch of a range's name; none for the past.
-fn place(name: &str) -> Option<(i32, u32)> {
+pub(super) fn place(name: &str) -> Option<(i32, u32)> {
     let (partition, epoch) = name.split_once('.')?;
     Some((partition.parse().ok()?, epoch.parse().ok()?))
 }
@@ -230,7 +244,7 @@ pub(super) fn check_whole(topic: &Topic, messages: u64, rows: u64) -> Result<Opt
 }
 
 /// Whether a row's partition and offset are among these.
-fn within(ranges: &Ranges) -> Expr {
+pub(super) fn within(ranges: &Ranges) -> Expr {
     let of = |(partition, ranges): (i32, Vec<(i64, i64)>)| {
         let here =
             ranges.into_iter().map(|(first, end)| col("_offset").gt_eq(lit(first)).and(col("_offset").lt(lit(end))));

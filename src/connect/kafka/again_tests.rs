@@ -60,6 +60,18 @@ fn rows_that_cant_be_told_apart_stay_together() {
 }
 
 #[test]
+fn what_is_read_again_is_known_by_its_units() {
+    let units =
+        [unit(&[("0.0", 0, 3)]), unit(&[("0.0", 3, 6), ("1.0", 0, 2)]), unit(&[("history past.parquet", 0, 7)])];
+    let go = |history_is_read: bool| -> Vec<Ranges> {
+        replaced(&planned(0, 4, 6), &units, history_is_read).into_iter().map(|replaced| replaced.go).collect()
+    };
+    let of = |name: &str, first: i64, end: i64| Ranges::from([(name.to_string(), vec![(first, end)])]);
+    assert_eq!(go(false), [of("0.0", 4, 6)]);
+    assert_eq!(go(true), [of("0.0", 4, 6), of("history past.parquet", 0, 7)]);
+}
+
+#[test]
 fn tombstones_of_an_upsert_relation_stay_where_rows_do() {
     let units = [unit(&[("0.0", 0, 3)]), unit(&[("0.0", 3, 6)])];
     let of = |from: i64| kept(&mut planned(0, from, 6), &units, false, true);

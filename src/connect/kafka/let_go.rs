@@ -11,6 +11,8 @@ use datafusion::datasource::TableType;
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::again::Replaced;
+use super::arrivals::Arrivals;
 use super::take::{judge, land, landing_of_topic};
 use super::{KafkaSource, range};
 use crate::connect::position::Offsets;
@@ -27,9 +29,12 @@ pub(super) async fn restore(source: &KafkaSource, position: &Position, landing: 
     let mut plan = source.with_client(move |client| range::plan_again(client, &prior, &held)).await?;
     let judge = judge(source, position, &landing, &mut plan, true).await?;
     let path = format!("{}-again", landing.prefix);
-    let ingested_at_us = landing.ingested_at_us;
+    let units: Vec<Replaced> =
+        gone.iter().map(|unit| Replaced { unit: unit.clone(), go: unit.ranges.clone() }).collect();
+    let arrivals = Arrivals::again(&units, landing.ingested_at_us, &landing, &source.topic.zone).await?;
+    let ingested_at_us = arrivals.latest_us(false);
     let mut entry = FileEntry { hash: path.clone(), path, ingested_at_us, ..FileEntry::default() };
-    let (read, _) = land(source, &landing, plan, judge, &mut entry).await?;
+    let (read, _) = land(source, &landing, plan, (judge, arrivals), &mut entry).await?;
     entry.late = gone.iter().map(|file| file.late).sum();
     let rows = gone.iter().map(|file| file.rows).sum::<u64>();
     if entry.rows != rows || !is_same_topic(&read.offsets, offsets) {

@@ -14,6 +14,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::arrivals::Arrivals;
 use super::client::Client;
 use super::closing::close;
 use super::history::PastFile;
@@ -38,10 +39,12 @@ pub(super) fn relation(
 ) -> Result<Arc<dyn TableProvider>> {
     let contract = landed_contract(contract, &source.topic.spec);
     let schema = relation_schema(&contract, &source.topic.zone);
+    // As a first run would take them in: messages after the past.
+    let arrivals = Arrivals::at(now_us.saturating_add(i64::from(source.history.is_some())));
     let stream = Messages {
         schema: Arc::clone(&schema),
         topic: Arc::clone(&source.topic),
-        decoder: Arc::new(source.decoder(&contract, now_us)?),
+        decoder: Arc::new(source.decoder(&contract, arrivals)?),
         lateness: source.lateness(&contract),
         now_us,
         contract,

@@ -4,6 +4,7 @@
 //! once; offsets are committed to a group as well, but only for Kafka's own tools to see.
 
 mod again;
+mod arrivals;
 mod carried;
 mod client;
 mod closing;
@@ -34,6 +35,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::spec::fault::Fault;
 use crate::spec::types::{KafkaSpec, Located, OnInvalid, Project, SourceSpec};
 use crate::table::Warehouse;
+use arrivals::Arrivals;
 use client::Client;
 use closing::Kept;
 use late::Lateness;
@@ -90,8 +92,8 @@ impl KafkaSource {
         })
     }
 
-    fn decoder(&self, contract: &SchemaRef, ingested_at_us: i64) -> Result<Decoder> {
-        Decoder::new(&self.topic.spec, &self.source.columns, contract, &self.topic.zone, ingested_at_us)
+    fn decoder(&self, contract: &SchemaRef, arrivals: Arrivals) -> Result<Decoder> {
+        Decoder::new(&self.topic.spec, &self.source.columns, contract, &self.topic.zone, arrivals)
     }
 
     /// How late rows are known; none where rows have no event time.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
+use super::arrivals::Arrivals;
 use super::connect_json;
 use super::records::{Record, Records, text_of};
 use crate::connect::decode::{Contract, Decoded, Object, Origin};
@@ -39,7 +40,7 @@ pub(super) struct Decoder {
     /// Columns of an upsert relation's key.
     key: Vec<String>,
     zone: Arc<str>,
-    ingested_at_us: i64,
+    arrivals: Arrivals,
 }
 
 impl Decoder {
@@ -52,7 +53,7 @@ impl Decoder {
         columns: &[ColumnSpec],
         schema: &SchemaRef,
         zone: &str,
-        ingested_at_us: i64,
+        arrivals: Arrivals,
     ) -> Result<Self> {
         let text = spec.format.text();
         let key = match &spec.relation {
@@ -64,7 +65,7 @@ impl Decoder {
             format: spec.format.clone(),
             key,
             zone: zone.into(),
-            ingested_at_us,
+            arrivals,
         })
     }
 
@@ -160,12 +161,13 @@ struct MessageRows {
 impl Origin for MessageRows {
     fn hidden(&self, rows: &[usize]) -> Vec<ArrayRef> {
         let of = || rows.iter().map(|row| self.messages.get(*row));
+        let arrivals = of().map(|message| self.decoder.arrivals.of(message.partition, message.offset));
         let times = of().map(|message| message.timestamp_ms.map(|ms| ms * 1000));
         let instants = |array: TimestampMicrosecondArray| Arc::new(array.with_timezone(Arc::clone(&self.decoder.zone)));
         vec![
             Arc::new(Int32Array::from_iter_values(of().map(|message| message.partition))),
             Arc::new(Int64Array::from_iter_values(of().map(|message| message.offset))),
-            instants(TimestampMicrosecondArray::from_value(self.decoder.ingested_at_us, rows.len())),
+            instants(TimestampMicrosecondArray::from_iter_values(arrivals)),
             Arc::new(of().map(|message| message.key.map(text_of)).collect::<StringArray>()),
             instants(times.collect()),
             Arc::new(of().map(|message| message.headers).collect::<StringArray>()),

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::again;
+use super::arrivals::{self, Arrivals};
 use super::carried::{self, Carried};
 use super::client::{self, Client};
 use super::history::{self, Past};
@@ -20,6 +21,7 @@ use super::range::{self, Again, Plan};
 use super::records::{Record, Records};
 use super::rows::{Decoder, landed_contract, landed_fields};
 use super::{KafkaSource, Topic};
+use crate::connect::files::FileStore;
 use crate::connect::landing::{Counts, Rulebook, Sink, Written};
 use crate::connect::position::{LastMessage, Offsets};
 use crate::connect::ranges::Ranges;
@@ -46,11 +48,9 @@ pub(super) async fn take_in(
     let again = again && prior.contract != landing.fingerprint && prior.offsets.is_some();
     let topic_landing = landing_of_topic(landing, &source.topic.spec);
     let past = match &source.history {
-        Some(files) if prior.offsets.is_none() || again => {
-            let (spec, zone) = (&source.topic.spec, &source.topic.zone);
-            let read = history::read(files, spec, zone, source.on_invalid(), &topic_landing).await;
-            read.map_err(|error| error.with("source", &source.topic.name))?
-        }
+        Some(files) if prior.offsets.is_none() || again => read_past(source, prior, &topic_landing, files)
+            .await
+            .map_err(|error| error.with("source", &source.topic.name))?,
         _ => Past::default(),
     };
     let taken = take_messages(source, prior, &topic_landing, again, &past).await;
@@ -58,6 +58,14 @@ pub(super) async fn take_in(
         topic_landing.discard(&past.units).await;
     }
     taken
+}
+
+/// What files hold of the time before the first message. It came before any message, also where it is read once more.
+async fn read_past(source: &KafkaSource, prior: &Position, landing: &Landing<'_>, files: &FileStore) -> Result<Past> {
+    let (spec, zone) = (&source.topic.spec, &source.topic.zone);
+    let ingested_at_us = arrivals::of_past(prior, landing, zone).await?;
+    let landing = Landing { ingested_at_us, ..landing_of_topic(landing, spec) };
+    history::read(files, spec, zone, source.on_invalid(), &landing).await
 }
 
 /// What the landing of a source is for its messages.
@@ -90,9 +98,17 @@ async fn take_messages(
         false => Ok((range::plan(client, &topic, known.offsets.as_ref(), &next, false)?, Vec::new())),
     });
     let (plan, kept) = planned.await?;
+    let now_us = arrivals::next_us(landing.ingested_at_us, prior.files.iter().chain(&past.units));
+    let arrivals = if again {
+        let units = again::replaced(&plan, &prior.files, source.topic.spec.history.is_some());
+        let known = Arrivals::again(&units, now_us, landing, &source.topic.zone).await;
+        known.map_err(|error| error.with("source", &source.topic.name))?
+    } else {
+        Arrivals::at(now_us)
+    };
     let carried = carried::carry(&source.topic, kept, landing).await;
     let carried = carried.map_err(|error| error.with("source", &source.topic.name))?;
-    let taken = take_planned(source, prior, landing, again, (plan, past, &carried)).await;
+    let taken = take_planned(source, prior, landing, again, (plan, arrivals, past, &carried)).await;
     if taken.is_err() {
         carried.discard(landing).await;
     }
@@ -105,7 +121,7 @@ async fn take_planned(
     prior: &Position,
     landing: &Landing<'_>,
     again: bool,
-    (mut plan, past, carried): (Plan, &Past, &Carried),
+    (mut plan, arrivals, past, carried): (Plan, Arrivals, &Past, &Carried),
 ) -> Result<TakenIn> {
     plan.warnings.extend(carried.warnings.iter().cloned());
     let judge = judge(source, prior, landing, &mut plan, again).await?;
@@ -124,10 +140,10 @@ async fn take_planned(
     let mut entry = FileEntry {
         path: landing.prefix.clone(),
         hash: landing.prefix.clone(),
-        ingested_at_us: landing.ingested_at_us,
+        ingested_at_us: arrivals.latest_us(range::new_offsets(&plan).is_some()),
         ..FileEntry::default()
     };
-    let (mut done, rows) = land(source, landing, plan, judge, &mut entry).await?;
+    let (mut done, rows) = land(source, landing, plan, (judge, arrivals), &mut entry).await?;
     if again {
         // Those that were given up, or are of a past that is read from its files, aren't asked for.
         let is_counted = carried.is_all && source.history.is_none();
@@ -176,10 +192,10 @@ pub(super) async fn land(
     source: &KafkaSource,
     landing: &Landing<'_>,
     plan: Plan,
-    judge: Option<Judge>,
+    (judge, arrivals): (Option<Judge>, Arrivals),
     entry: &mut FileEntry,
 ) -> Result<(Read, Option<Vec<RecordBatch>>)> {
-    let decoder = Arc::new(source.decoder(&landing.contract, landing.ingested_at_us)?);
+    let decoder = Arc::new(source.decoder(&landing.contract, arrivals)?);
     let topic = Arc::clone(&source.topic);
     let decode = async |sink: Sink| {
         let (topic, slot) = (Arc::clone(&topic), Arc::clone(&source.client));

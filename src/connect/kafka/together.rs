@@ -131,7 +131,6 @@ struct Work {
     prefix: String,
     zone: String,
     contract: SchemaRef,
-    ingested_at_us: i64,
     parts: Parts,
 }
 
@@ -165,7 +164,6 @@ impl Work {
             prefix: format!("{}{beside}", landing.prefix),
             zone: zone.to_owned(),
             contract: Arc::clone(&landing.contract),
-            ingested_at_us: landing.ingested_at_us,
             parts,
         })
     }
@@ -185,7 +183,7 @@ impl Work {
         let landed = parts.iter().flat_map(|entry| entry.landed.iter().flatten().cloned()).collect();
         let written = self.rewritten(&self.landed, &schema, landed).await?;
         let name = format!("{}-together", self.prefix);
-        let mut together = FileEntry::together(name, parts, self.ingested_at_us);
+        let mut together = FileEntry::together(name, parts);
         if together.late_offsets.len() > 1 {
             let late_offsets = std::mem::take(&mut together.late_offsets);
             together.late_offsets = self.rewritten(&self.landed, &late_offsets::schema(), late_offsets).await?;
