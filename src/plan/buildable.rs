@@ -10,7 +10,9 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::MemTable;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::window::{SlidingAggregateWindowExpr, WindowExpr};
 use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::sql::sqlparser::ast::{Expr, Query, Spanned, Value, VisitMut, VisitorMut};
 
 use super::relation::{bind_scan, placeholder};
@@ -53,6 +55,8 @@ fn begun(state: &SessionState, plan: &LogicalPlan) -> Result<()> {
     plan.apply(|node| {
         let node: &dyn Any = node.as_ref();
         node.downcast_ref::<AggregateExec>().map_or(Ok(()), begin)?;
+        node.downcast_ref::<WindowAggExec>().map_or(Ok(()), |window| begin_frames(window.window_expr()))?;
+        node.downcast_ref::<BoundedWindowAggExec>().map_or(Ok(()), |window| begin_frames(window.window_expr()))?;
         Ok(TreeNodeRecursion::Continue)
     })
     .map(drop)
@@ -65,6 +69,16 @@ fn begin(aggregate: &AggregateExec) -> Result<()> {
             function.create_groups_accumulator()?;
         } else {
             function.create_accumulator()?;
+        }
+    }
+    Ok(())
+}
+
+/// Begins aggregates over frames that move, not all of which can give up a row.
+fn begin_frames(windows: &[Arc<dyn WindowExpr>]) -> Result<()> {
+    for window in windows {
+        if let Some(moving) = window.as_any().downcast_ref::<SlidingAggregateWindowExpr>() {
+            moving.get_aggregate_expr().create_sliding_accumulator()?;
         }
     }
     Ok(())
@@ -168,6 +182,12 @@ fn told(error: &DataFusionError, place: Place) -> Fault {
     if text.contains("COUNT DISTINCT with multiple arguments") {
         return Fault::error("unsupported_sql", place, "count(DISTINCT …) takes one argument")
             .hint("count rows that are distinct: `SELECT count(*) FROM (SELECT DISTINCT a, b FROM …)`");
+    }
+    if text.contains("`retract_batch` is not implemented") {
+        return Fault::error("unsupported_sql", place, "this aggregate can't follow a frame whose first row moves")
+            .hint(
+                "begin the frame with UNBOUNDED PRECEDING, or join the rows of each frame and aggregate with GROUP BY",
+            );
     }
     if let Some((_, expression)) = text.split_once("regex parse error:") {
         let why = expression.rsplit_once("error: ").map_or("", |(_, why)| why.trim_end_matches(['~', '\n', ')', ' ']));

@@ -11,6 +11,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
 
 use super::at_zone::with_casts;
+use super::day_parts::with_day_parts;
 use super::doubles::{Doubles, with_doubles};
 use super::guards::Filtered;
 use super::one_row::OneRow;
@@ -36,7 +37,9 @@ pub fn coerced(simplifier: &ExprSimplifier, expr: Expr, schema: &DFSchema) -> Re
 
 /// What is done to an expression before the engine finds its types.
 pub fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    with_casts(expr, schema)?.transform_data(|expr| with_doubles(expr, schema))
+    with_casts(expr, schema)?
+        .transform_data(|expr| with_day_parts(expr, schema))?
+        .transform_data(|expr| with_doubles(expr, schema))
 }
 
 /// The node with each of its expressions made another, under the same name; of what it reads it gets the schema.

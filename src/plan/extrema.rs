@@ -1,15 +1,16 @@
 //! min, max and any_value as functions of bags: of floats in their total order, since which of a NaN and a number or of two zeros
-//! the engine keeps hangs on the order of rows; and any value is the least. Knows no names.
+//! the engine keeps hangs on the order of rows; and any value is the least. Over windows, bool_or and bool_and are extrema of booleans,
+//! since the engine's own can't follow a frame that moves. Knows no names.
 
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, Result};
-use datafusion::functions_aggregate::min_max::min_udaf;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    Aggregate, Expr, ExprSchemable, LogicalPlan, Projection, Window, WindowFunctionDefinition, cast,
+    Aggregate, AggregateUDF, Expr, ExprSchemable, LogicalPlan, Projection, Window, WindowFunctionDefinition, cast,
 };
 
 use super::float_bits::{are_of, bits_of, float_of};
@@ -100,6 +101,15 @@ fn of_integers(expr: Expr, input: &DFSchema) -> Result<Extremum> {
             ordered(&mut call.params.args)?;
             Ok(Transformed::yes(Expr::WindowFunction(call)))
         }
+        Expr::WindowFunction(mut call) if let Some(extremum) = of_booleans(call.fun.name()) => {
+            call.fun = WindowFunctionDefinition::AggregateUDF(extremum);
+            for arg in &mut call.params.args {
+                if !matches!(arg.get_type(input), Ok(DataType::Boolean)) {
+                    *arg = cast(std::mem::take(arg), DataType::Boolean);
+                }
+            }
+            Ok(Transformed::yes(Expr::WindowFunction(call)))
+        }
         other => Ok(Transformed::no(other)),
     })?;
     Ok(Extremum { expr: transformed.data, is_changed: transformed.transformed, float })
@@ -107,6 +117,15 @@ fn of_integers(expr: Expr, input: &DFSchema) -> Result<Extremum> {
 
 fn is_extremum(function: &str) -> bool {
     matches!(function, "min" | "max" | "any_value")
+}
+
+/// The extremum that is the same of booleans, of which false is the lesser.
+fn of_booleans(function: &str) -> Option<Arc<AggregateUDF>> {
+    match function {
+        "bool_or" => Some(max_udaf()),
+        "bool_and" => Some(min_udaf()),
+        _ => None,
+    }
 }
 
 fn as_float(column: Column, float: &DataType) -> Expr {

@@ -18,6 +18,7 @@ use super::coercion::analyzer_rules;
 use super::date_bin::date_bin_in;
 use super::guards::GuardingPlanner;
 use super::json::{JsonOperators, json_functions};
+use super::shifts::shifts;
 use super::window_plan::WindowPlanner;
 use super::yielding::Yielding;
 use super::{Clock, params};
@@ -61,6 +62,9 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         context.register_udf(function);
     }
     context.register_udf(date_bin_in(&clock.zone));
+    for function in shifts() {
+        context.register_udwf(function);
+    }
     for parameter in params::parameters(project).0 {
         context.register_udf(parameter);
     }

@@ -1,12 +1,12 @@
 //! Wall-clock times in SQL that become instants of a zone whose clocks change: one in a gap goes forward by the gap, one that
 //! comes twice is the earlier, as in sources. The engine's own casts fail on both. And instants that become wall-clock times are
-//! those of their zone, as in SQL; the engine's own cast gives UTC's. Knows no columns.
+//! those of their zone, as in SQL; the engine's own cast gives UTC's. Text is read with or without seconds (`without_seconds.rs`).
+//! Knows no columns.
 
 use std::sync::Arc;
 
 use arrow::array::temporal_conversions::as_datetime;
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
-use arrow::compute::kernels::cast_utils::string_to_datetime;
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{
     ArrowTimestampType, DataType, Field, FieldRef, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
@@ -26,6 +26,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::coercion::each_expression;
 use super::types::offset_of_wall_clock;
+use super::without_seconds::{add_seconds, read_time};
 
 /// The function that stands for a cast to an instant.
 pub const INSTANT: &str = "tidemill_instant";
@@ -70,38 +71,66 @@ impl AnalyzerRule for WallClocks {
 /// # Errors
 /// When a name isn't of the schema.
 pub fn with_zoned_casts(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    expr.transform_up(|expr| {
-        let (value, to, is_try) = match &expr {
-            Expr::Cast(Cast { expr, field }) => (expr.as_ref(), field.data_type().clone(), false),
-            Expr::TryCast(TryCast { expr, field }) => (expr.as_ref(), field.data_type().clone(), true),
-            Expr::ScalarFunction(call) => match (call.name(), call.args.as_slice()) {
-                (name, [text]) if READERS.contains(&name) => (text, expr.get_type(schema)?, false),
-                (name, [value, _]) if CASTS.contains(&name) => (value, expr.get_type(schema)?, name == CASTS[1]),
-                _ => return Ok(Transformed::no(expr)),
-            },
-            _ => return Ok(Transformed::no(expr)),
-        };
-        let DataType::Timestamp(unit, zone) = to else { return Ok(Transformed::no(expr)) };
-        let from = value.get_type(schema)?;
-        let way = match (&from, zone) {
-            (DataType::Timestamp(_, Some(zone)), None) if changing(zone).is_some() => Way::WallClock,
-            (from, Some(zone))
-                if is_wall_clock(from)
-                    && let Some(changing) = changing(&zone) =>
-            {
-                Way::Instant { zone, changing }
-            }
-            _ => return Ok(Transformed::no(expr)),
-        };
-        let may_be_null = expr.nullable(schema)? && !value.nullable(schema)?;
-        let (whole, inner) = (expr.schema_name().to_string(), value.schema_name().to_string());
-        let (before, after) = whole.split_once(&inner).unwrap_or_default();
-        let around = [before.to_owned(), after.to_owned()];
-        let signature = Signature::any(1, Volatility::Immutable);
-        let function = Read { way, unit, is_try, may_be_null, around, signature };
-        let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), vec![value.clone()]);
-        Ok(Transformed::yes(Expr::ScalarFunction(call)))
+    expr.transform_up(|mut expr| {
+        let is_read = may_become(&expr) && matches!(expr.get_type(schema)?, DataType::Timestamp(..));
+        let is_changed = is_read && constant_of(&mut expr).is_some_and(add_seconds);
+        let read = if is_changed { Transformed::yes(expr) } else { Transformed::no(expr) };
+        read.transform_data(|expr| with_zoned_cast(expr, schema))
     })
+}
+
+/// The constant that a cast or a call makes a time of.
+fn constant_of(expr: &mut Expr) -> Option<&mut ScalarValue> {
+    let value = match expr {
+        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => expr.as_mut(),
+        Expr::ScalarFunction(ScalarFunction { func, args }) => match args.as_mut_slice() {
+            [text] if READERS.contains(&func.name()) => text,
+            [value, _] if CASTS.contains(&func.name()) => value,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    match value {
+        Expr::Literal(value, _) => Some(value),
+        _ => None,
+    }
+}
+
+fn with_zoned_cast(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let (value, to, is_try) = match &expr {
+        Expr::Cast(Cast { expr, field }) => (expr.as_ref(), field.data_type().clone(), false),
+        Expr::TryCast(TryCast { expr, field }) => (expr.as_ref(), field.data_type().clone(), true),
+        Expr::ScalarFunction(call) => match (call.name(), call.args.as_slice()) {
+            (name, [text]) if READERS.contains(&name) => (text, expr.get_type(schema)?, false),
+            (name, [value, _]) if CASTS.contains(&name) => (value, expr.get_type(schema)?, name == CASTS[1]),
+            _ => return Ok(Transformed::no(expr)),
+        },
+        _ => return Ok(Transformed::no(expr)),
+    };
+    let DataType::Timestamp(unit, zone) = to else { return Ok(Transformed::no(expr)) };
+    let from = value.get_type(schema)?;
+    // Of constants it is known by now that they have seconds.
+    let may_lack_seconds = is_text(&from) && value.as_literal().is_none();
+    let way = match (&from, zone) {
+        (DataType::Timestamp(_, Some(zone)), None) if changing(zone).is_some() => Way::WallClock,
+        (_, None) if may_lack_seconds => Way::WallClock,
+        (_, Some(zone)) if may_lack_seconds && let Ok(changing) = zone.parse() => Way::Instant { zone, changing },
+        (from, Some(zone))
+            if is_wall_clock(from)
+                && let Some(changing) = changing(&zone) =>
+        {
+            Way::Instant { zone, changing }
+        }
+        _ => return Ok(Transformed::no(expr)),
+    };
+    let may_be_null = expr.nullable(schema)? && !value.nullable(schema)?;
+    let (whole, inner) = (expr.schema_name().to_string(), value.schema_name().to_string());
+    let (before, after) = whole.split_once(&inner).unwrap_or_default();
+    let around = [before.to_owned(), after.to_owned()];
+    let signature = Signature::any(1, Volatility::Immutable);
+    let function = Read { way, unit, is_try, may_be_null, around, signature };
+    let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), vec![value.clone()]);
+    Ok(Transformed::yes(Expr::ScalarFunction(call)))
 }
 
 /// Whether it is of the kinds that are looked into; what they are over costs more to find out.
@@ -128,6 +157,13 @@ fn is_wall_clock(data_type: &DataType) -> bool {
     }
 }
 
+fn is_text(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => is_text(values),
+        other => other.is_string(),
+    }
+}
+
 /// What becomes what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Way {
@@ -137,7 +173,7 @@ enum Way {
         /// The same zone.
         changing: chrono_tz::Tz,
     },
-    /// An instant becomes a wall-clock time of its zone.
+    /// An instant becomes a wall-clock time of its zone; text one of UTC, where it has an offset.
     WallClock,
 }
 
@@ -223,15 +259,8 @@ impl Read {
     fn read<T: ArrowTimestampType>(&self, values: &ArrayRef) -> Result<ArrayRef> {
         let read: PrimitiveArray<T> = match (&self.way, values.data_type()) {
             (_, DataType::Dictionary(_, of)) => return self.read::<T>(&cast(values, of)?),
-            (Way::Instant { changing, .. }, of) if of.is_string() => {
-                let texts = cast(values, &DataType::Utf8View)?;
-                let read = |text| instant_of_text::<T>(text, *changing);
-                let read = texts.as_string_view().iter().map(|text| match text.map(read) {
-                    Some(Err(_)) if self.is_try => Ok(None),
-                    read => read.transpose(),
-                });
-                read.collect::<Result<_, ArrowError>>()?
-            }
+            (Way::Instant { changing, .. }, of) if of.is_string() => self.of_texts::<T>(values, *changing)?,
+            (Way::WallClock, of) if of.is_string() => self.of_texts::<T>(values, chrono_tz::Tz::UTC)?,
             (Way::Instant { changing, .. }, _) => {
                 self.each::<T>(values, None, |local| moved::<T>(local, -seconds_of_wall_clock::<T>(local, *changing)?))?
             }
@@ -243,6 +272,16 @@ impl Read {
             (Way::WallClock, of) => return internal_err!("{of} has no zone"),
         };
         Ok(Arc::new(read.with_timezone_opt(self.zone())))
+    }
+
+    /// Texts as the engine reads them, in a zone.
+    fn of_texts<T: ArrowTimestampType>(&self, texts: &ArrayRef, zone: chrono_tz::Tz) -> Result<PrimitiveArray<T>> {
+        let texts = cast(texts, &DataType::Utf8View)?;
+        let read = texts.as_string_view().iter().map(|text| match text.map(|text| instant_of_text::<T>(text, zone)) {
+            Some(Err(_)) if self.is_try => Ok(None),
+            read => read.transpose(),
+        });
+        Ok(read.collect::<Result<_, ArrowError>>()?)
     }
 
     /// Values in the unit, each made another; one that can't be is null or an error.
@@ -286,12 +325,12 @@ fn seconds_of_instant<T: ArrowTimestampType>(at: i64, zone: chrono_tz::Tz) -> Op
     Some(zone.offset_from_utc_datetime(&as_datetime::<T>(at)?).fix().local_minus_utc().into())
 }
 
-/// Text as the engine reads it, in a zone.
+/// Text as the engine reads it, in a zone, or without seconds.
 fn instant_of_text<T: ArrowTimestampType>(text: &str, zone: chrono_tz::Tz) -> Result<i64, ArrowError> {
-    let at = string_to_datetime(&Utc, text)?;
+    let at = read_time(&Utc, text)?;
     // A text with an offset of its own is the same instant wherever it is read.
     let Some(elsewhere) = FixedOffset::east_opt(3600) else { return Ok(at.timestamp()) };
-    let has_offset = string_to_datetime(&elsewhere, text)? == at;
+    let has_offset = read_time(&elsewhere, text)? == at;
     let local = at.naive_utc();
     let instant = match has_offset {
         true => Some(local),

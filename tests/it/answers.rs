@@ -73,6 +73,63 @@ const ANSWERS: &[(&str, &str)] = &[
         "select (clock at time zone 'UTC') at time zone 'Europe/Madrid' as c from t where id = 1",
         "2018-01-31T11:00:00\n",
     ),
+    // Nulls that lead and lag pass over, whichever way rows are sorted.
+    (
+        "select id, lead(d, 2) ignore nulls over (order by id) as two, lead(x) ignore nulls over (order by id) as one from t order by id",
+        "1,0.10,0.5\n2,2.00,1e30\n3,,1e30\n4,,\n",
+    ),
+    (
+        "select id, lead(x, 2, 7.0) ignore nulls over (order by id) as a, lead(at, 2) ignore nulls over (partition by n = 9 order by id desc) as b from t order by id",
+        "1,1e30,\n2,7.0,\n3,7.0,2018-01-31T10:00:00Z\n4,7.0,2018-01-31T10:00:00Z\n",
+    ),
+    (
+        "select id, row_number() over (order by id desc) as r, lag(x, 2) ignore nulls over (order by id) as l, lag(x, -2) ignore nulls over (order by id) as m from t order by id",
+        "1,4,,1e30\n2,3,,\n3,2,1e-18,\n4,1,1e-18,\n",
+    ),
+    // Frames that move over booleans.
+    (
+        "select id, bool_or(x > 0.4) over w as some, bool_and(x > 0.4) over w as every from t window w as (order by id rows between 1 preceding and current row) order by id",
+        "1,false,false\n2,true,false\n3,true,true\n4,true,true\n",
+    ),
+    (
+        "select id, bool_or(x > 0.4) filter (where n = 2) over (order by id rows between current row and 1 following) as some from t order by id",
+        "1,false\n2,\n3,\n4,\n",
+    ),
+    // Hours that come to a date or go from it make a time.
+    (
+        "select id, cast(clock as date) + interval '36 hours' as a, cast(clock as date) - interval '1 hour' as b, interval '1 day 6 hours' + cast(clock as date) as c, cast(clock as date) + interval '1 month' - interval '1 day' as d from t where id = 1",
+        "1,2018-02-01T12:00:00,2018-01-30T23:00:00,2018-02-01T06:00:00,2018-02-27\n",
+    ),
+    (
+        "select id from t where clock between cast(clock as date) + interval '9 hours' and cast(clock as date) + interval '10 hours' order by id",
+        "1\n",
+    ),
+    (
+        "select id, case when clock < cast(clock as date) + interval '12 hours' then 'am' else 'pm' end as half, rank() over (order by cast(clock as date) + interval '1 hour' desc nulls last) as r from t order by id",
+        "1,am,1\n2,pm,2\n3,pm,2\n4,pm,2\n",
+    ),
+    (
+        "select day + interval '30 minutes' as half_past from (select cast(clock as date) - interval '1 hour' as day from t where id = 1) s union all select cast(clock as date) from t where id = 1 order by 1",
+        "2018-01-30T23:30:00\n2018-01-31T00:00:00\n",
+    ),
+    (
+        "select a.id, b.id as other from t a join t b on a.clock = cast(b.clock as date) + interval '10 hours' order by 1",
+        "1,1\n",
+    ),
+    // Times without seconds.
+    ("select id from t where at >= '2018-01-31 21:30' order by id", "2\n"),
+    (
+        "select id from t where at = timestamptz '2018-01-31T12:00+02:00' or clock > timestamp '2018-01-31 10:00' order by id",
+        "1\n",
+    ),
+    (
+        "select cast('2018-01-31 10:00' as timestamp) as a, cast('2018-01-31T10:00Z' as timestamptz) as b, try_cast('2018-01-31 25:00' as timestamp) as c, to_timestamp_micros('2018-01-31T10:00Z') as d from t where id = 1",
+        "2018-01-31T10:00:00,2018-01-31T10:00:00Z,,2018-01-31T10:00:00Z\n",
+    ),
+    (
+        "select id, cast(day || ' 10:30' as timestamp) as a, cast(day || 'T10:30Z' as timestamptz) as b, try_cast(day || ' noon' as timestamp) as c from (select id, cast(cast(clock as date) as text) as day from t) s order by id",
+        "1,2018-01-31T10:30:00,2018-01-31T10:30:00Z,\n2,,,\n3,,,\n4,,,\n",
+    ),
     // What may fail is asked of the rows that the rest leaves open.
     ("select id from t where n <> 0 and 100 / n > 30 order by id", "1\n3\n"),
     ("select id from t where 100 / n > 30 and n <> 0 order by id", "1\n3\n"),

@@ -310,6 +310,21 @@ async fn what_a_run_could_not_build_is_told_before() {
 }
 
 #[tokio::test]
+async fn what_cannot_follow_a_frame_is_told_before_a_run() {
+    let over = |frame: &str| {
+        format!(
+            "SELECT order_id, bit_or(units) OVER (PARTITION BY order_status ORDER BY order_id {frame}) AS b FROM orders"
+        )
+    };
+    assert_eq!(faults(&over("")).await, "");
+    assert_eq!(faults(&over("ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW")).await, "");
+    let told = faults(&over("ROWS BETWEEN 1 PRECEDING AND CURRENT ROW")).await;
+    assert!(told.contains("this aggregate can't follow a frame whose first row moves"), "{told}");
+    let of_booleans = "SELECT order_id, bool_or(units > 1) OVER (ORDER BY order_id ROWS 2 PRECEDING) AS b FROM orders";
+    assert_eq!(faults(of_booleans).await, "");
+}
+
+#[tokio::test]
 async fn shared_columns_that_cannot_be_told() {
     let mut all = String::new();
     for sql in [

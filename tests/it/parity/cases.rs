@@ -152,6 +152,26 @@ pub const CASES: &[(&str, &str)] = &[
         "SELECT k, v, rank() OVER (PARTITION BY k ORDER BY v) AS r, sum(v) OVER (PARTITION BY k ORDER BY t ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS s, lag(v) OVER (PARTITION BY k ORDER BY t) AS l FROM a",
     ),
     (
+        "windows_over_nulls",
+        "SELECT k, v, t, lead(v, 2) IGNORE NULLS OVER (PARTITION BY k ORDER BY t) AS l, lead(g, 3, 'none') IGNORE NULLS OVER (PARTITION BY k ORDER BY t DESC NULLS FIRST) AS m, lag(n, 2) IGNORE NULLS OVER (PARTITION BY k ORDER BY t) AS p FROM a",
+    ),
+    (
+        "windows_of_booleans",
+        "SELECT k, t, bool_or(ok) OVER (PARTITION BY k ORDER BY t ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS some, bool_and(n > 0) OVER (PARTITION BY k ORDER BY t ROWS BETWEEN CURRENT ROW AND 2 FOLLOWING) AS every, bool_or(ok) OVER (PARTITION BY k) AS any FROM a",
+    ),
+    (
+        "hours_of_days",
+        "SELECT k, CAST(t AS date) + INTERVAL '6 hours' AS six, CAST(t AS date) - INTERVAL '1 day' AS before, count(*) AS c, max(CAST(t AS date) - INTERVAL '90 minutes') AS last FROM a WHERE t > CAST(t AS date) + INTERVAL '2 hours' GROUP BY 1, 2, 3",
+    ),
+    (
+        "hours_of_days_joined",
+        "SELECT x.k, x.t, y.v FROM a x LEFT JOIN a y ON x.k = y.k AND x.t < CAST(y.t AS date) + INTERVAL '1 day 3 hours'",
+    ),
+    (
+        "times_without_seconds",
+        "SELECT k, CAST(CAST(CAST(t AS date) AS text) || ' 10:30' AS timestamp) AS u, count(*) AS c FROM a WHERE t > '2018-03-02 10:00' GROUP BY 1, 2",
+    ),
+    (
         "windows_two",
         "SELECT k, g, count(*) OVER (PARTITION BY k) AS ck, count(*) OVER (PARTITION BY k, g) AS cg FROM a",
     ),
