@@ -83,11 +83,15 @@ pub fn with_zoned_casts(expr: Expr, schema: &DFSchema) -> Result<Transformed<Exp
 fn constant_of(expr: &mut Expr) -> Option<&mut ScalarValue> {
     let value = match expr {
         Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => expr.as_mut(),
-        Expr::ScalarFunction(ScalarFunction { func, args }) => match args.as_mut_slice() {
-            [text] if READERS.contains(&func.name()) => text,
-            [value, _] if CASTS.contains(&func.name()) => value,
-            _ => return None,
-        },
+        Expr::ScalarFunction(ScalarFunction { func, args }) => {
+            // A text that stands behind it would be its format.
+            let is_read = match args.len() {
+                1 => READERS.contains(&func.name()),
+                2 => CASTS.contains(&func.name()),
+                _ => false,
+            };
+            args.first_mut().filter(|_| is_read)?
+        }
         _ => return None,
     };
     match value {
