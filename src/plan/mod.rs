@@ -49,6 +49,7 @@ mod sql_text;
 mod total_order;
 pub mod types;
 mod unarchived;
+mod untimed;
 mod using;
 mod wall_clock;
 mod window_plan;

@@ -23,6 +23,7 @@ use super::relation::RelationTable;
 use super::retention::retention_faults;
 use super::sql_text::parse_model;
 use super::unarchived::{rereading_faults, unarchived_faults};
+use super::untimed::Untimed;
 use super::using::share_columns;
 use super::windows::rewrite_windows;
 use super::{CheckTest, Clock, Plan, PlannedCheck, PlannedModel, PlannedSource, SchemaSource, Strategy};
@@ -375,10 +376,10 @@ impl<'a> Work<'a> {
                 self.faults.extend(rereading_faults(spec, &planned, &found, &self.sources()));
                 self.tell_unkeyed_sinks(spec);
                 self.tell_taken_names(spec, &planned);
-                self.tell_endless_sinks(spec, &planned, &models);
+                let untimed = Untimed::over(&self.sources_under(&planned, &models));
+                self.tell_endless_sinks(spec, &planned, untimed.as_ref());
                 self.faults.extend(notes(spec, &planned, &self.sources()));
-                let is_timed = self.is_timed(&planned, &models);
-                self.faults.extend(retention_faults(spec, &planned, &self.sources(), is_timed));
+                self.faults.extend(retention_faults(spec, &planned, &self.sources(), untimed.as_ref()));
                 models.push(planned);
             }
         }
@@ -432,22 +433,21 @@ impl<'a> Work<'a> {
     }
 
     /// Sinks of closed windows need a column that closes them, and a watermark.
-    fn tell_endless_sinks(&mut self, spec: &ModelSpec, planned: &PlannedModel, before: &[PlannedModel]) {
+    fn tell_endless_sinks(&mut self, spec: &ModelSpec, planned: &PlannedModel, untimed: Option<&Untimed>) {
         let Some(sink) = spec.publish.iter().find(|sink| sink.is_final()) else { return };
         let fault = |message: String, hint: &str| Fault::error("never_final", sink.place.clone(), message).hint(hint);
         if planned.closing.is_none() {
             let message = format!("no column of `{}` says when a row is final", planned.name);
             self.faults.push(fault(message, "select `window_end`, or a date_trunc or date_bin of the event time"));
         }
-        if !self.is_timed(planned, before) {
-            let message =
-                format!("`{}` reads no topic that has an `event_time`: nothing says how late it is", planned.name);
+        if let Some(untimed) = untimed {
+            let message = format!("{}: nothing says how late it is", untimed.reason(&planned.name));
             self.faults.push(fault(message, "`emit: changes` publishes each change"));
         }
     }
 
-    /// Whether a topic with an event time is under a model, by way of those `before` it.
-    fn is_timed(&self, planned: &PlannedModel, before: &[PlannedModel]) -> bool {
+    /// The sources under a model, by way of the models `before` it, too.
+    fn sources_under(&self, planned: &PlannedModel, before: &[PlannedModel]) -> Vec<&'a SourceSpec> {
         let mut inputs: Vec<&str> = planned.inputs.iter().map(String::as_str).collect();
         let mut at = 0;
         while let Some(input) = inputs.get(at) {
@@ -455,11 +455,8 @@ impl<'a> Work<'a> {
             inputs.extend(model.iter().flat_map(|model| &model.inputs).map(String::as_str));
             at += 1;
         }
-        let is_timed = |node: &Node<'_>| match node.spec {
-            Spec::Source(source) => source.has_watermark() && inputs.contains(&node.name),
-            Spec::Model(_) => false,
-        };
-        self.nodes.iter().any(is_timed)
+        let sources = self.sources().into_iter();
+        sources.filter(|source| inputs.contains(&source.name.value.as_str())).collect()
     }
 
     fn planned(

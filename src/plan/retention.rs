@@ -1,15 +1,16 @@
 //! What `retention` needs of a model: states, time that goes on, and all rows. Knows no rows.
 
 use super::PlannedModel;
+use super::untimed::Untimed;
 use crate::spec::fault::Fault;
 use crate::spec::types::{ModelSpec, SourceSpec};
 
-/// Faults of a model's `retention`. `sources` are all of the project; `is_timed`: a topic with an event time is under the model.
-pub fn retention_faults(
+/// Faults of a model's `retention`. `sources` are all of the project; `untimed`: why no watermark is under the model.
+pub(super) fn retention_faults(
     spec: &ModelSpec,
     planned: &PlannedModel,
     sources: &[&SourceSpec],
-    is_timed: bool,
+    untimed: Option<&Untimed>,
 ) -> Vec<Fault> {
     let Some(retention) = &spec.retention else { return Vec::new() };
     let name = &planned.name;
@@ -38,9 +39,13 @@ pub fn retention_faults(
             "group by a tumble, date_trunc or date_bin of the event time, and join before that or in a model after it";
         faults.push(fault("retention", message, hint));
     }
-    if !is_timed {
-        let message = format!("`{name}` reads no topic that has an `event_time`: nothing says how far time is");
-        faults.push(fault("retention", message, "take `retention` away, or give the topic an `event_time`"));
+    if let Some(untimed) = untimed {
+        let message = format!("{}: nothing says how far time is", untimed.reason(name));
+        let hint = match untimed {
+            Untimed::NoTopic => "take `retention` away, or give the topic an `event_time`",
+            Untimed::Upsert(_) => "take `retention` away",
+        };
+        faults.push(fault("retention", message, hint));
     }
     let unarchived =
         |source: &&&SourceSpec| source.unarchived().is_some() && planned.inputs.contains(&source.name.value);

@@ -133,6 +133,11 @@ impl SourceSpec {
         is_log && self.event_time.is_some()
     }
 
+    /// Whether it is a topic of which the last message of a key is its row.
+    pub fn is_upsert(&self) -> bool {
+        matches!(&self.connector, ConnectorSpec::Kafka(KafkaSpec { relation: MessageRelation::Upsert(_), .. }))
+    }
+
     /// Whether rows of it never go: messages of a topic, or files that are taken once.
     pub fn is_log(&self) -> bool {
         let grows = match &self.connector {

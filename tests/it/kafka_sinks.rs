@@ -431,6 +431,41 @@ fn sinks_need_a_key_and_an_end() {
 }
 
 #[test]
+fn an_upsert_relation_has_no_watermark_that_closes_windows() {
+    let topic = "connector: kafka, brokers: \"localhost:1\", format: json, event_time: at, columns: { id: bigint, at: timestamptz }";
+    let sql =
+        |from: &str| format!("select window_start, count(*) as n from {from} group by tumble(at, interval ''1 hour'')");
+    let model = |name: &str, from: &str, more: &str| {
+        format!("  {name}: {{ sql: '{}', key: [window_start]{more} }}\n", sql(from))
+    };
+    let publish = |topic: &str| {
+        format!(", publish: [ {{ connector: kafka, brokers: \"localhost:1\", topic: {topic}, emit: final }} ]")
+    };
+    let shop = Scratch::new(
+        &format!(
+            "sources:\n  states: {{ {topic}, topic: a, relation: upsert, key: [id] }}\n  events: {{ {topic}, topic: b }}\n\
+         models:\n{}{}{}{}",
+            model("closed", "states", &publish("c")),
+            model("kept", "states", ", retention: 90d"),
+            model("both", "(select at from states union all select at from events) x", &publish("d")),
+            "  handed: { sql: 'select id, at from states', key: [id] }\n",
+        ) + &model("further", "handed", &publish("e")),
+    );
+    let seen = shop.exits(2, &["validate", "--offline"]).err;
+    let reason =
+        "reads `states`, an upsert relation, which has no watermark since any row of it may change at any time";
+    for part in [
+        format!("error[never_final]: `closed` {reason}: nothing says how late it is"),
+        format!("error[never_final]: `further` {reason}: nothing says how late it is"),
+        format!("error[retention]: `kept` {reason}: nothing says how far time is"),
+        "`emit: changes` publishes each change".to_string(),
+    ] {
+        assert!(seen.contains(&part), "{part}: {seen}");
+    }
+    assert!(!seen.contains("`both` reads") && !seen.contains("reads no topic"), "{seen}");
+}
+
+#[test]
 fn a_sink_without_brokers_is_told_once() {
     let model = |brokers: &str| {
         format!(
