@@ -2,8 +2,14 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arrow::array::{
+    ArrayRef, Date32Array, Int64Array, RecordBatch, Time32MillisecondArray, Time32SecondArray, Time64MicrosecondArray,
+    Time64NanosecondArray, TimestampMillisecondArray, TimestampSecondArray,
+};
+use parquet::arrow::ArrowWriter;
 use tidemill::run::process::ProcessId;
 
 use crate::process::Bounded;
@@ -137,6 +143,92 @@ fn truncated_parquet_names_the_file_and_touches_nothing() {
     parquet.write("data/2.parquet", &whole);
     parquet.exits(0, &["run"]);
     assert_eq!(parquet.rows(SOLD), "1,pen\n1,pen\n");
+}
+
+/// A Parquet source `visits` with dates and times and these further lines, and a model that copies it.
+fn visits(lines: &str) -> Scratch {
+    Scratch::new(&format!(
+        "pipeline: sales\nsources:\n  visits:\n    connector: files\n    path: data/*.parquet\n    format: parquet\n    settle: 0s\n{lines}
+    columns: {{ id: bigint, t: time, day: date, at: timestamp, since: timestamptz }}
+models:
+  copied: {{ sql: 'select id, t, day, at, since from visits', key: [id] }}
+"
+    ))
+}
+
+/// Visits in a file: days, seconds and milliseconds since 1970; times of day in any unit.
+fn write_visits(shop: &Scratch, file: &str, first: i64, times: ArrayRef, others: &[(i32, i64, i64)]) {
+    let days = Date32Array::from_iter_values(others.iter().map(|(days, ..)| *days));
+    let seconds = TimestampSecondArray::from_iter_values(others.iter().map(|(_, seconds, _)| *seconds));
+    let milliseconds = TimestampMillisecondArray::from_iter_values(others.iter().map(|(.., ms)| *ms));
+    let columns: [(&str, ArrayRef); 5] = [
+        ("id", Arc::new(Int64Array::from_iter_values(first..first + times.len() as i64))),
+        ("t", times),
+        ("day", Arc::new(days)),
+        ("at", Arc::new(seconds)),
+        ("since", Arc::new(milliseconds.with_timezone("UTC"))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    shop.write(&format!("data/{file}.parquet"), bytes);
+}
+
+#[test]
+fn dates_and_times_of_no_calendar_are_quarantined() {
+    let fine = (0, 0, 1_000);
+    let day_us = 86_400_000_000;
+    let bad = |shop: &Scratch| {
+        let times = Time64MicrosecondArray::from(vec![day_us, -1, 0, 0, 0, day_us - 1]);
+        let others =
+            [fine, fine, (i32::MAX, 0, 1_000), (0, i64::MAX, 1_000), (0, 0, 1 << 62), (95_000_000, -62_135_596_800, 0)];
+        write_visits(shop, "bad", 2, Arc::new(times), &others);
+    };
+    let shop = visits("");
+    write_visits(&shop, "good", 1, Arc::new(Time64MicrosecondArray::from(vec![36_000_000_000])), &[fine]);
+    shop.exits(0, &["run"]);
+    let first = "1,10:00:00,1970-01-01,1970-01-01T00:00:00,1970-01-01T00:00:01Z\n";
+    assert_eq!(shop.rows("select * from copied order by id"), first);
+    assert!(!shop.path("warehouse/_tidemill/sales/landed").exists(), "statistics prove it: it is read in place");
+
+    bad(&shop);
+    write_visits(&shop, "ms", 10, Arc::new(Time32MillisecondArray::from(vec![36_000_000, 86_400_000])), &[fine; 2]);
+    write_visits(&shop, "ns", 12, Arc::new(Time64NanosecondArray::from(vec![0, day_us * 1_000])), &[fine; 2]);
+    write_visits(&shop, "s", 14, Arc::new(Time32SecondArray::from(vec![86_399, -5])), &[fine; 2]);
+    shop.exits(0, &["run"]);
+    assert_eq!(
+        shop.rows("select id, t from copied order by id"),
+        "1,10:00:00\n7,23:59:59.999999\n10,10:00:00\n12,00:00:00\n14,23:59:59\n"
+    );
+    let reasons =
+        "select id, _reason, _source_file, _source_row from visits_quarantine order by _source_file, _source_row";
+    assert_eq!(
+        shop.rows(reasons),
+        "2,t: 86400000000 (microseconds) doesn't fit time,data/bad.parquet,1
+3,t: -1 (microseconds) doesn't fit time,data/bad.parquet,2
+4,day: 2147483647 (days) doesn't fit date,data/bad.parquet,3
+5,at: 9223372036854775807 (seconds) doesn't fit timestamp,data/bad.parquet,4
+6,since: 4611686018427387904 (milliseconds) doesn't fit timestamptz,data/bad.parquet,5
+11,t: 86400000 (milliseconds) doesn't fit time,data/ms.parquet,2
+13,t: 86400000000000 (nanoseconds) doesn't fit time,data/ns.parquet,2
+15,t: -5 (seconds) doesn't fit time,data/s.parquet,2
+"
+    );
+    let row = shop.rows("select t, day, _raw from visits_quarantine where id = '2'");
+    assert!(row.starts_with("86400000000,1970-01-01,") && row.contains("\"\"t\"\":86400000000"), "{row}");
+    shop.exits(0, &["verify"]);
+
+    let dropped = visits("    on_invalid: drop");
+    bad(&dropped);
+    dropped.exits(0, &["run"]);
+    assert_eq!(dropped.rows("select id from copied"), "7\n");
+    assert_eq!(dropped.rows(reasons), "");
+    let failing = visits("    on_invalid: fail");
+    bad(&failing);
+    let seen = failing.exits(1, &["run"]).err;
+    assert!(seen.contains("t: 86400000000 (microseconds) doesn't fit time"), "{seen}");
 }
 
 #[test]

@@ -441,16 +441,15 @@ fn an_upsert_relation_has_no_watermark_that_closes_windows() {
     let publish = |topic: &str| {
         format!(", publish: [ {{ connector: kafka, brokers: \"localhost:1\", topic: {topic}, emit: final }} ]")
     };
-    let shop = Scratch::new(
-        &format!(
-            "sources:\n  states: {{ {topic}, topic: a, relation: upsert, key: [id] }}\n  events: {{ {topic}, topic: b }}\n\
-         models:\n{}{}{}{}",
-            model("closed", "states", &publish("c")),
-            model("kept", "states", ", retention: 90d"),
-            model("both", "(select at from states union all select at from events) x", &publish("d")),
-            "  handed: { sql: 'select id, at from states', key: [id] }\n",
-        ) + &model("further", "handed", &publish("e")),
-    );
+    let shop = Scratch::new(&format!(
+        "sources:\n  states: {{ {topic}, topic: a, relation: upsert, key: [id] }}\n  events: {{ {topic}, topic: b }}\n\
+         models:\n{}{}{}{}{}",
+        model("closed", "states", &publish("c")),
+        model("kept", "states", ", retention: 90d"),
+        model("both", "(select at from states union all select at from events) x", &publish("d")),
+        "  handed: { sql: 'select id, at from states', key: [id] }\n",
+        model("further", "handed", &publish("e")),
+    ));
     let seen = shop.exits(2, &["validate", "--offline"]).err;
     let reason =
         "reads `states`, an upsert relation, which has no watermark since any row of it may change at any time";

@@ -3,6 +3,7 @@
 //! Text files, and Parquet files whose metadata doesn't prove the contract, are read once and landed. Other Parquet files
 //! are *plain*: read in place, pinned by size and etag.
 
+mod calendar;
 mod contract;
 mod discover;
 mod ignored;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options, kernels::cmp};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectMeta;
@@ -13,12 +13,14 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
 use parquet::file::metadata::ParquetMetaData;
 
+use super::calendar;
 use super::store::FileStore;
 use crate::connect::decode::{ColumnReader, Decoded, Misfits, Origin, null_reason, parse_column, row_numbers};
 use crate::connect::quarantine::{Refused, RefusedAt};
-use crate::engine::{as_text, json_lines};
+use crate::engine::{as_text, json_lines, shortened};
 use crate::error::{Result, ResultExt};
 use crate::limits;
+use crate::plan::types::sql_name;
 
 type Builder = ParquetRecordBatchStreamBuilder<ParquetObjectReader>;
 
@@ -55,12 +57,14 @@ pub(in crate::connect) async fn schema_at(store: &Arc<dyn ObjectStore>, path: Pa
     Ok(Arc::clone(builder.schema()))
 }
 
-/// Whether every row of the file is valid by its metadata alone: types hold or widen, and no nulls stand where none may.
+/// Whether every row of the file is valid by its metadata alone: types hold or widen, dates and times are of the calendar, and
+/// no nulls stand where none may.
 pub(super) fn is_plain(metadata: &ParquetMetaData, file: &Schema, contract: &Schema) -> bool {
     contract.fields().iter().all(|wanted| {
         let Ok(index) = file.index_of(wanted.name()) else { return wanted.is_nullable() };
         let found = file.field(index);
-        let typed = is_widening(found.data_type(), wanted.data_type());
+        let typed = is_widening(found.data_type(), wanted.data_type())
+            && calendar::is_proven(metadata, wanted.name(), found.data_type());
         typed && (wanted.is_nullable() || !found.is_nullable() || has_no_nulls(metadata, wanted.name()))
     })
 }
@@ -195,6 +199,7 @@ impl Converter {
             DataType::Dictionary(_, value) => cast(found, value)?,
             _ => Arc::clone(found),
         };
+        let found = &in_calendar(found, to, name, misfits)?;
         let from = found.data_type();
         if is_text(from) && !is_text(to) {
             let texts = as_text(found)?;
@@ -221,11 +226,54 @@ impl Converter {
         let back = cast(&array, from)?;
         let same = cmp::not_distinct(found, &back).external("a column can't be compared")?;
         for row in (0..same.len()).filter(|row| !same.value(*row)) {
-            let text = as_text(&found.slice(row, 1))?;
-            misfits.entry(row).or_insert_with(|| format!("{name}: {} doesn't fit {to}", text.value(0)));
+            let why = unfit(found, row, to)?;
+            misfits.entry(row).or_insert_with(|| format!("{name}: {why}"));
         }
-        Ok(array)
+        // Whole numbers may be read as days or times.
+        in_calendar(&array, to, name, misfits)
     }
+}
+
+/// A column without the dates and times that can't be shown; their rows are refused.
+fn in_calendar(column: &ArrayRef, to: &DataType, name: &str, misfits: &mut Misfits) -> Result<ArrayRef> {
+    let beyond = calendar::beyond(column)?;
+    if beyond.is_empty() {
+        return Ok(Arc::clone(column));
+    }
+    let counted = calendar::unit(column.data_type()).map(|unit| format!(" ({unit})")).unwrap_or_default();
+    for row in &beyond {
+        let shown = shown(column, *row)?.unwrap_or_default();
+        let why = || format!("{name}: {}{counted} doesn't fit {}", shortened(&shown), sql_name(to));
+        misfits.entry(*row).or_insert_with(why);
+    }
+    calendar::without(column, &beyond)
+}
+
+/// Why a value isn't one of `to`.
+fn unfit(found: &ArrayRef, row: usize, to: &DataType) -> Result<String> {
+    let shown = shown(found, row)?.unwrap_or_default();
+    let shown = shortened(&shown);
+    if is_text(to) && is_bytes(found.data_type()) {
+        return Ok(format!("the bytes {shown} aren't UTF-8"));
+    }
+    Ok(format!("{shown} doesn't fit {}", sql_name(to)))
+}
+
+/// A value for people: outside of the calendar as the number that the file has, bytes that aren't UTF-8 as digits.
+fn shown(column: &ArrayRef, row: usize) -> Result<Option<String>> {
+    let value = calendar::showable(&column.slice(row, 1))?;
+    let text = as_text(&value)?;
+    if text.is_valid(0) {
+        return Ok(Some(text.value(0).to_string()));
+    }
+    if !is_bytes(value.data_type()) && !matches!(value.data_type(), DataType::FixedSizeBinary(_)) {
+        return Ok(None);
+    }
+    let bytes = cast_with_options(&value, &DataType::Binary, &CastOptions::default());
+    let bytes = bytes.external("bytes can't be shown")?;
+    let bytes = bytes.as_binary::<i32>();
+    let digits = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    Ok(bytes.is_valid(0).then(|| format!("\\x{}", digits(bytes.value(0)))))
 }
 
 /// Whether a cast changes no value and loses none, whatever the values are.
@@ -252,14 +300,24 @@ impl Origin for ParquetRows {
 
     fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {
         let cell = |name: &str| -> Result<Option<String>> {
-            let Some(column) = self.batch.column_by_name(name) else { return Ok(None) };
-            let text = as_text(&column.slice(index, 1))?;
-            Ok(text.is_valid(0).then(|| text.value(0).to_string()))
+            self.batch.column_by_name(name).map_or(Ok(None), |column| shown(column, index))
         };
         let cells = self.contract.fields().iter().map(|f| cell(f.name())).collect::<Result<Vec<_>>>()?;
-        let raw = json_lines(&self.batch.slice(index, 1)).unwrap_or_default().concat();
+        let raw = json_lines(&showable_row(&self.batch, index)?).unwrap_or_default().concat();
         Ok(Refused { cells, rule: rule.to_string(), reason, at: RefusedAt::Row(self.first + index as u64), raw })
     }
+}
+
+/// A row of a batch; dates and times outside of the calendar are the numbers that the file has.
+fn showable_row(batch: &RecordBatch, row: usize) -> Result<RecordBatch> {
+    let column = |(field, column): (&FieldRef, &ArrayRef)| {
+        let column = calendar::showable(&column.slice(row, 1))?;
+        Ok((field.as_ref().clone().with_data_type(column.data_type().clone()), column))
+    };
+    let columns = batch.schema_ref().fields().iter().zip(batch.columns()).map(column).collect::<Result<Vec<_>>>()?;
+    let (fields, columns): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).external("a row can't be shown")
 }
 
 /// Reads batches of the usual size.
@@ -270,9 +328,10 @@ pub(in crate::connect) fn with_batches(builder: Builder) -> Builder {
 #[cfg(test)]
 mod tests {
     use arrow::array::{
-        BinaryArray, DictionaryArray, FixedSizeBinaryArray, Int32Array, Int64Array, NullArray, UInt64Array, make_array,
+        BinaryArray, DictionaryArray, FixedSizeBinaryArray, Int32Array, Int64Array, ListArray, NullArray,
+        TimestampSecondArray, UInt64Array, make_array,
     };
-    use arrow::datatypes::{Field, Int32Type, IntervalUnit};
+    use arrow::datatypes::{Field, Int32Type, IntervalUnit, TimestampSecondType};
 
     use super::*;
     use crate::spec::sql_type::SqlType;
@@ -285,6 +344,15 @@ mod tests {
         assert_eq!(columns[0].data_type(), to);
         let texts = as_text(&columns[0])?;
         Ok((texts.iter().map(|text| text.map(str::to_owned)).collect(), misfits.len()))
+    }
+
+    /// Why the first row of a column `c` is refused.
+    fn refusal(found: ArrayRef, to: &DataType) -> Option<String> {
+        let contract = Arc::new(Schema::new(vec![Field::new("c", to.clone(), true)]));
+        let batch = RecordBatch::try_from_iter_with_nullable([("c", found, true)]).unwrap();
+        let (columns, misfits) = Converter::new(contract, "UTC").unwrap().convert(&batch).unwrap();
+        assert!(misfits.is_empty() || columns[0].is_null(0));
+        misfits.into_values().next()
     }
 
     fn contract_types() -> Vec<DataType> {
@@ -407,5 +475,33 @@ mod tests {
         let keys = Int32Array::from(vec![Some(1), None, Some(0)]);
         let numbers = DictionaryArray::<Int32Type>::new(keys, Arc::new(Int64Array::from(vec![70_000, 3])));
         assert_eq!(converted(Arc::new(numbers), &DataType::Int16).unwrap(), (vec![text("3"), None, None], 1));
+    }
+
+    #[test]
+    fn reasons_show_the_value_and_name_types_of_sql() {
+        let text = |text: &str| Some(text.to_owned());
+        let date = SqlType::Date.to_arrow("UTC");
+        let time = SqlType::Time.to_arrow("UTC");
+        let number = |number: i64| Arc::new(Int64Array::from(vec![number]));
+        assert_eq!(refusal(number(1 << 40), &DataType::Int32), text("c: 1099511627776 doesn't fit integer"));
+        assert_eq!(refusal(number(86_400_000_000), &time), text("c: 86400000000 (microseconds) doesn't fit time"));
+        let days = Arc::new(Int32Array::from(vec![i32::MIN]));
+        assert_eq!(refusal(days, &date), text("c: -2147483648 (days) doesn't fit date"));
+        let bytes = BinaryArray::from_vec(vec![b"caf\xe9"]);
+        assert_eq!(refusal(Arc::new(bytes), &DataType::Utf8View), text("c: the bytes \\x636166e9 aren't UTF-8"));
+        let naive = Arc::new(TimestampSecondArray::from(vec![i64::MAX]));
+        let instant = SqlType::TimestampTz.to_arrow("America/Sao_Paulo");
+        assert_eq!(refusal(naive, &instant), text("c: 9223372036854775807 (seconds) doesn't fit timestamptz"));
+    }
+
+    #[test]
+    fn a_list_is_refused_for_a_time_of_no_calendar() {
+        let seconds = [Some(vec![Some(0), Some(1 << 62)]), Some(vec![None, Some(1)]), None];
+        let found: ArrayRef = Arc::new(ListArray::from_iter_primitive::<TimestampSecondType, _, _>(seconds));
+        let to = SqlType::List(Box::new(SqlType::Timestamp)).to_arrow("UTC");
+        assert!(is_widening(found.data_type(), &to));
+        let (values, refused) = converted(Arc::clone(&found), &to).unwrap();
+        assert_eq!((values, refused), (vec![None, Some("[null,\"1970-01-01T00:00:01\"]".into()), None], 1));
+        assert_eq!(refusal(found, &to), Some("c: [0,4611686018427387904] doesn't fit timestamp[]".into()));
     }
 }
