@@ -1,6 +1,6 @@
 //! min, max and any_value as functions of bags: of floats in their total order, since which of a NaN and a number or of two zeros
 //! the engine keeps hangs on the order of rows; and any value is the least. Over windows, bool_or and bool_and are extrema of booleans,
-//! since the engine's own can't follow a frame that moves. Knows no names.
+//! since the engine's own can't follow a frame that moves; what subtracts there is another function (`moving.rs`). Knows no names.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 };
 
 use super::float_bits::{are_of, bits_of, float_of};
+use super::moving::moving;
 
 /// The plan with all of its extrema so.
 ///
@@ -108,6 +109,10 @@ fn of_integers(expr: Expr, input: &DFSchema) -> Result<Extremum> {
                     *arg = cast(std::mem::take(arg), DataType::Boolean);
                 }
             }
+            Ok(Transformed::yes(Expr::WindowFunction(call)))
+        }
+        Expr::WindowFunction(mut call) if let Some(moving) = moving(&call, input) => {
+            call.fun = WindowFunctionDefinition::AggregateUDF(moving);
             Ok(Transformed::yes(Expr::WindowFunction(call)))
         }
         other => Ok(Transformed::no(other)),

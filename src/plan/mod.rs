@@ -26,6 +26,7 @@ mod keys;
 mod lateral;
 pub mod maintain;
 mod model;
+mod moving;
 mod named_windows;
 mod names;
 mod nearest;

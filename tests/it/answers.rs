@@ -156,6 +156,11 @@ const ANSWERS: &[(&str, &str)] = &[
         "select id, sum(100 / n) filter (where n <> 0) over (partition by id) as s from t order by id",
         "1,50\n2,\n3,50\n4,\n",
     ),
+    // What leaves a frame leaves nothing behind.
+    (
+        "select id, s, d from (select id, sum(x) over w as s, stddev_pop(x) over w as d from t window w as (order by id desc rows between 1 preceding and current row)) q where s < 1 order by id",
+        "1,0.5,0.25\n2,0.5,0.0\n",
+    ),
     ("select sum(100 / n) filter (where n <> 0) as s, count(100 / n) filter (where n <> 0) as c from t", "100,2\n"),
 ];
 

@@ -160,6 +160,10 @@ pub const CASES: &[(&str, &str)] = &[
         "SELECT k, t, bool_or(ok) OVER (PARTITION BY k ORDER BY t ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS some, bool_and(n > 0) OVER (PARTITION BY k ORDER BY t ROWS BETWEEN CURRENT ROW AND 2 FOLLOWING) AS every, bool_or(ok) OVER (PARTITION BY k) AS any FROM a",
     ),
     (
+        "windows_of_moving_floats",
+        "SELECT k, t, f, sum(f) OVER w AS s, avg(f) OVER w AS a, stddev(f) OVER w AS d, var_pop(f) OVER (PARTITION BY k ORDER BY t, f ROWS BETWEEN CURRENT ROW AND 2 FOLLOWING) AS v FROM a WINDOW w AS (PARTITION BY k ORDER BY t, f ROWS BETWEEN 2 PRECEDING AND CURRENT ROW)",
+    ),
+    (
         "hours_of_days",
         "SELECT k, CAST(t AS date) + INTERVAL '6 hours' AS six, CAST(t AS date) - INTERVAL '1 day' AS before, count(*) AS c, max(CAST(t AS date) - INTERVAL '90 minutes') AS last FROM a WHERE t > CAST(t AS date) + INTERVAL '2 hours' GROUP BY 1, 2, 3",
     ),
