@@ -247,8 +247,8 @@ impl<'a> Work<'a> {
         let mut stop = std::pin::pin!(stop);
         // First what `run --due` works on: definitions may have changed, and what failed is tried again.
         let all: BTreeSet<String> = self.open.plan.models.iter().map(|model| model.name.clone()).collect();
-        let due::Due { models, waiting } =
-            due::due(self.open, &self.leases.warehouse, &all, schedule::wall_clock_us()).await?;
+        let due::Asked { models, waiting } =
+            due::asked(self.open, &self.leases.warehouse, &all, schedule::wall_clock_us()).await?;
         self.tried = waiting;
         let sources = self.open.plan.sources.iter().map(|source| source.spec.name.value.clone()).collect();
         self.changed(limits::LOOK_PATIENCE.0).await?;
@@ -300,10 +300,10 @@ impl<'a> Work<'a> {
             Ok(report) => {
                 self.missed.clear();
                 for (source, before) in bystanders {
-                    let now = self.head(&source.pipeline).await?;
-                    let position = |record: &CommitRecord| record.sources.get(&source.spec.name.value).cloned();
-                    if now.and_then(position) != before.as_deref().and_then(position) {
-                        self.missed.insert(source.spec.name.value.clone());
+                    let (name, now) = (&source.spec.name.value, self.head(&source.pipeline).await?);
+                    let before = before.as_deref().and_then(|record| record.sources.get(name));
+                    if now.and_then(|record| record.sources.get(name)) != before {
+                        self.missed.insert(name.clone());
                     }
                 }
                 self.observer.stepped(begun.elapsed().as_secs_f64());
@@ -340,8 +340,8 @@ impl<'a> Work<'a> {
         let mut found = Vec::new();
         for source in &open.plan.sources {
             let name = &source.spec.name.value;
-            let mut readers = open.plan.models.iter().filter(|model| reads(model, name));
-            let (asked, others): (Vec<_>, Vec<_>) = readers.by_ref().partition(|model| models.contains(&model.name));
+            let readers = open.plan.models.iter().filter(|model| reads(model, name));
+            let (asked, others): (Vec<_>, Vec<_>) = readers.partition(|model| models.contains(&model.name));
             if !asked.is_empty() && others.into_iter().any(schedule::is_continuous) {
                 self.head(&source.pipeline).await?;
                 found.push((source, self.heads.get(&source.pipeline).cloned().flatten()));

@@ -92,17 +92,11 @@ pub(super) fn matching_of(node: &LogicalPlan) -> Option<(TableScan, Restriction)
 
 /// `plan` with the restriction as low as it can stand. The same rows as [`matching`] gives.
 pub(super) fn restricted(plan: &LogicalPlan, restriction: &Restriction) -> Result<LogicalPlan> {
+    if let Some((input, exprs)) = through_rows(plan, &restriction.exprs)? {
+        let input = restricted(input, &restriction.on(exprs))?;
+        return plan.with_new_exprs(plan.expressions(), vec![input]);
+    }
     let below = match plan {
-        LogicalPlan::Projection(projection) => {
-            let exprs = through(&restriction.exprs, plan.schema(), &projection.expr)?;
-            Some(vec![restricted(&projection.input, &restriction.on(exprs))?])
-        }
-        LogicalPlan::SubqueryAlias(alias) => {
-            let inner: Vec<Expr> = alias.input.schema().columns().into_iter().map(Expr::Column).collect();
-            let exprs = through(&restriction.exprs, plan.schema(), &inner)?;
-            Some(vec![restricted(&alias.input, &restriction.on(exprs))?])
-        }
-        LogicalPlan::Filter(filter) => Some(vec![restricted(&filter.input, restriction)?]),
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => Some(vec![restricted(&sort.input, restriction)?]),
         LogicalPlan::Union(union) => {
             let inputs = union.inputs.iter().map(|input| {
@@ -151,28 +145,33 @@ pub(super) fn restricted(plan: &LogicalPlan, restriction: &Restriction) -> Resul
 pub(super) fn under_windows<'p>(plan: &'p LogicalPlan, exprs: &[Expr]) -> Result<(&'p LogicalPlan, Vec<Expr>)> {
     let (mut found, mut at, mut here) = ((plan, exprs.to_vec()), plan, exprs.to_vec());
     loop {
-        match at {
-            LogicalPlan::Projection(projection) => {
-                here = through(&here, at.schema(), &projection.expr)?;
-                at = projection.input.as_ref();
-            }
-            LogicalPlan::SubqueryAlias(alias) => {
-                let inner: Vec<Expr> = alias.input.schema().columns().into_iter().map(Expr::Column).collect();
-                here = through(&here, at.schema(), &inner)?;
-                at = alias.input.as_ref();
-            }
-            LogicalPlan::Filter(filter) => at = filter.input.as_ref(),
-            LogicalPlan::Window(window) => {
-                let partition = crate::plan::maintain::common_partition(&window.window_expr);
-                if !here.iter().all(|expr| partition.contains(expr)) {
-                    return Ok(found);
-                }
-                at = window.input.as_ref();
-                found = (at, here.clone());
-            }
-            _ => return Ok(found),
+        if let Some((input, exprs)) = through_rows(at, &here)? {
+            (at, here) = (input, exprs);
+            continue;
         }
+        let LogicalPlan::Window(window) = at else { return Ok(found) };
+        let partition = crate::plan::maintain::common_partition(&window.window_expr);
+        if !here.iter().all(|expr| partition.contains(expr)) {
+            return Ok(found);
+        }
+        at = window.input.as_ref();
+        found = (at, here.clone());
     }
+}
+
+/// The input of an operator that gives rows as they are, or computes each from itself, and `exprs` over it; none of another operator.
+fn through_rows<'p>(plan: &'p LogicalPlan, exprs: &[Expr]) -> Result<Option<(&'p LogicalPlan, Vec<Expr>)>> {
+    Ok(match plan {
+        LogicalPlan::Projection(projection) => {
+            Some((projection.input.as_ref(), through(exprs, plan.schema(), &projection.expr)?))
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let inner: Vec<Expr> = alias.input.schema().columns().into_iter().map(Expr::Column).collect();
+            Some((alias.input.as_ref(), through(exprs, plan.schema(), &inner)?))
+        }
+        LogicalPlan::Filter(filter) => Some((filter.input.as_ref(), exprs.to_vec())),
+        _ => None,
+    })
 }
 
 /// `plan` over `input` in the place of `base`, which is what [`under_windows`] gave.

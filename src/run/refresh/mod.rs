@@ -30,7 +30,7 @@ use datafusion::prelude::SessionContext;
 use crate::connect::Look;
 use crate::engine::maintain::Contexts;
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::due::due;
+use crate::run::due;
 use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
 use crate::run::key_filters::LoadedFilters;
 use crate::run::lease::Lease;
@@ -293,7 +293,7 @@ impl<'a> Refresh<'a> {
         let pipelines = pipelines_in_order(self.open, self.options);
         // All of them first: a pipeline's sources are landed for the due models of others too.
         self.due = match self.options.due {
-            true => due(self.open, &self.warehouse, &self.options.models, self.options.now_us).await?.models,
+            true => due::asked(self.open, &self.warehouse, &self.options.models, self.options.now_us).await?.models,
             false => self.options.models.clone(),
         };
         for pipeline in &pipelines {
