@@ -2,7 +2,9 @@
 
 use std::any::TypeId;
 
+use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
@@ -43,6 +45,20 @@ impl Dialect for TidemillDialect {
     // `payload ->> 'kind' = 'a'` compares what was reached: the generic dialect would reach by what was compared.
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
         matches!(parser.peek_token_ref().token, Token::Arrow | Token::LongArrow).then_some(Ok(REACHING))
+    }
+
+    // `a IS DISTINCT FROM b AND c`: the parser would take all that follows for what a is distinct from.
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
+        let distinct: fn(Box<Expr>, Box<Expr>) -> Expr =
+            if parser.parse_keywords(&[Keyword::IS, Keyword::DISTINCT, Keyword::FROM]) {
+                Expr::IsDistinctFrom
+            } else if parser.parse_keywords(&[Keyword::IS, Keyword::NOT, Keyword::DISTINCT, Keyword::FROM]) {
+                Expr::IsNotDistinctFrom
+            } else {
+                return None;
+            };
+        let other = parser.parse_subexpr(precedence);
+        Some(other.map(|other| distinct(Box::new(expr.clone()), Box::new(other))))
     }
 
     fn supports_table_versioning(&self) -> bool {
