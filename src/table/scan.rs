@@ -180,11 +180,13 @@ impl ParquetTable {
         Ok(self.parts.get_or_init(|| parts))
     }
 
-    /// Files in as many groups as there are cores, with statistics of all of them.
+    /// Files in as many groups as there are cores, with the number of rows of all of them. What they say of columns is for skipping files:
+    /// the engine's guesses at what a filter leaves fail of some bounds.
     fn groups(&self, count: usize, schema: &SchemaRef) -> DataFusionResult<(Vec<FileGroup>, Statistics)> {
         let parts = self.parts()?;
         let all = parts.iter().filter_map(|part| part.statistics.as_deref());
-        let statistics = Statistics::try_merge_iter(all, schema)?;
+        let merged = Statistics::try_merge_iter(all, schema)?;
+        let statistics = Statistics { column_statistics: Statistics::unknown_column(schema), ..merged };
         // Largest first onto the least loaded group; scans cut large files further by row group.
         let mut parts: Vec<&PartitionedFile> = parts.iter().collect();
         parts.sort_by_key(|part| std::cmp::Reverse(part.object_meta.size));
