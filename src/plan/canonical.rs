@@ -152,7 +152,8 @@ fn aggregate_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 fn window_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&node);
     let LogicalPlan::Window(window) = &node else { return Ok(Transformed::no(node)) };
-    let columns = window.input.schema().columns();
+    let schema = Arc::clone(window.input.schema());
+    let columns = schema.columns();
     node.map_expressions(|expr| {
         let saved = names.save(&expr);
         let transformed = expr.transform_up(|expr| match expr {
@@ -164,12 +165,24 @@ fn window_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
                 function.params.window_frame = WindowFrame::new_bounds(WindowFrameUnits::Rows, first, last);
                 Ok(Transformed::yes(Expr::WindowFunction(function)))
             }
-            Expr::WindowFunction(function) if needs_ties(&function) => {
+            Expr::WindowFunction(function) => {
+                let breaks_ties = needs_ties(&function);
                 let WindowFunction { fun, mut params } = *function;
-                let partition = params.partition_by.clone();
-                let others = columns.iter().cloned().map(Expr::Column).filter(|c| !partition.contains(c));
-                extend_by(&mut params.order_by, others.collect::<Vec<_>>());
-                Ok(Transformed::yes(Expr::WindowFunction(Box::new(WindowFunction { fun, params }))))
+                if breaks_ties {
+                    let partition = params.partition_by.clone();
+                    let others = columns.iter().cloned().map(Expr::Column).filter(|c| !partition.contains(c));
+                    extend_by(&mut params.order_by, others.collect::<Vec<_>>());
+                }
+                // Peers are compared value by value, which the engine can't do of some lists.
+                let mut is_changed = breaks_ties;
+                for sort in &mut params.order_by {
+                    if !has_order(&sort.expr.get_type(&schema)?) {
+                        sort.expr = order_key(std::mem::take(&mut sort.expr));
+                        is_changed = true;
+                    }
+                }
+                let function = Expr::WindowFunction(Box::new(WindowFunction { fun, params }));
+                Ok(if is_changed { Transformed::yes(function) } else { Transformed::no(function) })
             }
             other => Ok(Transformed::no(other)),
         })?;

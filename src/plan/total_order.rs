@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BinaryBuilder};
+use arrow::array::{Array, StringBuilder};
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::{Result, ScalarValue, plan_err};
@@ -21,7 +21,7 @@ pub fn has_order(data_type: &DataType) -> bool {
     }
 }
 
-/// Bytes that stand in the order of `expr`'s values, null for null.
+/// Text that stands in the order of `expr`'s values, null for null: windows take no bytes for what they go by.
 pub fn order_key(expr: Expr) -> Expr {
     ScalarUDF::from(OrderKey { signature: Signature::any(1, Volatility::Immutable) }).call(vec![expr])
 }
@@ -41,7 +41,7 @@ impl ScalarUDFImpl for OrderKey {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Binary)
+        Ok(DataType::Utf8)
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -50,9 +50,9 @@ impl ScalarUDFImpl for OrderKey {
         let values = value.to_array(if is_constant { 1 } else { args.number_rows })?;
         let converter = RowConverter::new(vec![SortField::new(values.data_type().clone())])?;
         let rows = converter.convert_columns(&[Arc::clone(&values)])?;
-        let mut keys = BinaryBuilder::new();
+        let mut keys = StringBuilder::new();
         for (at, row) in rows.iter().enumerate() {
-            keys.append_option(values.is_valid(at).then_some(row.as_ref()));
+            keys.append_option(values.is_valid(at).then(|| in_hex(row.data())));
         }
         let keys = keys.finish();
         if is_constant {
@@ -60,4 +60,15 @@ impl ScalarUDFImpl for OrderKey {
         }
         Ok(ColumnarValue::Array(Arc::new(keys)))
     }
+}
+
+/// Bytes as text of the same order.
+fn in_hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+    }
+    text
 }

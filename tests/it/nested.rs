@@ -58,6 +58,21 @@ fn values_are_kept_and_shown_as_they_are() {
 }
 
 #[test]
+fn windows_tell_lists_of_structs_apart_and_equal_ones_alike() {
+    let shop = project(
+        "  w:\n    sql: select id, first_value(id) over (partition by note order by at) as f, count(*) over (order by items) as c from orders\n",
+    );
+    let empty = "{\"id\": 1, \"items\": []}\n";
+    shop.write("data/1.json", format!("{empty}{empty}{{\"id\": 2, \"items\": [{{\"sku\": \"a\"}}]}}\n"));
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select * from w order by id"), "1,1,2\n1,1,2\n2,1,3\n");
+    shop.write("data/2.json", "{\"id\": 0, \"items\": []}\n");
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select * from w order by id"), "0,0,3\n1,0,3\n1,0,3\n2,0,4\n");
+    shop.exits(0, &["verify"]);
+}
+
+#[test]
 fn what_does_not_fit_is_quarantined_with_its_path() {
     let shop = project("  whole: { sql: 'select id, items from orders', key: [id] }\n");
     shop.write(
