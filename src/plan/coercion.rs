@@ -11,17 +11,21 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{Analyzer, AnalyzerRule};
 
 use super::at_zone::with_casts;
+use super::casts::{OpaqueCasts, with_opaque_casts};
 use super::day_parts::with_day_parts;
+use super::distinct_lists::DistinctLists;
 use super::doubles::{Doubles, with_doubles};
 use super::guards::Filtered;
 use super::one_row::OneRow;
+use super::rounding::with_one_type;
 use super::wall_clock::{WallClocks, with_zoned_casts};
 
 /// The engine's rules between ours.
 pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(OneRow), Arc::new(Doubles)];
     rules.extend(Analyzer::new().rules);
-    rules.extend([Arc::new(WallClocks) as _, Arc::new(Filtered) as _]);
+    rules.extend([Arc::new(WallClocks) as _, Arc::new(OpaqueCasts) as _, Arc::new(DistinctLists) as _]);
+    rules.push(Arc::new(Filtered));
     rules
 }
 
@@ -32,13 +36,14 @@ pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 pub fn coerced(simplifier: &ExprSimplifier, expr: Expr, schema: &DFSchema) -> Result<Expr> {
     let expr = before(expr, schema)?.data;
     let expr = simplifier.coerce(expr, schema)?;
-    with_zoned_casts(expr, schema).map(|expr| expr.data)
+    with_zoned_casts(expr, schema)?.transform_data(|expr| with_opaque_casts(expr, schema)).map(|expr| expr.data)
 }
 
 /// What is done to an expression before the engine finds its types.
 pub fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     with_casts(expr, schema)?
         .transform_data(|expr| with_day_parts(expr, schema))?
+        .transform_data(|expr| with_one_type(expr, schema))?
         .transform_data(|expr| with_doubles(expr, schema))
 }
 

@@ -24,6 +24,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
+use super::casts::Around;
 use super::coercion::each_expression;
 use super::types::offset_of_wall_clock;
 use super::without_seconds::{add_seconds, read_time};
@@ -128,9 +129,7 @@ fn with_zoned_cast(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         _ => return Ok(Transformed::no(expr)),
     };
     let may_be_null = expr.nullable(schema)? && !value.nullable(schema)?;
-    let (whole, inner) = (expr.schema_name().to_string(), value.schema_name().to_string());
-    let (before, after) = whole.split_once(&inner).unwrap_or_default();
-    let around = [before.to_owned(), after.to_owned()];
+    let around = Around::of(&expr, value);
     let signature = Signature::any(1, Volatility::Immutable);
     let function = Read { way, unit, is_try, may_be_null, around, signature };
     let call = ScalarFunction::new_udf(Arc::new(ScalarUDF::from(function)), vec![value.clone()]);
@@ -189,8 +188,7 @@ struct Read {
     is_try: bool,
     /// Whether it is null of values too, as what it stands for.
     may_be_null: bool,
-    /// What stands around the value's name in that of what it stands for, which a column may have got from it.
-    around: [String; 2],
+    around: Around,
     signature: Signature,
 }
 
@@ -206,20 +204,13 @@ impl ScalarUDFImpl for Read {
         &self.signature
     }
 
-    /// States of models are told apart by this text.
-    fn display_name(&self, args: &[Expr]) -> Result<String> {
-        let [value] = args else { return internal_err!("{}() is of one value", self.name()) };
-        let of = if self.is_try { "try " } else { "" };
-        Ok(match &self.way {
-            Way::Instant { zone, .. } => format!("{INSTANT}({of}{value}, {:?}, {zone})", self.unit),
-            Way::WallClock => format!("{WALL_CLOCK}({of}{value}, {:?})", self.unit),
-        })
-    }
-
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
         let [value] = args else { return internal_err!("{}() is of one value", self.name()) };
-        let [before, after] = &self.around;
-        Ok(format!("{before}{}{after}", value.schema_name()))
+        let of = if self.is_try { "try " } else { "" };
+        Ok(self.around.name(value).unwrap_or_else(|| match &self.way {
+            Way::Instant { zone, .. } => format!("{INSTANT}({of}{value}, {:?}, {zone})", self.unit),
+            Way::WallClock => format!("{WALL_CLOCK}({of}{value}, {:?})", self.unit),
+        }))
     }
 
     fn is_strict(&self) -> bool {
