@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 use arrow::row::{RowConverter, Rows, SortField};
+use hashbrown::hash_table::Entry;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::error::{Error, Result, ResultExt};
@@ -13,15 +14,34 @@ use crate::error::{Error, Result, ResultExt};
 pub struct Interner {
     converter: RowConverter,
     hasher: DefaultHashBuilder,
+    met: Met,
+}
+
+/// The rows that were met, as the converter writes them.
+enum Met {
+    /// Rows that are all of one length, and short: looking one up reads one place in memory.
+    Short(HashTable<Short>),
+    Long(Long),
+}
+
+/// A row's bytes, zeros behind them.
+type Bytes = [u64; 3];
+
+struct Short {
+    bytes: Bytes,
+    number: u32,
+}
+
+struct Long {
     /// Rows of which some were new when they were met.
-    met: Vec<Rows>,
-    /// Where each row was first met: in which of `met`, and there.
+    rows: Vec<Rows>,
+    /// Where each row was first met: in which of `rows`, and there.
     places: Vec<(u32, u32)>,
-    numbers: HashTable<Entry>,
+    numbers: HashTable<Numbered>,
 }
 
 /// A number, and its row's hash, so that a growing table needn't look at rows again.
-struct Entry {
+struct Numbered {
     hash: u64,
     number: u32,
 }
@@ -32,19 +52,27 @@ impl Interner {
     /// # Errors
     /// External, for a type whose values can't be compared.
     pub fn new<'a>(types: impl IntoIterator<Item = &'a DataType>, capacity: usize) -> Result<Self> {
+        let types: Vec<&DataType> = types.into_iter().collect();
+        let length: Option<usize> = types.iter().map(|data_type| length(data_type)).sum();
         let fields = types.into_iter().map(|data_type| SortField::new(data_type.clone())).collect();
-        Ok(Self {
-            converter: RowConverter::new(fields).external("rows of these types can't be compared")?,
-            hasher: DefaultHashBuilder::default(),
-            met: Vec::new(),
-            places: Vec::with_capacity(capacity),
-            numbers: HashTable::with_capacity(capacity),
-        })
+        let met = match length {
+            Some(length) if length <= size_of::<Bytes>() => Met::Short(HashTable::with_capacity(capacity)),
+            _ => Met::Long(Long {
+                rows: Vec::new(),
+                places: Vec::with_capacity(capacity),
+                numbers: HashTable::with_capacity(capacity),
+            }),
+        };
+        let converter = RowConverter::new(fields).external("rows of these types can't be compared")?;
+        Ok(Self { converter, hasher: DefaultHashBuilder::default(), met })
     }
 
     /// How many different rows were met; their numbers are below it.
     pub fn count(&self) -> usize {
-        self.places.len()
+        match &self.met {
+            Met::Short(numbers) => numbers.len(),
+            Met::Long(long) => long.places.len(),
+        }
     }
 
     /// The numbers of rows, whose columns are of the types that it was made for, new ones where they are new.
@@ -52,31 +80,25 @@ impl Interner {
     /// # Errors
     /// External: the columns are of other types. A bug: more rows than 32 bits can number.
     pub fn intern(&mut self, columns: &[ArrayRef]) -> Result<Vec<u32>> {
-        let too_many = || Error::internal("more rows than can be numbered");
-        let batch = u32::try_from(self.met.len()).map_err(|_| too_many())?;
-        self.met.push(self.rows(columns)?);
-        let Self { hasher, met, places, numbers, .. } = self;
-        let rows = &met[batch as usize];
-        let known = places.len();
-        let mut given = Vec::with_capacity(rows.num_rows());
-        for row in 0..u32::try_from(rows.num_rows()).map_err(|_| too_many())? {
-            let bytes = rows.row(row as usize).data();
-            let hash = hasher.hash_one(bytes);
-            let number = match found(numbers, hash, bytes, met, places) {
-                Some(number) => number,
-                None => {
-                    let number = u32::try_from(places.len()).map_err(|_| too_many())?;
-                    places.push((batch, row));
-                    numbers.insert_unique(hash, Entry { hash, number }, |entry| entry.hash);
-                    number
-                }
-            };
-            given.push(number);
+        let rows = self.rows(columns)?;
+        let hasher = &self.hasher;
+        match &mut self.met {
+            Met::Short(numbers) => (0..rows.num_rows())
+                .map(|row| {
+                    let bytes = bytes_of(&rows, row);
+                    let is_it = |short: &Short| short.bytes == bytes;
+                    let number = u32::try_from(numbers.len()).map_err(|_| too_many())?;
+                    match numbers.entry(hasher.hash_one(bytes), is_it, |short| hasher.hash_one(short.bytes)) {
+                        Entry::Occupied(known) => Ok(known.get().number),
+                        Entry::Vacant(place) => {
+                            place.insert(Short { bytes, number });
+                            Ok(number)
+                        }
+                    }
+                })
+                .collect(),
+            Met::Long(long) => long.intern(rows, hasher),
         }
-        if places.len() == known {
-            met.pop();
-        }
-        Ok(given)
     }
 
     /// The numbers of rows as far as they were met.
@@ -85,11 +107,21 @@ impl Interner {
     /// External: the columns are of other types.
     pub fn find(&self, columns: &[ArrayRef]) -> Result<Vec<Option<u32>>> {
         let rows = self.rows(columns)?;
-        let number = |row: usize| {
-            let bytes = rows.row(row).data();
-            found(&self.numbers, self.hasher.hash_one(bytes), bytes, &self.met, &self.places)
-        };
-        Ok((0..rows.num_rows()).map(number).collect())
+        let each = 0..rows.num_rows();
+        Ok(match &self.met {
+            Met::Short(numbers) => each
+                .map(|row| {
+                    let bytes = bytes_of(&rows, row);
+                    numbers.find(self.hasher.hash_one(bytes), |short| short.bytes == bytes).map(|short| short.number)
+                })
+                .collect(),
+            Met::Long(long) => each
+                .map(|row| {
+                    let bytes = rows.row(row).data();
+                    long.find(self.hasher.hash_one(bytes), bytes)
+                })
+                .collect(),
+        })
     }
 
     fn rows(&self, columns: &[ArrayRef]) -> Result<Rows> {
@@ -97,35 +129,92 @@ impl Interner {
     }
 }
 
-fn found(numbers: &HashTable<Entry>, hash: u64, bytes: &[u8], met: &[Rows], places: &[(u32, u32)]) -> Option<u32> {
-    let is_it = |entry: &Entry| {
-        let (batch, row) = places[entry.number as usize];
-        entry.hash == hash && met[batch as usize].row(row as usize).data() == bytes
-    };
-    numbers.find(hash, is_it).map(|entry| entry.number)
+impl Long {
+    fn intern(&mut self, rows: Rows, hasher: &DefaultHashBuilder) -> Result<Vec<u32>> {
+        let batch = u32::try_from(self.rows.len()).map_err(|_| too_many())?;
+        let (count, known) = (rows.num_rows(), self.places.len());
+        self.rows.push(rows);
+        let mut given = Vec::with_capacity(count);
+        for row in 0..u32::try_from(count).map_err(|_| too_many())? {
+            let bytes = self.bytes((batch, row));
+            let hash = hasher.hash_one(bytes);
+            let number = match self.find(hash, bytes) {
+                Some(number) => number,
+                None => {
+                    let number = u32::try_from(self.places.len()).map_err(|_| too_many())?;
+                    self.places.push((batch, row));
+                    self.numbers.insert_unique(hash, Numbered { hash, number }, |numbered| numbered.hash);
+                    number
+                }
+            };
+            given.push(number);
+        }
+        if self.places.len() == known {
+            self.rows.pop();
+        }
+        Ok(given)
+    }
+
+    fn find(&self, hash: u64, bytes: &[u8]) -> Option<u32> {
+        let is_it =
+            |numbered: &Numbered| numbered.hash == hash && self.bytes(self.places[numbered.number as usize]) == bytes;
+        self.numbers.find(hash, is_it).map(|numbered| numbered.number)
+    }
+
+    fn bytes(&self, (batch, row): (u32, u32)) -> &[u8] {
+        self.rows[batch as usize].row(row as usize).data()
+    }
+}
+
+fn too_many() -> Error {
+    Error::internal("more rows than can be numbered")
+}
+
+/// Bytes that a value of a type takes in a row; none where that hangs on the value.
+fn length(data_type: &DataType) -> Option<usize> {
+    // One byte in front tells of nulls.
+    match data_type {
+        DataType::Boolean => Some(2),
+        other => other.primitive_width().map(|width| width + 1),
+    }
+}
+
+/// A short row.
+fn bytes_of(rows: &Rows, row: usize) -> Bytes {
+    let mut bytes = [0; size_of::<Bytes>()];
+    let row = rows.row(row).data();
+    bytes[..row.len()].copy_from_slice(row);
+    let (words, _) = bytes.as_chunks::<8>();
+    [0, 1, 2].map(|at| u64::from_le_bytes(words[at]))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Float64Array};
+    use arrow::array::{ArrayRef, Float64Array, StringArray};
     use arrow::datatypes::DataType;
 
     use super::Interner;
 
-    fn column(values: Vec<Option<f64>>) -> Vec<ArrayRef> {
-        vec![Arc::new(Float64Array::from(values))]
+    /// The same column twice: short rows, and with a text beside them long ones.
+    fn columns(values: &[Option<f64>]) -> [Vec<ArrayRef>; 2] {
+        let floats: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["a"; values.len()]));
+        [vec![Arc::clone(&floats)], vec![floats, texts]]
     }
 
     #[test]
     fn equal_rows_have_one_number() {
-        let mut interner = Interner::new([&DataType::Float64], 0).unwrap();
-        let first = column(vec![Some(0.0), Some(-0.0), None, Some(0.0)]);
-        assert_eq!(interner.intern(&first).unwrap(), [0, 1, 2, 0]);
-        assert_eq!(interner.intern(&column(vec![None, Some(0.0)])).unwrap(), [2, 0]);
-        assert_eq!(interner.find(&column(vec![Some(7.0), None])).unwrap(), [None, Some(2)]);
-        assert_eq!(interner.intern(&column(vec![Some(7.0), Some(-0.0)])).unwrap(), [3, 1]);
-        assert_eq!(interner.count(), 4);
+        for (at, types) in [&[DataType::Float64][..], &[DataType::Float64, DataType::Utf8]].into_iter().enumerate() {
+            let column = |values: &[Option<f64>]| columns(values)[at].clone();
+            let mut interner = Interner::new(types, 0).unwrap();
+            let first = column(&[Some(0.0), Some(-0.0), None, Some(0.0)]);
+            assert_eq!(interner.intern(&first).unwrap(), [0, 1, 2, 0]);
+            assert_eq!(interner.intern(&column(&[None, Some(0.0)])).unwrap(), [2, 0]);
+            assert_eq!(interner.find(&column(&[Some(7.0), None])).unwrap(), [None, Some(2)]);
+            assert_eq!(interner.intern(&column(&[Some(7.0), Some(-0.0)])).unwrap(), [3, 1]);
+            assert_eq!(interner.count(), 4);
+        }
     }
 }

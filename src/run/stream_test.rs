@@ -15,7 +15,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::engine::maintain::{self, Contexts, Extent, GoesOn, Net, Relation, RootChange, Rows};
+use crate::engine::maintain::{self, Advancing, Contexts, Extent, GoesOn, Net, Relation, RootChange, Rows};
 use crate::engine::{self, failure};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
@@ -46,7 +46,7 @@ pub(super) async fn maintained(
         inputs.insert(name.clone(), Input { rows, steps, present: vec![] });
     }
     let contexts = Contexts::of(session);
-    let mut run = Run { session, contexts, maintenance, states: vec![], result: Net::default() };
+    let mut run = Run { session, contexts, maintenance, key: &model.key, states: vec![], result: Net::default() };
     for step in 0..STEPS {
         let mut changed = HashMap::new();
         for (name, input) in &mut inputs {
@@ -142,6 +142,7 @@ struct Run<'a> {
     session: &'a SessionContext,
     contexts: Contexts,
     maintenance: &'a Maintenance,
+    key: &'a [String],
     states: Vec<Rows>,
     /// Rows that came less rows that went.
     result: Net,
@@ -172,15 +173,13 @@ impl Run<'_> {
         for (stage, state) in self.maintenance.stages.iter().zip(&self.states) {
             relations.insert(stage.name.clone(), Relation::unchanged(state.clone()));
         }
-        let advance = maintain::advance(
-            &self.contexts,
-            self.maintenance,
-            relations,
-            &[],
-            Some(limits::CHANGE_BYTES),
-            GoesOn::Result,
-        )
-        .await?;
+        let advancing = Advancing {
+            goes_on: GoesOn::Result,
+            let_go: &[],
+            key: self.key,
+            delta_bytes_max: Some(limits::CHANGE_BYTES),
+        };
+        let advance = maintain::advance(&self.contexts, self.maintenance, relations, &advancing).await?;
         let advance = advance.ok_or_else(|| Error::external("a test's change is too large to be held in memory"))?;
         for (state, net) in self.states.iter_mut().zip(&advance.stages) {
             let weighted = net.weighted()?;

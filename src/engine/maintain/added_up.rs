@@ -2,17 +2,23 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::interleave_record_batch;
 use arrow::datatypes::Int64Type;
 
+use super::delta::Net;
+use super::merge::differing;
+use super::stage::filtered;
 use crate::engine::interner::Interner;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 
+/// A batch, and a row of it.
+type Place = (usize, usize);
+
 /// A row where it was first met, and what its weights come to so far.
 struct Met {
-    place: (usize, usize),
+    place: Place,
     weight: i64,
 }
 
@@ -47,13 +53,72 @@ pub(super) fn added_up(batches: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
     met.chunks(limits::BATCH_ROWS).map(|met| taken(&batches, met)).collect()
 }
 
+/// The same for rows of weight 1 or −1 that go by some of their columns: at most one of a value came, and at most one went. None where
+/// that isn't so.
+///
+/// # Errors
+/// As [`added_up`].
+pub(super) fn netted_by_key(batches: &[RecordBatch], key: &[usize]) -> Result<Option<Net>> {
+    let batches: Vec<&RecordBatch> = batches.iter().filter(|batch| batch.num_rows() > 0).collect();
+    let Some(first) = batches.first() else { return Ok(Some(Net::default())) };
+    let of_key = |batch: &RecordBatch| key.iter().map(|at| Arc::clone(batch.column(*at))).collect::<Vec<_>>();
+    let rows: usize = batches.iter().map(|batch| batch.num_rows()).sum();
+    let mut interner = Interner::new(of_key(first).iter().map(|column| column.data_type()), rows)?;
+    let (mut came, mut went): (Vec<Option<Place>>, Vec<Option<Place>>) = (Vec::new(), Vec::new());
+    for (at, batch) in batches.iter().enumerate() {
+        let numbers = interner.intern(&of_key(batch))?;
+        came.resize(interner.count(), None);
+        went.resize(interner.count(), None);
+        for (row, (number, weight)) in numbers.into_iter().zip(weights(batch)?.values()).enumerate() {
+            let place = match weight {
+                1 => &mut came[number as usize],
+                -1 => &mut went[number as usize],
+                _ => return Ok(None),
+            };
+            if place.replace((at, row)).is_some() {
+                return Ok(None);
+            }
+        }
+    }
+    let columns: Vec<usize> = (0..first.num_columns() - 1).collect();
+    let rows = batches.iter().map(|batch| batch.project(&columns).external("a change has no columns"));
+    let rows = rows.collect::<Result<Vec<_>>>()?;
+    let rows: Vec<&RecordBatch> = rows.iter().collect();
+    let taken = |places: &[Place]| interleave_record_batch(&rows, places).external("a change's rows can't be taken");
+    let mut net = Net::default();
+    let (mut pairs, mut only_came, mut only_went) = (Vec::new(), Vec::new(), Vec::new());
+    for places in came.into_iter().zip(went) {
+        match places {
+            (Some(came), Some(went)) => pairs.push((came, went)),
+            (Some(came), None) => only_came.push(came),
+            (None, Some(went)) => only_went.push(went),
+            (None, None) => {}
+        }
+    }
+    for pairs in pairs.chunks(limits::BATCH_ROWS) {
+        let (came, went): (Vec<Place>, Vec<Place>) = pairs.iter().copied().unzip();
+        let (came, went) = (taken(&came)?, taken(&went)?);
+        let differs = BooleanArray::from(differing(&came, &went)?);
+        if differs.true_count() > 0 {
+            net.added.push(filtered(&came, &differs)?);
+            net.removed.push(filtered(&went, &differs)?);
+        }
+    }
+    for (places, side) in [(only_came, &mut net.added), (only_went, &mut net.removed)] {
+        for places in places.chunks(limits::BATCH_ROWS) {
+            side.push(taken(places)?);
+        }
+    }
+    Ok(Some(net))
+}
+
 fn weights(batch: &RecordBatch) -> Result<&Int64Array> {
     let last = batch.columns().last().and_then(|column| column.as_primitive_opt::<Int64Type>());
     last.ok_or_else(|| Error::internal("a change has no weights"))
 }
 
 fn taken(batches: &[&RecordBatch], met: &[Met]) -> Result<RecordBatch> {
-    let places: Vec<(usize, usize)> = met.iter().map(|met| met.place).collect();
+    let places: Vec<Place> = met.iter().map(|met| met.place).collect();
     let rows = interleave_record_batch(batches, &places).external("a change's rows can't be taken")?;
     let mut columns = rows.columns().to_vec();
     if let Some(last) = columns.last_mut() {
@@ -88,6 +153,32 @@ mod tests {
         assert_eq!(bits(&net[0]), bits(&expected));
         assert_eq!(net[0].column(1), expected.column(1));
         assert!(added_up(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn rows_that_go_by_a_key_are_netted_as_any() {
+        let key = |of: Vec<i64>| -> ArrayRef { Arc::new(Int64Array::from(of)) };
+        let rows = |keys: Vec<i64>, floats: Vec<Option<f64>>, weights: Vec<i64>| {
+            let rows = batch(floats, weights);
+            let columns =
+                [("k", key(keys), true), ("x", rows.column(0).clone(), true), ("w", rows.column(1).clone(), true)];
+            RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+        };
+        let went = rows(vec![1, 2, 3, 4], vec![Some(0.0), Some(f64::NAN), None, Some(4.0)], vec![-1; 4]);
+        let came = rows(vec![5, 3, 2, 1], vec![Some(5.0), Some(3.0), Some(f64::NAN), Some(-0.0)], vec![1; 4]);
+        let sorted = |batches: &[RecordBatch]| {
+            let mut rows: Vec<String> = Vec::new();
+            for batch in batches {
+                rows.extend((0..batch.num_rows()).map(|row| format!("{:?}", batch.slice(row, 1).columns())));
+            }
+            rows.sort();
+            rows
+        };
+        let net = netted_by_key(&[went.clone(), came.clone()], &[0]).unwrap().unwrap();
+        let as_any = Net::of(&added_up(&[went.clone(), came]).unwrap()).unwrap();
+        assert_eq!((sorted(&net.added), sorted(&net.removed)), (sorted(&as_any.added), sorted(&as_any.removed)));
+        assert_eq!((net.added[0].num_rows(), net.removed[0].num_rows()), (2, 2));
+        assert!(netted_by_key(&[went.clone(), went], &[0]).unwrap().is_none(), "two went");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use futures::TryStreamExt;
 use tokio::task::JoinSet;
 
 use super::Engine;
-use super::added_up::added_up;
+use super::added_up::{added_up, netted_by_key};
 use super::memory::{Memory, bytes_of};
 use crate::background::joined;
 use crate::engine::{execute, failure, memory_table};
@@ -223,12 +223,22 @@ impl Engine<'_> {
         Ok(Some(Delta { plan, insert_only, is_settled: true }))
     }
 
-    /// The net rows of a change.
-    pub(super) async fn net(&self, delta: Option<Delta>) -> Result<Net> {
+    /// The net rows of a change, of which `key` is likely to have each value once before and once after it.
+    pub(super) async fn net(&self, delta: Option<Delta>, key: &[String]) -> Result<Net> {
         let Some(delta) = delta else { return Ok(Net::default()) };
         let is_net = delta.insert_only || delta.is_settled;
+        let of_key = key.iter().map(|name| delta.plan.schema().index_of_column_by_name(None, name));
+        let of_key: Option<Vec<usize>> = of_key.collect();
         let batches = self.collect(delta.plan).await?;
-        Net::of(&if is_net { batches } else { added_up(&batches)? })
+        if is_net {
+            return Net::of(&batches);
+        }
+        if let Some(of_key) = of_key.filter(|of_key| !of_key.is_empty())
+            && let Some(net) = netted_by_key(&batches, &of_key)?
+        {
+            return Ok(net);
+        }
+        Net::of(&added_up(&batches)?)
     }
 }
 

@@ -252,7 +252,7 @@ impl Values {
 }
 
 /// Which rows of two batches of one schema differ. Floats are equal by their bits, nulls to one another.
-fn differing(one: &RecordBatch, other: &RecordBatch) -> Result<Vec<bool>> {
+pub(super) fn differing(one: &RecordBatch, other: &RecordBatch) -> Result<Vec<bool>> {
     let mut differs = BooleanArray::from(vec![false; one.num_rows()]);
     for (one, other) in one.columns().iter().zip(other.columns()) {
         let column = if one.data_type().is_nested() || one.data_type().is_null() {

@@ -126,11 +126,23 @@ pub enum GoesOn {
     States,
 }
 
+/// What is known of a model that goes on, and how much may be held.
+pub struct Advancing<'a> {
+    /// What of the last result still counts.
+    pub goes_on: GoesOn,
+    /// The groups that the states lack, in the order of stages; may end early.
+    pub let_go: &'a [Option<LetGo>],
+    /// Columns of the result that tell its rows apart, or none. A hint: they are looked at.
+    pub key: &'a [String],
+    /// Bytes of a change that is held whole; without, none is refused.
+    pub delta_bytes_max: Option<usize>,
+}
+
 /// Finds how a model changes. `relations` has each source and model that the plan reads, and each stage's state as `old`, by
-/// the stage's name; `let_go` has the groups that each of these lacks, in the order of stages, and may end early.
+/// the stage's name.
 ///
-/// Memory: the net changes between operators are held whole, and counted in the session's pool. With `delta_bytes_max` the result is
-/// none, and the model better computed anew, where one of them is larger or the pool has no room; without, none is refused.
+/// Memory: the net changes between operators are held whole, and counted in the session's pool. With a bound the result is
+/// none, and the model better computed anew, where one of them is larger or the pool has no room.
 ///
 /// # Errors
 /// As running the model's plan would.
@@ -138,14 +150,12 @@ pub async fn advance(
     contexts: &Contexts,
     maintenance: &Maintenance,
     relations: HashMap<String, Relation>,
-    let_go: &[Option<LetGo>],
-    delta_bytes_max: Option<usize>,
-    goes_on: GoesOn,
+    advancing: &Advancing<'_>,
 ) -> Result<Option<Advance>> {
-    let let_go = maintenance.stages.iter().zip(let_go);
+    let let_go = maintenance.stages.iter().zip(advancing.let_go);
     let let_go = let_go.filter_map(|(stage, let_go)| Some((stage.name.as_str(), (stage, let_go.as_ref()?)))).collect();
-    let mut engine = Engine { contexts, relations, let_go, memory: Memory::new(contexts, delta_bytes_max) };
-    match engine.advance(maintenance, goes_on).await {
+    let mut engine = Engine { contexts, relations, let_go, memory: Memory::new(contexts, advancing.delta_bytes_max) };
+    match engine.advance(maintenance, advancing).await {
         Ok(advance) => Ok(Some(advance)),
         Err(error) if memory::is_too_large(&error) => Ok(None),
         Err(error) => Err(error),
@@ -180,9 +190,20 @@ pub fn build_root(
 /// A bug: a state has its stage's columns.
 pub fn state_rows(stage: &Stage, rows: &Rows, let_go: Option<&LetGo>) -> Result<LogicalPlan> {
     let scan = stage::state_scan(stage).map_err(failure)?;
-    let plan = at::rows_of(&scan, rows, None).map_err(failure)?;
-    let Some(let_go) = let_go else { return Ok(plan) };
-    let kept = let_go.kept(stage).and_then(|kept| LogicalPlanBuilder::from(plan).filter(kept)?.build());
+    kept(at::rows_of(&scan, rows, None).map_err(failure)?, stage, let_go)
+}
+
+/// The same once they changed.
+///
+/// # Errors
+/// A bug: a state has its stage's columns.
+pub fn state_rows_after(stage: &Stage, rows: &Rows, net: &Net, let_go: Option<&LetGo>) -> Result<LogicalPlan> {
+    kept(stage::rows_after(stage, rows, net)?, stage, let_go)
+}
+
+fn kept(rows: LogicalPlan, stage: &Stage, let_go: Option<&LetGo>) -> Result<LogicalPlan> {
+    let Some(let_go) = let_go else { return Ok(rows) };
+    let kept = let_go.kept(stage).and_then(|kept| LogicalPlanBuilder::from(rows).filter(kept)?.build());
     kept.map_err(failure)
 }
 
@@ -209,7 +230,8 @@ impl<'a> Engine<'a> {
         Self { contexts, relations: relations.clone(), let_go: HashMap::new(), memory: Memory::new(contexts, None) }
     }
 
-    async fn advance(&mut self, maintenance: &Maintenance, goes_on: GoesOn) -> Result<Advance> {
+    async fn advance(&mut self, maintenance: &Maintenance, advancing: &Advancing<'_>) -> Result<Advance> {
+        let goes_on = advancing.goes_on;
         let mut stages = Vec::with_capacity(maintenance.stages.len());
         for stage in &maintenance.stages {
             let known = self.relations.get_mut(&stage.name).and_then(|relation| relation.net.take());
@@ -232,7 +254,7 @@ impl<'a> Engine<'a> {
             true => RootChange::Whole(Box::new(self.at(&maintenance.root, Version::New, None).map_err(failure)?)),
             false => {
                 let delta = self.delta(&maintenance.root).await?;
-                RootChange::Net(self.net(delta).await?)
+                RootChange::Net(self.net(delta, advancing.key).await?)
             }
         };
         Ok(Advance { stages, root })

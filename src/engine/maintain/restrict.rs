@@ -61,6 +61,15 @@ pub(super) fn hint(plan: LogicalPlan) -> Result<LogicalPlan> {
 
 /// The rows of `plan` that the restriction asks for.
 pub(super) fn matching(plan: LogicalPlan, restriction: &Restriction) -> Result<LogicalPlan> {
+    joined(plan, restriction, JoinType::LeftSemi)
+}
+
+/// The rows of `plan` that the restriction doesn't ask for.
+pub(super) fn without(plan: LogicalPlan, restriction: &Restriction) -> Result<LogicalPlan> {
+    joined(plan, restriction, JoinType::LeftAnti)
+}
+
+fn joined(plan: LogicalPlan, restriction: &Restriction, join_type: JoinType) -> Result<LogicalPlan> {
     let keys = restriction.keys.schema().columns().into_iter().map(Expr::Column);
     let on = restriction.exprs.iter().cloned().zip(keys).collect();
     let join = Join::try_new(
@@ -68,7 +77,7 @@ pub(super) fn matching(plan: LogicalPlan, restriction: &Restriction) -> Result<L
         Arc::new(restriction.keys.clone()),
         on,
         None,
-        JoinType::LeftSemi,
+        join_type,
         JoinConstraint::On,
         restriction.nulls,
         false,

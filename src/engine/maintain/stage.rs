@@ -18,14 +18,14 @@ use datafusion::logical_expr::{
 
 use super::added_up::added_up;
 use super::at::rows_of;
-use super::delta::{Delta, Net, in_memory, weight, with_weight};
+use super::delta::{Delta, Net, all_of, in_memory, table, weight, with_weight};
 use super::merge::{Merged, merged};
 use super::restrict::{self, Restriction};
-use super::{Engine, Relation, Version};
-use crate::engine::{conform, failure};
+use super::{Engine, Relation, Rows, Version};
+use crate::engine::{conform, failure, memory_table};
 use crate::error::{Error, Result, ResultExt};
-use crate::plan::RelationTable;
 use crate::plan::maintain::{Merge, Part, Stage};
+use crate::plan::{RelationTable, bind_scan};
 
 /// Column of changed groups: rows that went.
 const GONE: &str = "__gone";
@@ -107,26 +107,12 @@ impl Engine<'_> {
         columns: &[usize],
     ) -> Result<Vec<RecordBatch>> {
         let scan = state_scan(stage).map_err(failure)?;
-        let of_state = |at: &usize| {
-            let name = stage.schema.field(*at).name();
-            Expr::Column(Column::new(Some(stage.name.as_str()), name))
-        };
-        let keys = self.groups(touched, columns, columns.iter().map(of_state).collect())?;
+        let exprs = columns.iter().map(|at| of_state(stage, *at)).collect();
+        let keys = groups(touched, columns, exprs)?;
         let plan = rows_of(&scan, &self.state(stage)?.old, keys.as_ref()).map_err(failure)?;
         let plan = self.without_gone(stage, plan).map_err(failure)?;
         let found = self.collect(plan).await?;
         found.iter().map(|batch| conform(batch, &stage.schema)).collect()
-    }
-
-    /// The values of some columns as a restriction of `exprs`; none where no column is named.
-    fn groups(&self, rows: &[RecordBatch], columns: &[usize], exprs: Vec<Expr>) -> Result<Option<Restriction>> {
-        if columns.is_empty() {
-            return Ok(None);
-        }
-        let groups = rows.iter().map(|batch| batch.project(columns).external("a group has no columns"));
-        let Some(keys) = in_memory(&groups.collect::<Result<Vec<_>>>()?)? else { return Ok(None) };
-        let keys = restrict::keys(keys).map_err(failure)?;
-        Ok(Some(Restriction { exprs, keys, nulls: NullEquality::NullEqualsNull, is_hint: false }))
     }
 
     /// Groups computed anew from all their rows, those of a plan at a version.
@@ -140,10 +126,47 @@ impl Engine<'_> {
             return Ok(vec![]);
         }
         let all: Vec<usize> = (0..stage.group.len()).collect();
-        let restriction = self.groups(touched, &all, stage.group.clone())?;
+        let restriction = groups(touched, &all, stage.group.clone())?;
         let input = self.at(input, version, restriction.as_ref()).map_err(failure)?;
         self.collect(state_over(stage, input).map_err(failure)?).await
     }
+}
+
+/// The values of some columns as a restriction of `exprs`; none where no column is named.
+fn groups(rows: &[RecordBatch], columns: &[usize], exprs: Vec<Expr>) -> Result<Option<Restriction>> {
+    if columns.is_empty() {
+        return Ok(None);
+    }
+    let groups = rows.iter().map(|batch| batch.project(columns).external("a group has no columns"));
+    let Some(keys) = in_memory(&groups.collect::<Result<Vec<_>>>()?)? else { return Ok(None) };
+    let keys = restrict::keys(keys).map_err(failure)?;
+    Ok(Some(Restriction { exprs, keys, nulls: NullEquality::NullEqualsNull, is_hint: false }))
+}
+
+/// A column of the state's scan.
+fn of_state(stage: &Stage, at: usize) -> Expr {
+    Expr::Column(Column::new(Some(stage.name.as_str()), stage.schema.field(at).name()))
+}
+
+/// The state's rows once they changed. A change has each group that it changes as it stood and as it stands: the other groups stay.
+pub(super) fn rows_after(stage: &Stage, rows: &Rows, net: &Net) -> Result<LogicalPlan> {
+    let scan = state_scan(stage).map_err(failure)?;
+    let group: Vec<usize> = (0..stage.group.len()).collect();
+    // Lists and structs can't be looked up.
+    if group.is_empty() || group.iter().any(|at| stage.schema.field(*at).data_type().is_nested()) {
+        let mut rows = rows.clone();
+        rows.changes.extend(table(&net.weighted()?)?);
+        return rows_of(&scan, &rows, None).map_err(failure);
+    }
+    let mut parts = vec![rows_of(&scan, rows, None).map_err(failure)?];
+    let exprs = group.iter().map(|at| of_state(stage, *at)).collect();
+    if let Some(went) = groups(&net.removed, &group, exprs)? {
+        parts = parts.into_iter().map(|rows| restrict::without(rows, &went).map_err(failure)).collect::<Result<_>>()?;
+    }
+    if let Some(came) = memory_table(&stage.schema, &net.added)? {
+        parts.push(bind_scan(&scan, &came).map_err(failure)?);
+    }
+    all_of(parts).map_err(failure)?.ok_or_else(|| Error::internal("a state has no rows"))
 }
 
 /// How rows of the stage's state change from `before` to `after`.

@@ -15,7 +15,7 @@ use super::draft::Draft;
 use super::model::Work;
 use super::states::weighted;
 use super::{Refresh, TableNet};
-use crate::engine::maintain::{self, Extent, GoesOn, Net, Relation, RootChange};
+use crate::engine::maintain::{self, Advancing, Extent, GoesOn, Net, Relation, RootChange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::plan::PlannedModel;
@@ -118,7 +118,8 @@ impl Refresh<'_> {
         }
         let (contexts, let_go) = (&self.contexts, entry.let_go());
         let bytes = if lacks_rows { None } else { Some(limits::CHANGE_BYTES) };
-        let Some(advance) = maintain::advance(contexts, maintenance, relations, &let_go, bytes, goes_on).await? else {
+        let advancing = Advancing { goes_on, let_go: &let_go, key: &work.model.key, delta_bytes_max: bytes };
+        let Some(advance) = maintain::advance(contexts, maintenance, relations, &advancing).await? else {
             return Ok(Attempt::Anew("the change is too large to be held in memory".into()));
         };
         for (stage, net) in maintenance.stages.iter().zip(&advance.stages) {

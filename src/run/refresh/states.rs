@@ -100,10 +100,6 @@ impl Refresh<'_> {
         let schema = weighted(&stage.schema);
         let folder = state.folder(work.chain.pipeline(), &work.model.name);
         let rows = |files: &[DataFile]| files.iter().map(|file| file.rows).sum::<u64>();
-        let with_net = |mut rows: Rows| -> Result<Rows> {
-            rows.changes.extend(engine::memory_table(&schema, &net.weighted()?)?);
-            Ok(rows)
-        };
         // What lets go of groups does so in all of a model's states at once, and at once.
         let held = self.held.filter(|_| can_go.is_none() && state.let_go.is_none());
         let place = format!("{} {at}", work.model.name);
@@ -134,13 +130,15 @@ impl Refresh<'_> {
         };
         let next = match rewritten {
             Some(parts) if is_half => {
-                let plan = maintain::state_rows(stage, &with_net(self.state_rows(work, stage, &parts)?)?, can_go)?;
+                let plan = maintain::state_rows_after(stage, &self.state_rows(work, stage, &parts)?, net, can_go)?;
                 let base = self.write_state(work, &folder, &stage.schema, plan, prefix).await?;
                 failpoint::hit("mid_compact");
                 StateFiles { base, changes: vec![], let_go: can_go.cloned(), ..state.clone() }
             }
             Some(parts) => {
-                let plan = maintain::state_changes(stage, &with_net(self.state_rows(work, stage, &parts)?)?)?;
+                let mut rows = self.state_rows(work, stage, &parts)?;
+                rows.changes.extend(engine::memory_table(&schema, &net.weighted()?)?);
+                let plan = maintain::state_changes(stage, &rows)?;
                 let files = self.write_state(work, &folder, &schema, plan, prefix).await?;
                 failpoint::hit("mid_compact");
                 let kept = &state.changes[..newest];
