@@ -17,6 +17,7 @@ mod publishing;
 pub mod reader;
 pub mod refresh;
 pub mod schedule;
+mod sinking;
 mod sinks;
 mod stream_test;
 pub mod unit_test;

@@ -6,18 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::commit::{CommitChain, CommitRecord};
 use super::due;
 use super::lease::Lease;
 use super::looks::Looks;
-use super::project::{OpenProject, OpenSink};
+use super::project::OpenProject;
 use super::publishing::Publisher;
 use super::refresh::held::HeldStates;
 use super::refresh::{self, Observer, RefreshOptions, Report};
 use super::schedule;
-use super::sinks::{self, Asking};
+use super::sinking::Sinking;
+use super::sinks;
 use tokio::sync::{Notify, watch};
 
 use crate::connect::Position;
@@ -129,61 +131,9 @@ struct Work<'a> {
     commits: Option<watch::Sender<u64>>,
 }
 
-/// Brings a sink up to each commit that `commits` tells of, until there are no more. A sink that fails is tried again, and
-/// holds nobody.
-///
-/// # Errors
-/// Kind `Lease`: another process publishes to it.
-async fn publish_to(
-    open: &OpenProject,
-    warehouse: &Warehouse,
-    sink: &OpenSink,
-    observer: &dyn Observer,
-    mut commits: watch::Receiver<u64>,
-) -> Result<()> {
-    let chain = CommitChain::open(warehouse, &sink.pipeline);
-    let mut told = BTreeMap::new();
-    loop {
-        let is_last = commits.has_changed().is_err();
-        commits.mark_unchanged();
-        let published = async {
-            match chain.latest().await? {
-                Some(record) => sinks::follow(open, warehouse, &chain, &record, sink, Asking::IfBehind).await.map(drop),
-                None => Ok(()),
-            }
-        };
-        let failed = match published.await {
-            Ok(()) => {
-                told.clear();
-                false
-            }
-            Err(error) if error.kind() == ErrorKind::Lease => return Err(error),
-            Err(error) => {
-                if is_news(&mut told, &sink.model, &error) {
-                    observer.failed(&sink.model, &error);
-                }
-                true
-            }
-        };
-        if is_last {
-            return Ok(());
-        }
-        match failed {
-            true => drop(tokio::time::timeout(limits::RETRY_PAUSE, gone(&mut commits)).await),
-            // An error says that there are no more: once again, for what came last.
-            false => drop(commits.changed().await),
-        }
-    }
-}
-
-/// Waits until nobody tells of commits any more.
-async fn gone(commits: &mut watch::Receiver<u64>) {
-    while commits.changed().await.is_ok() {}
-}
-
 impl<'a> Work<'a> {
     /// Works until `stop` resolves, and then for as long as draining may take. What isn't committed by then is left for the
-    /// next start, as it is where a process dies: tables are whole.
+    /// next start, as it is where a process dies: tables are whole. Tables and sinks follow side by side.
     async fn drained(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
         let (open, observer, warehouse) = (self.open, self.observer, self.leases.warehouse.clone());
         let timeout = open.project.pace.shutdown_timeout;
@@ -193,54 +143,69 @@ impl<'a> Work<'a> {
             asked.send_replace(true);
             tokio::time::sleep(timeout).await;
         };
+        let sinking = Sinking::new(open, warehouse.clone(), observer);
+        let (is_committed, is_followed) = (AtomicBool::new(false), AtomicBool::new(false));
         let work = async {
-            let stop = async {
-                // A sender that is gone has asked, too.
-                let _ = is_asked.wait_for(|asked| *asked).await;
-            };
             let halt = Notify::new();
             let (commits, seen) = watch::channel(0);
             self.commits = Some(commits);
+            let stop = async {
+                tokio::select! {
+                    // A sender that is gone has asked, too.
+                    _ = is_asked.wait_for(|asked| *asked) => {}
+                    () = halt.notified() => {}
+                }
+            };
             let working = async {
-                let stop = async {
-                    tokio::select! {
-                        () = stop => {}
-                        () = halt.notified() => {}
-                    }
-                };
-                let worked = self.until(stop).await;
-                // Sinks publish what was committed last, and end.
-                self.commits = None;
+                let worked = self.followed_by_tables(stop, seen.clone(), &is_committed).await;
+                is_followed.store(true, Ordering::Relaxed);
                 worked
             };
-            let sinks = open.sinks.iter().map(|sink| publish_to(open, &warehouse, sink, observer, seen.clone()));
             let publishing = async {
-                let published = futures::future::try_join_all(sinks).await;
+                let published = sinking.follow(seen.clone()).await;
                 if published.is_err() {
                     halt.notify_one();
                 }
                 published
             };
-            let mut tables = Publisher::new(open, warehouse.clone(), observer);
-            let (worked, sunk, ()) = tokio::join!(working, publishing, tables.follow(seen.clone()));
-            // What was committed is brought to the tables whatever ended the work; a lost lease leaves that to who holds it.
-            if !self.is_fenced() {
-                self.states.give_up();
-                tables.publish(MinAge::default()).await;
-            }
-            worked.and(sunk.map(drop))
+            let (worked, sunk) = tokio::join!(working, publishing);
+            worked.and(sunk)
         };
-        tokio::select! {
+        let (ended, in_time) = tokio::select! {
             biased;
-            worked = work => worked,
-            () = time_is_up => {
-                let text = format!(
-                    "draining took longer than `shutdown_timeout` ({timeout:?}): what isn't committed is left for the next start"
-                );
-                observer.warned(&text);
-                Ok(())
-            }
+            worked = work => (worked, true),
+            () = time_is_up => (Ok(()), false),
+        };
+        let late = (!in_time).then_some(timeout);
+        let left = told_left(late, is_committed.into_inner(), is_followed.into_inner(), sinking.told_behind());
+        if let (Ok(()), Some(left)) = (&ended, left) {
+            observer.warned(&left);
         }
+        ended
+    }
+
+    /// Works until `stop` resolves; tables follow the commits that `seen` tells of, and are brought to the last one in the end.
+    async fn followed_by_tables(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        seen: watch::Receiver<u64>,
+        is_committed: &AtomicBool,
+    ) -> Result<()> {
+        let mut tables = Publisher::new(self.open, self.leases.warehouse.clone(), self.observer);
+        let working = async {
+            let worked = self.until(stop).await;
+            // Sinks and tables are brought to what was committed last, and end.
+            self.commits = None;
+            worked
+        };
+        let (worked, ()) = tokio::join!(working, tables.follow(seen));
+        is_committed.store(worked.is_ok(), Ordering::Relaxed);
+        // What was committed is brought to the tables whatever ended the work; a lost lease leaves that to who holds it.
+        if !self.is_fenced() {
+            self.states.give_up();
+            tables.publish(MinAge::default()).await;
+        }
+        worked
     }
 
     async fn until(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
@@ -444,6 +409,22 @@ impl<'a> Work<'a> {
     }
 }
 
+/// What is to be said of an end that left something; none of one that didn't. `late`: draining took longer than that; `behind`: what
+/// is to be said of sinks.
+fn told_left(late: Option<Duration>, is_committed: bool, is_followed: bool, behind: Option<String>) -> Option<String> {
+    if late.is_none() && behind.is_none() {
+        return None;
+    }
+    let late = late.map(|timeout| format!("draining took longer than `shutdown_timeout` ({timeout:?}): "));
+    let left = match (is_committed, is_followed) {
+        (false, _) => "what isn't committed is left for the next start",
+        (true, false) => "everything that was taken in is committed, and tables follow at the next start",
+        (true, true) => "everything that was taken in is committed",
+    };
+    let behind = behind.map(|behind| format!("; {behind}"));
+    Some(format!("{}{left}{}", late.unwrap_or_default(), behind.unwrap_or_default()))
+}
+
 /// Whether a model or a check of it reads a source.
 fn reads(model: &PlannedModel, source: &str) -> bool {
     model.inputs.iter().chain(&model.check_inputs).any(|input| input == source)
@@ -499,5 +480,31 @@ impl Observer for Told<'_> {
 
     fn committed(&self, pipeline: &str, seconds: f64) {
         self.inner.committed(pipeline, seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_tells_truly_what_it_left() {
+        let late = Some(Duration::from_secs(25));
+        let behind = || Some("the sink `kafka x` of `m` is behind".to_string());
+        assert_eq!(told_left(None, true, true, None), None);
+        let told =
+            |late, is_committed, is_followed, behind| told_left(late, is_committed, is_followed, behind).unwrap();
+        assert_eq!(
+            told(None, true, true, behind()),
+            "everything that was taken in is committed; the sink `kafka x` of `m` is behind"
+        );
+        let draining = "draining took longer than `shutdown_timeout` (25s): ";
+        for (is_committed, is_followed, behind, left) in [
+            (false, false, None, "what isn't committed is left for the next start"),
+            (true, false, None, "everything that was taken in is committed, and tables follow at the next start"),
+            (true, true, behind(), "everything that was taken in is committed; the sink `kafka x` of `m` is behind"),
+        ] {
+            assert_eq!(told(late, is_committed, is_followed, behind), format!("{draining}{left}"));
+        }
     }
 }

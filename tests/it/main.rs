@@ -73,5 +73,7 @@ mod shop_models;
 mod spec_faults;
 mod tables;
 mod unit_tests;
+#[cfg(feature = "kafka")]
+mod up_ends;
 mod up_schedules;
 mod wall_clocks;

@@ -19,7 +19,7 @@ models:
     shop
 }
 
-fn up(shop: &Scratch) -> Process {
+pub(crate) fn up(shop: &Scratch) -> Process {
     let mut process = shop.command(&["up", "--listen", "127.0.0.1:0", "--quiet"]).stdout(Stdio::piped()).start();
     process.lines().find(|line| line.contains("grpc://")).unwrap();
     process
@@ -27,7 +27,7 @@ fn up(shop: &Scratch) -> Process {
 
 /// Asks until the answer is `expected`.
 #[track_caller]
-fn until(shop: &Scratch, sql: &str, expected: &str) {
+pub(crate) fn until(shop: &Scratch, sql: &str, expected: &str) {
     let begun = Instant::now();
     loop {
         let seen = shop.tidemill(&["query", "--format", "csv", sql]);
