@@ -16,7 +16,7 @@ use super::looks::Looks;
 use super::project::OpenProject;
 use super::publishing::Publisher;
 use super::refresh::held::HeldStates;
-use super::refresh::{self, Observer, RefreshOptions, Report};
+use super::refresh::{self, Observer, Ongoing, RefreshOptions, Report};
 use super::schedule;
 use super::sinking::Sinking;
 use super::sinks;
@@ -97,6 +97,7 @@ pub async fn up(
         told: BTreeMap::new(),
         lost: BTreeSet::new(),
         failing: BTreeMap::new(),
+        recovered: BTreeSet::new(),
         heads: BTreeMap::new(),
         missed: BTreeSet::new(),
         states: HeldStates::new(open.memory()),
@@ -122,6 +123,8 @@ struct Work<'a> {
     lost: BTreeSet<String>,
     /// Models that failed or were skipped when they were last worked on, and why.
     failing: BTreeMap<String, String>,
+    /// Relations that failed until the last step or look, and no longer do.
+    recovered: BTreeSet<String>,
     /// The newest record of each pipeline, as far as it was looked for since the last step.
     heads: BTreeMap<String, Option<Arc<CommitRecord>>>,
     /// Sources of which the last step took rows in that some of their continuous models weren't worked on with.
@@ -250,12 +253,11 @@ impl<'a> Work<'a> {
         let begun = Instant::now();
         let observer = Told { inner: self.observer, told: std::sync::Mutex::new(&mut self.told) };
         let (open, Leases { warehouse, by_pipeline: leases }) = (self.open, &self.leases);
+        let before: Vec<String> = self.failing.keys().cloned().collect();
+        let ongoing = Ongoing { states: &self.states, failing: &mut self.failing };
         let report: Result<Report> = match is_scheduled {
-            true => refresh::recorded(open, warehouse, &options, &observer, leases, Some(&self.states)).await,
-            false => {
-                let held = (&self.states, &mut self.failing);
-                refresh::step(open, warehouse, &options, &observer, leases, held).await
-            }
+            true => refresh::recorded(open, warehouse, &options, &observer, leases, Some(ongoing)).await,
+            false => refresh::step(open, warehouse, &options, &observer, leases, ongoing).await,
         };
         self.heads.clear();
         for model in &options.models {
@@ -264,6 +266,7 @@ impl<'a> Work<'a> {
         match report {
             Ok(report) => {
                 self.missed.clear();
+                self.recovered = before.into_iter().filter(|model| !self.failing.contains_key(model)).collect();
                 for (source, before) in bystanders {
                     let (name, now) = (&source.spec.name.value, self.head(&source.pipeline).await?);
                     let before = before.as_deref().and_then(|record| record.sources.get(name));
@@ -356,6 +359,9 @@ impl<'a> Work<'a> {
                 // What reads a source that was silent may have been left out of a step.
                 Ok(look) => {
                     let is_back = self.lost.remove(&name);
+                    if is_back {
+                        self.recovered.insert(name.clone());
+                    }
                     match look.changes.is_some() || was_silent || is_back {
                         true => drop(changed.insert(name)),
                         false => drop(self.told.remove(&name)),
@@ -387,7 +393,7 @@ impl<'a> Work<'a> {
                 if reads_changed {
                     due.models.insert(model.name.clone());
                 }
-            } else if self.is_due(model)? {
+            } else if self.is_due(model)? || self.may_go_on(model) {
                 due.is_scheduled |= !matches!(model.refresh, Schedule::Auto);
                 due.models.insert(model.name.clone());
             }
@@ -399,6 +405,11 @@ impl<'a> Work<'a> {
     fn is_due(&self, model: &PlannedModel) -> Result<bool> {
         let last = self.tried.get(&model.name).copied();
         schedule::is_due(&model.refresh, last, schedule::wall_clock_us(), &self.open.project.timezone.value)
+    }
+
+    /// Whether a model that failed or was skipped reads what failed, too, and no longer does: it doesn't wait for its schedule.
+    fn may_go_on(&self, model: &PlannedModel) -> bool {
+        self.failing.contains_key(&model.name) && self.recovered.iter().any(|relation| reads(model, relation))
     }
 
     /// Tells of a failure, unless it is the same as the last of that relation.
@@ -425,9 +436,9 @@ fn told_left(late: Option<Duration>, is_committed: bool, is_followed: bool, behi
     Some(format!("{}{left}{}", late.unwrap_or_default(), behind.unwrap_or_default()))
 }
 
-/// Whether a model or a check of it reads a source.
-fn reads(model: &PlannedModel, source: &str) -> bool {
-    model.inputs.iter().chain(&model.check_inputs).any(|input| input == source)
+/// Whether a model or a check of it reads a relation.
+fn reads(model: &PlannedModel, relation: &str) -> bool {
+    model.inputs.iter().chain(&model.check_inputs).any(|input| input == relation)
 }
 
 /// Whether a failure isn't the one that was told of the relation last; notes it.

@@ -75,5 +75,6 @@ mod tables;
 mod unit_tests;
 #[cfg(feature = "kafka")]
 mod up_ends;
+mod up_failing;
 mod up_schedules;
 mod wall_clocks;

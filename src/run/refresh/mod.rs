@@ -184,21 +184,48 @@ pub async fn refresh_in(
     result
 }
 
-/// A refresh under leases that are held already, with its row in the history. Where states are held, it is a step of continuous
-/// work: Delta tables follow later.
+/// What continuous work keeps from step to step.
+pub(in crate::run) struct Ongoing<'a> {
+    /// States that are held in memory.
+    pub(in crate::run) states: &'a HeldStates,
+    /// Models that failed or were skipped when they were last worked on, and why. What depends on one that isn't worked on is skipped,
+    /// as by the step in which it failed.
+    pub(in crate::run) failing: &'a mut BTreeMap<String, String>,
+}
+
+impl Ongoing<'_> {
+    /// Notes what models came to; whether one of them begins to fail, fails otherwise than before, or no longer does.
+    fn note(&mut self, models: &[ModelOutcome]) -> bool {
+        let mut is_news = false;
+        for outcome in models {
+            let (model, reason) = (&outcome.model, &outcome.reason);
+            is_news |= match outcome.has_failed() {
+                true => self.failing.insert(model.clone(), reason.clone()).as_ref() != Some(reason),
+                false => self.failing.remove(model).is_some(),
+            };
+        }
+        is_news
+    }
+}
+
+/// A refresh under leases that are held already, with its row in the history. Where it is a step of continuous work, Delta tables
+/// follow later.
 pub(in crate::run) async fn recorded(
     open: &OpenProject,
     warehouse: &Warehouse,
     options: &RefreshOptions,
     observer: &dyn Observer,
     leases: &BTreeMap<String, Lease>,
-    held: Option<&HeldStates>,
+    mut ongoing: Option<Ongoing<'_>>,
 ) -> Result<Report> {
     let mut record = RunRecord::begin(&options.command, options.now_us, pipelines_in_order(open, options));
     record.save(warehouse).await?;
-    let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), held);
+    let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), ongoing.as_ref());
     refresh.is_recorded = true;
     let result = refresh.pipelines(leases).await;
+    if let (Ok(()), Some(ongoing)) = (&result, &mut ongoing) {
+        ongoing.note(&refresh.models);
+    }
     let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| refresh.exit_code);
     record.models.clone_from(&refresh.models);
     record.checks.clone_from(&refresh.checks);
@@ -212,7 +239,7 @@ pub(in crate::run) async fn recorded(
 }
 
 /// A refresh under leases that are held already: a step of continuous work. The history tells of it where a model begins to fail, or
-/// no longer does; `failing` are those that do.
+/// no longer does.
 ///
 /// # Errors
 /// As [`refresh`].
@@ -222,19 +249,12 @@ pub(in crate::run) async fn step(
     options: &RefreshOptions,
     observer: &dyn Observer,
     leases: &BTreeMap<String, Lease>,
-    (held, failing): (&HeldStates, &mut BTreeMap<String, String>),
+    mut ongoing: Ongoing<'_>,
 ) -> Result<Report> {
     let mut record = RunRecord::begin(&options.command, options.now_us, pipelines_in_order(open, options));
-    let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), Some(held));
+    let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), Some(&ongoing));
     refresh.pipelines(leases).await?;
-    let mut is_news = false;
-    for outcome in &refresh.models {
-        is_news |= match outcome.has_failed() {
-            true => failing.insert(outcome.model.clone(), outcome.reason.clone()).as_ref() != Some(&outcome.reason),
-            false => failing.remove(&outcome.model).is_some(),
-        };
-    }
-    if is_news {
+    if ongoing.note(&refresh.models) {
         record.models.clone_from(&refresh.models);
         record.checks.clone_from(&refresh.checks);
         let status = if refresh.exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed };
@@ -261,8 +281,11 @@ impl<'a> Refresh<'a> {
         options: &'a RefreshOptions,
         observer: &'a dyn Observer,
         run: String,
-        held: Option<&'a HeldStates>,
+        ongoing: Option<&Ongoing<'a>>,
     ) -> Self {
+        let held = ongoing.map(|ongoing| ongoing.states);
+        let failing = ongoing.iter().flat_map(|ongoing| ongoing.failing.keys());
+        let held_back = failing.filter(|model| !options.models.contains(*model));
         let publishing = if held.is_some() { Publishing::Later } else { Publishing::Now };
         let session = open.session(options.now_us);
         Self {
@@ -279,7 +302,7 @@ impl<'a> Refresh<'a> {
             is_recorded: false,
             deleted: BTreeSet::new(),
             due: BTreeSet::new(),
-            relations: HashMap::new(),
+            relations: held_back.map(|model| (model.clone(), Relation::Failed)).collect(),
             nets: HashMap::new(),
             shared: SharedNets::default(),
             models: Vec::new(),
@@ -299,6 +322,10 @@ impl<'a> Refresh<'a> {
         for pipeline in &pipelines {
             let Some(lease) = leases.get(pipeline) else { continue };
             self.pipeline(pipeline, lease).await?;
+        }
+        // Skipped for what failed in an earlier step.
+        if self.exit_code == 0 && self.models.iter().any(ModelOutcome::has_failed) {
+            self.exit_code = 3;
         }
         Ok(())
     }

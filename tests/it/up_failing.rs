@@ -1,0 +1,61 @@
+//! `up` over a model that fails: what depends on it waits for it, as in a run.
+
+use std::time::{Duration, Instant};
+
+use crate::process::PATIENCE;
+use crate::scratch::Scratch;
+use crate::up_schedules::{until, up};
+
+/// Asks `status` until it exits with `code`.
+#[track_caller]
+fn until_status(shop: &Scratch, code: i32) -> String {
+    let begun = Instant::now();
+    loop {
+        let seen = shop.tidemill(&["status"]);
+        if seen.code == code {
+            return seen.out;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{} {}", seen.out, seen.err);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn what_depends_on_a_failed_model_waits_until_it_works_again() {
+    let shop = Scratch::new(
+        "
+pipeline: main
+sources:
+  f: { connector: files, path: f/*.csv, format: csv, settle: 0s, columns: { k: text, v: bigint } }
+  g: { connector: files, path: g/*.csv, format: csv, settle: 0s, columns: { k: text, q: bigint } }
+models:
+  bad: { sql: 'select k, sum(100 / v) as r from f group by k', key: [k] }
+  dep: { sql: 'select b.k, b.r, g.q from bad b join g on b.k = g.k' }
+  behind: { sql: 'select count(*) as n from dep d join g on d.k = g.k' }
+  hourly: { refresh: { every: 1h }, sql: select count(*) as n from bad }
+  apart: { sql: select count(*) as n from g }
+",
+    );
+    shop.write("f/1.csv", "k,v\na,1\n");
+    shop.write("g/1.csv", "k,q\na,1\n");
+    shop.exits(0, &["run", "bad", "dep", "behind", "apart"]);
+    shop.write("f/2.csv", "k,v\na,0\n");
+    let up = up(&shop);
+    until_status(&shop, 1);
+    shop.write("g/2.csv", "k,q\na,10\n");
+    // One step takes this in for all of them.
+    until(&shop, "select n from apart", "2");
+    assert_eq!(shop.rows("select q from dep"), "1\n");
+    assert_eq!(shop.rows("select n from behind"), "1\n");
+
+    shop.write("f/2.csv", "k,v\na,2\n");
+    until(&shop, "select count(*) from dep where r = 150", "2");
+    until(&shop, "select n from behind", "4");
+    // It was skipped for the failure: it doesn't wait for its hour.
+    until(&shop, "select n from hourly", "1");
+    let told = until_status(&shop, 0);
+    assert!(!told.contains("skipped"), "{told}");
+    up.signal("TERM");
+    assert_eq!(shop.seen(up.finish()).code, 0);
+    shop.exits(0, &["verify"]);
+}
