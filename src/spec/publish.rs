@@ -110,6 +110,7 @@ fn read_files_sink(reader: &mut Reader<'_>, fields: &Fields<'_>) -> Option<Files
 /// What only the whole project tells of its sinks.
 pub(super) fn settle(reader: &mut Reader<'_>, project: &mut Project) {
     settle_brokers(reader, project);
+    check_topics(reader, project);
     check_folders(reader, project);
 }
 
@@ -124,6 +125,25 @@ fn settle_brokers(reader: &mut Reader<'_>, project: &mut Project) {
                 reader.fault(fault.hint("here, or for all sinks in tidemill.yaml: `kafka: { brokers: HOST:PORT }`"));
             }
             spec.brokers = spec.brokers.take().or_else(|| default.clone());
+        }
+    }
+}
+
+/// A topic holds one model's rows: messages of two would replace each other where they have a key in common.
+fn check_topics(reader: &mut Reader<'_>, project: &Project) {
+    let mut known: Vec<(&KafkaSinkSpec, &Located<String>)> = Vec::new();
+    for model in project.pipelines.iter().flat_map(|pipeline| &pipeline.models) {
+        for sink in &model.publish {
+            let SinkTarget::Kafka(spec) = &sink.target else { continue };
+            let is_same = |other: &KafkaSinkSpec| {
+                other.brokers.as_ref().is_some_and(|brokers| spec.writes_to(&brokers.value, &other.topic.value))
+            };
+            if let Some((_, other)) = known.iter().find(|(known, _)| is_same(known)) {
+                let message = format!("`{}` is published to this topic as well", other.value);
+                let fault = Fault::error("duplicate", spec.topic.place.clone(), message);
+                reader.fault(fault.hint("give each model a topic of its own"));
+            }
+            known.push((spec, &model.name));
         }
     }
 }

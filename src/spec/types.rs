@@ -377,6 +377,15 @@ pub struct KafkaSinkSpec {
     pub options: BTreeMap<String, String>,
 }
 
+impl KafkaSinkSpec {
+    /// Whether it writes to this topic of these brokers: lists with an address in common are of one cluster.
+    pub fn writes_to(&self, brokers: &str, topic: &str) -> bool {
+        let of = |list: &str| list.split(',').map(|address| address.trim().to_ascii_lowercase()).collect::<Vec<_>>();
+        let (here, there) = (self.brokers.as_ref().map(|brokers| of(&brokers.value)), of(brokers));
+        self.topic.value == topic && here.is_some_and(|here| here.iter().any(|address| there.contains(address)))
+    }
+}
+
 /// `emit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Emit {

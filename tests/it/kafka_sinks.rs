@@ -405,8 +405,9 @@ fn sinks_need_a_key_and_an_end() {
     let sources = "sources:
   lines: { connector: files, path: data/*.csv, format: csv, columns: { city: text, at: timestamptz } }
 ";
-    let sink =
-        |emit: &str| format!("publish: [ {{ connector: kafka, brokers: \"localhost:1\", topic: t, emit: {emit} }} ]");
+    let sink = |emit: &str| {
+        format!("publish: [ {{ connector: kafka, brokers: \"localhost:1\", topic: {emit}, emit: {emit} }} ]")
+    };
     let shop = Scratch::new(&format!(
         "{sources}models:
   bag: {{ sql: select city from lines where city is not null union all select city from lines, {} }}
@@ -502,4 +503,32 @@ fn who_was_paused_while_another_published_is_fenced() {
     assert_eq!(seen.code, 75, "{}{}", seen.out, seen.err);
     assert!(seen.err.contains("another process publishes to this topic now"), "{}", seen.err);
     holds_the_table(kafka, &topics, &shop);
+}
+
+#[test]
+fn a_topic_is_of_one_model() {
+    let events = "sources:
+  ev: { connector: kafka, brokers: 'localhost:1, other:1', topic: events, format: json, columns: { k: text, v: bigint } }
+models:
+";
+    let model = |name: &str, from: &str, sink: &str| {
+        format!("  {name}: {{ sql: select * from {from}, key: [k], publish: [ {{ connector: kafka, {sink} }} ] }}\n")
+    };
+    let shop = Scratch::new("");
+    shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}kafka: {{ brokers: 'localhost:1' }}\n"));
+    let validated = |code: i32, models: &[String]| {
+        shop.write("pipelines/sales.yaml", format!("{events}{}", models.concat()));
+        shop.exits(code, &["validate", "--offline"]).err
+    };
+    validated(
+        0,
+        &[
+            model("a", "ev", "topic: two"),
+            model("b", "ev", "topic: three"),
+            model("c", "ev", "brokers: far, topic: two"),
+        ],
+    );
+    let seen = validated(2, &[model("a", "ev", "topic: two"), model("b", "ev", "brokers: 'localhost:1', topic: two")]);
+    let twice = "error[duplicate]: `a` is published to this topic as well\n --> pipelines/sales.yaml:5:";
+    assert!(seen.contains(twice) && seen.matches("error[").count() == 1, "{seen}");
 }
