@@ -26,6 +26,7 @@ mod json;
 pub mod json_text;
 mod keys;
 mod lateral;
+mod loops;
 pub mod maintain;
 mod model;
 mod moving;

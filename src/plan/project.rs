@@ -12,6 +12,7 @@ use super::catalog::{Catalog, Relation, SourceShape};
 use super::checks::{CheckPlanner, Checked};
 use super::closing::closing;
 use super::inspect::{Inspection, inspect_model, table_reference};
+use super::loops::loop_faults;
 use super::maintain::{Maintenance, Stage, maintenance};
 use super::model::{BoundModel, ModelPlanner};
 use super::named_windows::write_out_windows;
@@ -376,7 +377,9 @@ impl<'a> Work<'a> {
                 self.faults.extend(rereading_faults(spec, &planned, &found, &self.sources()));
                 self.tell_unkeyed_sinks(spec);
                 self.tell_taken_names(spec, &planned);
-                let untimed = Untimed::over(&self.sources_under(&planned, &models));
+                let under = self.sources_under(&planned, &models);
+                self.faults.extend(loop_faults(spec, &under));
+                let untimed = Untimed::over(&under);
                 self.tell_endless_sinks(spec, &planned, untimed.as_ref());
                 self.faults.extend(notes(spec, &planned, &self.sources()));
                 self.faults.extend(retention_faults(spec, &planned, &self.sources(), untimed.as_ref()));

@@ -506,7 +506,7 @@ fn who_was_paused_while_another_published_is_fenced() {
 }
 
 #[test]
-fn a_topic_is_of_one_model() {
+fn a_topic_is_of_one_model_and_of_none_that_is_computed_of_it() {
     let events = "sources:
   ev: { connector: kafka, brokers: 'localhost:1, other:1', topic: events, format: json, columns: { k: text, v: bigint } }
 models:
@@ -531,4 +531,21 @@ models:
     let seen = validated(2, &[model("a", "ev", "topic: two"), model("b", "ev", "brokers: 'localhost:1', topic: two")]);
     let twice = "error[duplicate]: `a` is published to this topic as well\n --> pipelines/sales.yaml:5:";
     assert!(seen.contains(twice) && seen.matches("error[").count() == 1, "{seen}");
+    let seen = validated(
+        2,
+        &[
+            model("near", "ev", "brokers: 'OTHER:1', topic: events"),
+            model("apart", "ev", "brokers: far, topic: events"),
+            "  between: { sql: 'select * from ev', key: [k] }\n".to_string(),
+            model("beyond", "between", "topic: events, emit: debezium"),
+        ],
+    );
+    for (name, line) in [("near", 4), ("beyond", 7)] {
+        let told = format!(
+            "error[cycle]: `{name}` is computed of `ev`, which reads this topic: what it publishes would come back, for ever\n \
+             --> pipelines/sales.yaml:{line}:"
+        );
+        assert!(seen.contains(&told), "{told}: {seen}");
+    }
+    assert!(!seen.contains("`apart`"), "{seen}");
 }
