@@ -155,7 +155,6 @@ fn held(pipeline: &str, holder: &Holder) -> Error {
         .with("host", &holder.process.host)
         .with("process", holder.process.pid)
         .with("until", format!("{}, unless renewed", until.to_rfc3339_opts(SecondsFormat::Secs, true)))
-        .with("hint", "wait for it with --wait")
 }
 
 /// The one object that holds a lease, changed only by comparing first.

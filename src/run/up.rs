@@ -49,7 +49,10 @@ impl Leases {
                 Ok(lease) => drop(leases.by_pipeline.insert(name, lease)),
                 Err(error) => {
                     leases.release().await?;
-                    return Err(error);
+                    return Err(match error.kind() {
+                        ErrorKind::Lease => error.with("hint", "end that process, or start again once it has ended"),
+                        _ => error,
+                    });
                 }
             }
         }

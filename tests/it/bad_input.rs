@@ -296,6 +296,8 @@ fn a_second_run_at_the_same_time_is_refused_and_can_wait() {
     let seen = shop.exits(75, &["run"]);
     filtered(|| insta::assert_snapshot!("two_runs", format!("{}---\n{}", seen.out, seen.err)));
     shop.exits(75, &["run", "--wait=1s"]);
+    let refused = shop.exits(75, &["up", "--listen", "127.0.0.1:0"]).err;
+    assert!(refused.contains("another process is at work") && !refused.contains("--wait"), "{refused}");
     assert_eq!(shop.rows(SOLD), "1,pen,1.50\n", "reading needs no lease");
 
     shop.write("data/2.csv", "id,name,price\n2,ink,1\n");

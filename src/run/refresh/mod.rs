@@ -174,7 +174,11 @@ pub async fn refresh_in(
     let pipelines = pipelines_in_order(open, options);
     let mut leases = BTreeMap::new();
     for pipeline in pipelines.iter().collect::<BTreeSet<_>>() {
-        let lease = Lease::acquire(&warehouse, pipeline, open.project.lease_ttl, options.wait).await?;
+        let lease = Lease::acquire(&warehouse, pipeline, open.project.lease_ttl, options.wait).await;
+        let lease = lease.map_err(|error| match error.kind() {
+            ErrorKind::Lease => error.with("hint", "wait for it with --wait"),
+            _ => error,
+        })?;
         leases.insert(pipeline.clone(), lease);
     }
     let result = recorded(open, &warehouse, options, observer, &leases, None).await;
