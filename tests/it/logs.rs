@@ -89,3 +89,25 @@ fn text_logs_have_no_colours_where_nobody_sees_them() {
     assert!(!seen.err.contains('\u{1b}'), "{:?}", seen.err);
     assert_eq!(seen.out, "", "logs go to stderr");
 }
+
+#[test]
+fn statistics_of_a_column_that_had_another_type_are_no_news() {
+    let shop = Scratch::new("");
+    let model = |value: &str| {
+        shop.write(
+            "pipelines/sales.yaml",
+            format!(
+                "sources:
+  f: {{ connector: files, path: data/*.csv, format: csv, settle: 0s, columns: {{ k: text, v: bigint }} }}
+models:
+  m: {{ sql: \"select k, {value} as s from f\", key: [k] }}
+"
+            ),
+        );
+        shop.exits(0, &["run", "--quiet"]).err
+    };
+    shop.write("data/a.csv", "k,v\na,1\nb,2\n");
+    for value in ["v", "'x' || k", "v", "v"] {
+        assert_eq!(model(value), "");
+    }
+}
