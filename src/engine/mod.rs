@@ -2,7 +2,6 @@
 
 mod diff;
 mod failure;
-mod interner;
 mod keyed;
 pub mod maintain;
 mod text;
@@ -30,7 +29,6 @@ use futures::stream::BoxStream;
 
 pub use diff::{Changes, diff};
 pub use failure::failure;
-pub use interner::Interner;
 pub use keyed::{KeyedChange, keyed_changes};
 pub use text::{as_text, json_lines, shortened};
 

@@ -13,7 +13,7 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use super::at_zone::with_casts;
 use super::casts::{OpaqueCasts, with_opaque_casts};
 use super::day_parts::with_day_parts;
-use super::distinct_lists::DistinctLists;
+use super::distinct::DistinctAggregates;
 use super::doubles::{Doubles, with_doubles};
 use super::guards::Filtered;
 use super::one_row::OneRow;
@@ -24,7 +24,7 @@ use super::wall_clock::{WallClocks, with_zoned_casts};
 pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(OneRow), Arc::new(Doubles)];
     rules.extend(Analyzer::new().rules);
-    rules.extend([Arc::new(WallClocks) as _, Arc::new(OpaqueCasts) as _, Arc::new(DistinctLists) as _]);
+    rules.extend([Arc::new(WallClocks) as _, Arc::new(OpaqueCasts) as _, Arc::new(DistinctAggregates) as _]);
     rules.push(Arc::new(Filtered));
     rules
 }

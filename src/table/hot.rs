@@ -8,9 +8,10 @@ use datafusion::common::{Column, ColumnStatistics, Result as DataFusionResult, S
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 
 use super::change::{TableChange, TableTarget, is_bounded};
-use crate::engine::{Interner, failure};
+use crate::engine::failure;
 use crate::error::Result;
 use crate::limits;
+use crate::plan::Interner;
 
 /// Values of one of the key's columns.
 pub(super) struct Hot {

@@ -9,9 +9,9 @@ use arrow::datatypes::Int64Type;
 use super::delta::Net;
 use super::merge::differing;
 use super::stage::filtered;
-use crate::engine::interner::Interner;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
+use crate::plan::Interner;
 
 /// A batch, and a row of it.
 type Place = (usize, usize);

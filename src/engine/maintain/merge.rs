@@ -17,8 +17,9 @@ use datafusion::physical_expr::expressions::Column;
 use super::delta::Net;
 use super::memory::bytes_of;
 use super::stage::{filtered, integers};
-use crate::engine::{Interner, conform, failure};
+use crate::engine::{conform, failure};
 use crate::error::{Error, Result, ResultExt};
+use crate::plan::Interner;
 use crate::plan::maintain::{Merge, Stage};
 
 /// Groups that changed, as they were and as they are.

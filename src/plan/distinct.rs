@@ -1,5 +1,5 @@
-//! `array_agg(DISTINCT x ORDER BY x DESC)` beside one in the other order: to sort but once the engine turns one of them around, which forgets
-//! to turn its values. Knows no plans.
+//! Aggregates of distinct values where the engine's own won't do. Of two lists, `array_agg(DISTINCT x ORDER BY x DESC)` beside one in the
+//! other order, it turns one around to sort but once, and forgets to turn its values. Counts keep a set for each group. Knows no plans.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -12,39 +12,40 @@ use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams,
 use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, LogicalPlan, ReversedUDAF, SetMonotonicity,
-    Signature,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, LogicalPlan, ReversedUDAF,
+    SetMonotonicity, Signature,
 };
 use datafusion::optimizer::AnalyzerRule;
 
 use super::coercion::each_expression;
+use super::distinct_counts::DistinctCounts;
 
-/// Puts a function that nobody turns around where the engine's stands.
+/// Puts a function of ours where the engine's stands.
 #[derive(Debug)]
-pub struct DistinctLists;
+pub struct DistinctAggregates;
 
-impl AnalyzerRule for DistinctLists {
+impl AnalyzerRule for DistinctAggregates {
     fn name(&self) -> &'static str {
-        "distinct_lists"
+        "distinct_aggregates"
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let unturned = plan.transform_up_with_subqueries(|node| match node {
-            LogicalPlan::Aggregate(_) => each_expression(node, |expr, _| expr.transform_up(|expr| Ok(unturned(expr)))),
+        let ours = plan.transform_up_with_subqueries(|node| match node {
+            LogicalPlan::Aggregate(_) => each_expression(node, |expr, _| expr.transform_up(|expr| Ok(ours(expr)))),
             other => Ok(Transformed::no(other)),
         })?;
-        Ok(unturned.data)
+        Ok(ours.data)
     }
 }
 
-fn unturned(expr: Expr) -> Transformed<Expr> {
+fn ours(expr: Expr) -> Transformed<Expr> {
     match expr {
         Expr::AggregateFunction(AggregateFunction { func: engine, params })
             if params.distinct
-                && ["array_agg", "string_agg"].contains(&engine.name())
-                && !(engine.inner().as_ref() as &dyn Any).is::<Unturned>() =>
+                && ["array_agg", "count", "string_agg"].contains(&engine.name())
+                && !(engine.inner().as_ref() as &dyn Any).is::<Distinct>() =>
         {
-            let func = Arc::new(AggregateUDF::from(Unturned { engine }));
+            let func = Arc::new(AggregateUDF::from(Distinct { engine }));
             Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params }))
         }
         other => Transformed::no(other),
@@ -53,13 +54,36 @@ fn unturned(expr: Expr) -> Transformed<Expr> {
 
 /// The engine's function over distinct values.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Unturned {
+struct Distinct {
     engine: Arc<AggregateUDF>,
 }
 
-impl AggregateUDFImpl for Unturned {
+impl Distinct {
+    fn is_count(&self) -> bool {
+        self.engine.name() == "count"
+    }
+
+    /// Whether its groups are counted by ours. Of integers the engine's does as well.
+    fn is_counted(&self, args: &AccumulatorArgs) -> bool {
+        let [value] = args.expr_fields else { return false };
+        self.is_count() && args.is_distinct && DistinctCounts::are_of(value.data_type())
+    }
+}
+
+impl AggregateUDFImpl for Distinct {
     fn reverse_expr(&self) -> ReversedUDAF {
-        ReversedUDAF::NotSupported
+        if self.is_count() { self.engine.reverse_udf() } else { ReversedUDAF::NotSupported }
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        self.is_counted(&args) || self.engine.groups_accumulator_supported(args)
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        if self.is_counted(&args) {
+            return Ok(Box::new(DistinctCounts::new(args.expr_fields[0].data_type())?));
+        }
+        self.engine.create_groups_accumulator(args)
     }
 
     fn name(&self) -> &str {
@@ -133,6 +157,10 @@ impl AggregateUDFImpl for Unturned {
 
     fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
         self.engine.default_value(data_type)
+    }
+
+    fn is_descending(&self) -> Option<bool> {
+        self.engine.inner().is_descending()
     }
 
     fn supports_null_handling_clause(&self) -> bool {

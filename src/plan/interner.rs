@@ -101,6 +101,18 @@ impl Interner {
         }
     }
 
+    /// Bytes in memory, about.
+    pub fn bytes(&self) -> usize {
+        match &self.met {
+            Met::Short(numbers) => numbers.capacity() * size_of::<Short>(),
+            Met::Long(long) => {
+                let rows = long.rows.iter().map(Rows::size).sum::<usize>();
+                rows + long.places.capacity() * size_of::<(u32, u32)>()
+                    + long.numbers.capacity() * size_of::<Numbered>()
+            }
+        }
+    }
+
     /// The numbers of rows as far as they were met.
     ///
     /// # Errors
