@@ -71,7 +71,9 @@ fn print_model(open: &OpenProject, outlook: &ModelOutlook) {
     let action = if outlook.computes { model.strategy.name } else { "nothing to do" };
     say!("model {}: {}, {action}: {}", outlook.model, outlook.change, outlook.reason);
     say!("  strategy: {}; {}", model.strategy.name, model.strategy.reason);
-    if let (Some(rebuild), "changed") = (&outlook.rebuild, outlook.change) {
+    // What is new or always recomputed said so above.
+    let is_news = outlook.change == "changed" || (outlook.change == "unchanged" && model.maintenance.is_some());
+    if let Some(rebuild) = outlook.rebuild.as_ref().filter(|_| is_news) {
         say!("  rebuilds {rebuild}");
     }
     for sink in &outlook.publishes {

@@ -121,6 +121,8 @@ pub struct Look {
     pub notes: Vec<String>,
     /// Messages that are known to be there and weren't taken in; none where that can't be told without reading.
     pub waiting_rows: Option<u64>,
+    /// Paths of the position's units whose rows go; all others stay.
+    pub gone: Vec<String>,
 }
 
 /// Columns of a file that no contract names.

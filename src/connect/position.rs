@@ -176,6 +176,13 @@ impl Position {
         Self { contract: self.contract.clone(), files, offsets: None }
     }
 
+    /// What stays of it once the units of the paths `gone` are gone, under the contract of hash `contract`.
+    pub fn without(&self, gone: &[String], contract: &str) -> Self {
+        let stays = |file: &&FileEntry| !gone.contains(&file.path);
+        let files = self.files.iter().filter(stays).cloned().collect();
+        Self { contract: contract.to_owned(), files, offsets: self.offsets.clone() }
+    }
+
     /// The entry of a path.
     pub fn file(&self, path: &str) -> Option<&FileEntry> {
         self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok().map(|at| &self.files[at])

@@ -340,7 +340,7 @@ mod tests {
         let counting = Counting { metrics: &metrics, inner: &Nobody };
         let look = |waiting: u64| {
             let changes = (waiting > 0).then(|| format!("{waiting} new"));
-            counting.looked("events", &Look { changes, notes: Vec::new(), waiting_rows: Some(waiting) });
+            counting.looked("events", &Look { changes, waiting_rows: Some(waiting), ..Look::default() });
         };
         let text = || {
             metrics.set_lags();

@@ -1,24 +1,26 @@
 //! What a run would do, and how the tables stand. Reads; writes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 
 use crate::connect::{Ignored, Position};
+use crate::engine::maintain::GoesOn;
 use crate::error::Result;
 use crate::limits::NAMED_COLUMNS;
-use crate::plan::PlannedModel;
+use crate::plan::{PlannedModel, PlannedSource};
 use crate::run::commit::{CommitChain, CommitRecord, TableEntry};
 use crate::run::follow;
 use crate::run::history;
 use crate::run::project::OpenProject;
+use crate::run::refresh::anew;
 use crate::run::refresh::draft::quarantine_of;
-use crate::run::refresh::maintain::states_that_stay;
 use crate::run::sinks;
-use crate::run::version::table_digest;
+use crate::run::version::{Read, Versions, table_digest};
 use crate::spec::types::{ConnectorSpec, KafkaSpec};
-use crate::table::{Warehouse, delta};
+use crate::table::types::table_schema;
+use crate::table::{TableFiles, Warehouse, delta};
 
 /// What a run would do with one model.
 #[derive(Debug, Clone)]
@@ -31,7 +33,7 @@ pub struct ModelOutlook {
     pub computes: bool,
     /// Why, or why not.
     pub reason: String,
-    /// What is built from the whole input again, if anything.
+    /// What is built from the whole input again, if anything, as far as that is known before rows are read.
     pub rebuild: Option<String>,
     /// Where it is published to.
     pub publishes: Vec<SinkOutlook>,
@@ -98,17 +100,22 @@ pub async fn records(open: &OpenProject, warehouse: &Warehouse) -> Result<BTreeM
 pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh: bool) -> Result<Outlook> {
     let warehouse = open.warehouse().await?;
     let records = records(open, &warehouse).await?;
-    let mut sources = BTreeMap::new();
+    let (mut sources, mut now) = (BTreeMap::new(), HashMap::new());
     for source in &open.plan.sources {
         let name = &source.spec.name.value;
         let position = records.get(&source.pipeline).and_then(|record| record.sources.get(name));
-        sources.insert(name.clone(), source_outlook(open, name, position).await?);
+        let (outlook, stays) = source_outlook(open, source, position).await?;
+        sources.insert(name.clone(), outlook);
+        now.insert(name.clone(), Read::Source(stays));
     }
     let mut outlook = Outlook { sources, models: Vec::new() };
     let committed = committed(open, &records)?;
     let mut deleted = BTreeSet::new();
     for (pipeline, record) in &records {
         deleted.extend(follow::deleted(&warehouse, &CommitChain::open(&warehouse, pipeline), record).await?);
+    }
+    for model in &open.plan.models {
+        now.extend(table_now(&warehouse, &records, model, false).await?);
     }
     let mut computed = BTreeSet::new();
     for model in open.plan.models.iter().filter(|m| models.contains(&m.name)) {
@@ -139,26 +146,88 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
         }
         if one.computes {
             computed.insert(model.name.clone());
-            one.rebuild = match (&model.maintenance, one.change) {
-                (None, _) => Some(format!("the whole table: {}", model.strategy.reason)),
-                (Some(_), "new") => Some("the whole table: it is its first build".into()),
-                (Some(_), "changed") => {
-                    let stay = entry.filter(|_| !full_refresh).map_or(0, |entry| states_that_stay(model, entry).len());
-                    Some(match (stay, model.states.len() - stay) {
-                        (0, _) => "the whole table: its definition changed".into(),
-                        (_, 0) => "the table, of its states: they stay".into(),
-                        (stay, new) => {
-                            format!("the table and {new} of {} states: what the others hold stays", stay + new)
-                        }
-                    })
-                }
-                (Some(_), _) => full_refresh.then(|| "the whole table: full refresh".into()),
-            };
+            let about = About { open, warehouse: &warehouse, records: &records, full_refresh };
+            one.rebuild = about.rebuild(model, entry, &now).await?;
+            now.extend(table_now(&warehouse, &records, model, true).await?);
         }
         one.publishes = sink_outlooks(open, &warehouse, model, entry, one.computes).await?;
         outlook.models.push(one);
     }
     Ok(outlook)
+}
+
+/// What is known of a project before it is run.
+struct About<'a> {
+    open: &'a OpenProject,
+    warehouse: &'a Warehouse,
+    records: &'a BTreeMap<String, Arc<CommitRecord>>,
+    full_refresh: bool,
+}
+
+impl About<'_> {
+    /// What of a model that is computed is built from its whole input again. `now` is what it reads, but for rows that nobody has
+    /// read yet.
+    async fn rebuild(
+        &self,
+        model: &PlannedModel,
+        entry: Option<&TableEntry>,
+        now: &HashMap<String, Read>,
+    ) -> Result<Option<String>> {
+        let whole = |why: &str| Ok(Some(format!("the whole table: {why}")));
+        let Some(maintenance) = &model.maintenance else { return whole(&model.strategy.reason) };
+        let Some(entry) = entry else { return whole("it is its first build") };
+        let is_changed = entry.fingerprint != model.fingerprint;
+        let Some(goes_on) = anew::goes_on(model, entry, self.full_refresh) else {
+            return whole(match (is_changed, self.full_refresh) {
+                (true, _) => "its definition changed",
+                (false, true) => "full refresh",
+                (false, false) => "a check moves rows to quarantine that may come back",
+            });
+        };
+        let versions = Versions { open: self.open, warehouse: self.warehouse };
+        let known = anew::known(&versions, (model, maintenance), (entry, goes_on), now).await?;
+        if let Some(reason) = known.reason {
+            return whole(&reason);
+        }
+        if goes_on == GoesOn::States {
+            let stay = anew::states_that_stay(model, entry).len();
+            return Ok(Some(match model.states.len() - stay {
+                0 => "the table, of its states: they stay".into(),
+                new => format!("the table and {new} of {} states: what the others hold stays", stay + new),
+            }));
+        }
+        // Only a run finds out which rows go for good: what went may come again with a file's next version.
+        let quarantine = quarantine_of(&model.name);
+        let record = self.records.get(&model.pipeline);
+        let refused = record.and_then(|record| record.tables.get(&quarantine)).map_or(0, |entry| entry.rows);
+        let may_go = known.gone_rows > 0 && refused > 0;
+        let noun = if refused == 1 { "row" } else { "rows" };
+        Ok(may_go.then(|| {
+            format!("the whole table, if rows went that a rule had refused: {quarantine} has {refused} {noun}")
+        }))
+    }
+}
+
+/// A model's table as models after it read it, but for the rows that a run is going to change.
+async fn table_now(
+    warehouse: &Warehouse,
+    records: &BTreeMap<String, Arc<CommitRecord>>,
+    model: &PlannedModel,
+    computes: bool,
+) -> Result<Option<(String, Read)>> {
+    let Some(record) = records.get(&model.pipeline) else { return Ok(None) };
+    let Some(entry) = record.tables.get(&model.name) else { return Ok(None) };
+    let chain = CommitChain::open(warehouse, &model.pipeline);
+    let files = chain.table_files(&model.name, entry).await?;
+    let files = match computes {
+        true => TableFiles {
+            schema: table_schema(&model.schema)?,
+            partition_by: model.partition_by.clone(),
+            files: files.files,
+        },
+        false => files,
+    };
+    Ok(Some((model.name.clone(), Read::Table(files))))
 }
 
 /// Digests of what was last committed of each relation.
@@ -223,23 +292,29 @@ async fn sink_outlooks(
     Ok(outlooks)
 }
 
-async fn source_outlook(open: &OpenProject, name: &str, position: Option<&serde_json::Value>) -> Result<SourceOutlook> {
+/// The outlook of a source, and its position without what isn't taken in yet.
+async fn source_outlook(
+    open: &OpenProject,
+    source: &PlannedSource,
+    position: Option<&serde_json::Value>,
+) -> Result<(SourceOutlook, Position)> {
+    let name = &source.spec.name.value;
     let mut outlook =
-        SourceOutlook { source: name.into(), changes: None, notes: Vec::new(), ignored: Vec::new(), problem: None };
+        SourceOutlook { source: name.clone(), changes: None, notes: Vec::new(), ignored: Vec::new(), problem: None };
     let prior = Position::from_json(position)?;
     let connector = open.connector(name)?;
+    let mut gone = Vec::new();
     match connector.look(&prior).await {
         Err(error) => outlook.problem = Some(error.to_string()),
-        Ok(look) => (outlook.changes, outlook.notes) = (look.changes, look.notes),
+        Ok(look) => (outlook.changes, outlook.notes, gone) = (look.changes, look.notes, look.gone),
     }
     if outlook.changes.is_some()
-        && let Some(planned) = open.source(name)
-        && let Some(ignored) = connector.ignored_columns(&planned.schema, &prior).await
+        && let Some(ignored) = connector.ignored_columns(&source.schema, &prior).await
     {
-        outlook.ignored = ignored_columns(ignored, &planned.schema);
+        outlook.ignored = ignored_columns(ignored, &source.schema);
         outlook.notes.extend(ignored_note(&outlook.ignored));
     }
-    Ok(outlook)
+    Ok((outlook, prior.without(&gone, &source.fingerprint)))
 }
 
 fn ignored_columns(ignored: Ignored, contract: &Schema) -> Vec<IgnoredColumn> {

@@ -89,6 +89,30 @@ impl Versions<'_> {
         chain.table_files(name, entry).await.map(Read::Table).map(Some)
     }
 
+    /// What `new` lacks of `old`; none where that can't be read any more.
+    pub(in crate::run) async fn went(&self, name: &str, old: &Read, new: &Read) -> Result<Option<Read>> {
+        match (old, new) {
+            (Read::Source(old), Read::Source(new)) => {
+                if old.contract != new.contract {
+                    return Ok(None);
+                }
+                let went = old.beyond(new);
+                // Rows that were read in place are gone with their file.
+                let is_landed = went.files.iter().all(|file| file.landed.is_some());
+                Ok((is_landed && self.are_there(name, &went).await?).then_some(Read::Source(went)))
+            }
+            (Read::Table(old), Read::Table(new)) => {
+                if old.schema != new.schema || old.partition_by != new.partition_by {
+                    return Ok(None);
+                }
+                let went = rows_beyond(old, new);
+                let paths = went.files.iter().map(|file| format!("{name}/{}", file.path));
+                Ok(self.all_there(paths).await?.then_some(Read::Table(went)))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// How `new`, which `provider` reads, differs from `old`; none where rows that went can't be read any more.
     pub(in crate::run) async fn difference(
         &self,
@@ -97,28 +121,10 @@ impl Versions<'_> {
         new: &Read,
         provider: &Arc<dyn TableProvider>,
     ) -> Result<Option<Difference>> {
-        let (added, removed) = match (old, new) {
-            (Read::Source(old), Read::Source(new)) => {
-                if old.contract != new.contract {
-                    return Ok(None);
-                }
-                let (added, removed) = (new.beyond(old), old.beyond(new));
-                // Rows that were read in place are gone with their file.
-                if removed.files.iter().any(|file| file.landed.is_none()) || !self.are_there(name, &removed).await? {
-                    return Ok(None);
-                }
-                (Read::Source(added), Read::Source(removed))
-            }
-            (Read::Table(old), Read::Table(new)) => {
-                if old.schema != new.schema || old.partition_by != new.partition_by {
-                    return Ok(None);
-                }
-                let (added, removed) = (rows_beyond(new, old), rows_beyond(old, new));
-                if !self.all_there(removed.files.iter().map(|file| format!("{name}/{}", file.path))).await? {
-                    return Ok(None);
-                }
-                (Read::Table(added), Read::Table(removed))
-            }
+        let Some(removed) = self.went(name, old, new).await? else { return Ok(None) };
+        let added = match (old, new) {
+            (Read::Source(old), Read::Source(new)) => Read::Source(new.beyond(old)),
+            (Read::Table(old), Read::Table(new)) => Read::Table(rows_beyond(new, old)),
             _ => return Ok(None),
         };
         let side = |read: &Read| -> Result<Vec<Arc<dyn TableProvider>>> {

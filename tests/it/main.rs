@@ -42,6 +42,7 @@ mod kafka_upsert;
 mod plan_faults;
 mod plan_project;
 mod plan_runs;
+mod plan_tells;
 mod plan_time;
 mod key_filters;
 mod kill;

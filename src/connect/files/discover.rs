@@ -53,6 +53,12 @@ impl Discovery {
         (!parts.is_empty()).then(|| format!("{files}: {}", parts.join(", ")))
     }
 
+    /// Paths that were taken and whose rows go, another version's coming or not.
+    pub fn gone(&self) -> Vec<String> {
+        let changed = self.fresh.iter().filter(|found| found.is_changed).map(|found| &found.path);
+        changed.chain(&self.removed).cloned().collect()
+    }
+
     /// Worth a look.
     pub fn notes(&self) -> Vec<String> {
         let twins = self.twins.iter().map(|(a, b)| format!("{a} and {b} have the same bytes; both count"));

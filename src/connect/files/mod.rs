@@ -92,7 +92,7 @@ impl Source for FilesSource {
 
     async fn look(&self, prior: &Position) -> Result<Look> {
         let found = self.discover(prior, false).await?;
-        Ok(Look { changes: found.changes(), notes: found.notes(), waiting_rows: None })
+        Ok(Look { changes: found.changes(), notes: found.notes(), waiting_rows: None, gone: found.gone() })
     }
 
     async fn ignored_columns(&self, contract: &SchemaRef, prior: &Position) -> Option<Ignored> {

@@ -77,7 +77,9 @@ pub(super) fn look(client: &mut Client, topic: &Topic, prior: &Position) -> Resu
         again => format!("its contract changed: {again} offsets are read again"),
     };
     let changes = [Some(again), range::new_offsets(&plan)].into_iter().flatten().collect::<Vec<_>>().join(", ");
-    Ok(Look { changes: Some(changes), notes, waiting_rows: u64::try_from(plan.len()).ok() })
+    // All rows are others under another contract, also those that stay.
+    let gone = prior.files.iter().map(|unit| unit.path.clone()).collect();
+    Ok(Look { changes: Some(changes), notes, waiting_rows: u64::try_from(plan.len()).ok(), gone })
 }
 
 /// What stays of `files`, in their order. Rows of the past are read again with `history_is_read`.

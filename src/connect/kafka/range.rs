@@ -342,7 +342,8 @@ pub(super) fn look(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) 
     };
     let changes = new_offsets(&plan);
     let waiting_rows = u64::try_from(plan.len()).ok();
-    Ok(Look { changes, notes: plan.warnings, waiting_rows })
+    // What was taken in stays, also where the topic lost it.
+    Ok(Look { changes, notes: plan.warnings, waiting_rows, gone: Vec::new() })
 }
 
 /// Offsets that come after those that were read, for people; none if there are none.

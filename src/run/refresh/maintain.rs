@@ -11,6 +11,7 @@ use datafusion::logical_expr::{EmptyRelation, LogicalPlan};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 
+use super::anew::{self, Before, InputChange, states_that_stay};
 use super::draft::Draft;
 use super::model::Work;
 use super::states::weighted;
@@ -18,7 +19,6 @@ use super::{Refresh, TableNet};
 use crate::engine::maintain::{self, Advancing, Extent, GoesOn, Net, Relation, RootChange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
-use crate::plan::PlannedModel;
 use crate::plan::maintain::Maintenance;
 use crate::run::commit::{StateFiles, TableEntry, state_folder};
 use crate::run::failpoint;
@@ -46,10 +46,10 @@ impl Refresh<'_> {
         draft: &Draft,
     ) -> Result<Attempt> {
         let of_states;
+        if let Some(reason) = anew::lacks_states(maintenance, entry, goes_on) {
+            return Ok(Attempt::Anew(reason));
+        }
         let (maintenance, entry, rest) = match goes_on {
-            GoesOn::Result if entry.states.len() != maintenance.stages.len() => {
-                return Ok(Attempt::Anew("its states aren't there".into()));
-            }
             GoesOn::Result => (maintenance, entry, None),
             GoesOn::States => {
                 let stay = states_that_stay(work.model, entry);
@@ -59,17 +59,18 @@ impl Refresh<'_> {
             }
         };
         let mut relations = HashMap::new();
-        let (mut changed_rows, mut rows) = (0, 0);
+        let mut change = InputChange::default();
         for name in &work.model.inputs {
             let Some((read, _)) = work.inputs.reads.get(name) else { continue };
             let Some(provider) = work.inputs.relations.get(name) else { continue };
-            if goes_on == GoesOn::States && !entry.inputs_at.contains_key(name) {
-                // No state reads it: the old definition did not.
-                relations.insert(name.clone(), Relation::unchanged(Arc::clone(provider).into()));
-                continue;
-            }
-            let Some(before) = self.versions().read_of(name, entry).await? else {
-                return Ok(Attempt::Anew(format!("what it last read of {name} isn't kept any more")));
+            change.lacks_rows |= read.lacks_rows();
+            let before = match anew::before(&self.versions(), name, entry, goes_on).await? {
+                Before::Nothing => {
+                    relations.insert(name.clone(), Relation::unchanged(Arc::clone(provider).into()));
+                    continue;
+                }
+                Before::Read(before) => before,
+                Before::Lost(reason) => return Ok(Attempt::Anew(reason)),
             };
             if let Some(net) = self.net_of(work, name, entry) {
                 let versions = self.versions();
@@ -82,25 +83,19 @@ impl Refresh<'_> {
                     net: None,
                     extent: Extent { before: before.rows(), changed: net.rows },
                 };
-                (changed_rows, rows) = (changed_rows + net.rows, rows + read.rows());
+                change.add(net.rows, read.rows());
                 relations.insert(name.clone(), relation);
                 continue;
             }
             let Some(difference) = self.versions().difference(name, &before, read, provider).await? else {
-                let is_in_place = self.open.source(name).is_some_and(|source| source.spec.is_read_in_place());
-                let hint = if is_in_place { "; `archive: true` keeps them" } else { "" };
-                return Ok(Attempt::Anew(format!("rows of {name} that went can't be read any more{hint}")));
+                return Ok(Attempt::Anew(anew::unreadable(self.open, name)));
             };
-            changed_rows += difference.relation.extent.changed;
-            rows += difference.rows;
+            change.add(difference.relation.extent.changed, difference.rows);
             relations.insert(name.clone(), difference.relation);
         }
         self.add_lookups(work, maintenance, entry, &mut relations).await?;
-        // What was let go can't be computed anew, however much came.
-        let reads = work.model.inputs.iter().filter_map(|name| work.inputs.reads.get(name));
-        let lacks_rows = reads.into_iter().any(|(read, _)| read.lacks_rows());
-        if changed_rows > rows / 2 && !lacks_rows {
-            return Ok(Attempt::Anew("most of its input changed".into()));
+        if let Some(reason) = change.is_too_much() {
+            return Ok(Attempt::Anew(reason));
         }
         let mut held = Vec::with_capacity(entry.states.len());
         for (at, (stage, state)) in maintenance.stages.iter().zip(&entry.states).enumerate() {
@@ -117,7 +112,7 @@ impl Refresh<'_> {
             relations.insert(stage.name.clone(), relation);
         }
         let (contexts, let_go) = (&self.contexts, entry.let_go());
-        let bytes = if lacks_rows { None } else { Some(limits::CHANGE_BYTES) };
+        let bytes = if change.lacks_rows { None } else { Some(limits::CHANGE_BYTES) };
         let advancing = Advancing { goes_on, let_go: &let_go, key: &work.model.key, delta_bytes_max: bytes };
         let Some(advance) = maintain::advance(contexts, maintenance, relations, &advancing).await? else {
             return Ok(Attempt::Anew("the change is too large to be held in memory".into()));
@@ -277,19 +272,6 @@ impl Refresh<'_> {
         }
         Ok((maintain::build_root(&self.contexts, maintenance, &relations)?, states))
     }
-}
-
-/// What a model's last version has of its present stages: places of the stages and of their states. None of it where groups were let
-/// go, which a table made anew needs.
-pub(in crate::run) fn states_that_stay(model: &PlannedModel, entry: &TableEntry) -> Vec<(usize, usize)> {
-    if entry.lacks_groups() {
-        return vec![];
-    }
-    let there = |(at, of): (usize, &String)| Some((at, entry.states.iter().position(|state| state.of == *of)?));
-    let stay: Vec<_> = model.states.iter().enumerate().filter_map(there).collect();
-    // What may be let go while the others are built would be missing in the table.
-    let is_whole = stay.len() == model.states.len();
-    if is_whole || model.retention.is_none() { stay } else { vec![] }
 }
 
 /// The maintenance and the entry of some states alone, as if nothing was made of them where they aren't all.

@@ -3,6 +3,7 @@
 //! Pipelines in dependency order; each one is leased, its sources landed, its models computed and staged, and all of it
 //! published by one commit. Prints nothing: an [`Observer`] is told.
 
+pub(in crate::run) mod anew;
 mod arranging;
 mod beside;
 mod bisect;
@@ -11,7 +12,7 @@ mod culprit;
 pub(in crate::run) mod draft;
 pub(in crate::run) mod held;
 mod let_go;
-pub(in crate::run) mod maintain;
+mod maintain;
 mod model;
 mod net;
 pub(in crate::run) mod pipeline;

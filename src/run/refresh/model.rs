@@ -8,9 +8,10 @@ use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 
+use super::anew::{self, states_that_stay};
 use super::checks::{KEY_UNIQUE, RowChecks, TableChecks};
 use super::draft::{Description, Draft, quarantine_of};
-use super::maintain::{Attempt, states_that_stay};
+use super::maintain::Attempt;
 use super::net::NetChange;
 use super::stage::{self, Staged, Target};
 use super::{Refresh, Relation};
@@ -18,7 +19,7 @@ use crate::engine::maintain::GoesOn;
 use crate::engine::{self, Changes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::maintain::Maintenance;
-use crate::plan::{self, CheckTest, PlannedCheck, PlannedModel};
+use crate::plan::{self, CheckTest, PlannedModel};
 use crate::run::commit::{CommitChain, StateFiles, TableEntry, TableKind};
 use crate::run::history::{CheckOutcome, ModelOutcome};
 use crate::run::version::{Read, table_digest};
@@ -132,7 +133,9 @@ impl Refresh<'_> {
                 let plan = plan::bind(&model.plan, &work.inputs.relations)?;
                 self.enter_whole(work, (plan, vec![]), &rules, old.as_ref(), draft, outcome).await
             }
-            (Some(maintenance), Some(entry)) if let Some(goes_on) = self.may_advance(work, entry) => {
+            (Some(maintenance), Some(entry))
+                if let Some(goes_on) = anew::goes_on(model, entry, self.options.full_refresh) =>
+            {
                 let (before, checks) = (draft.of_model(&model.name), self.checks.len());
                 let failed = match self.go_on(work, maintenance, &rules, (entry, goes_on), draft, outcome).await {
                     Err(error) => error,
@@ -215,18 +218,6 @@ impl Refresh<'_> {
             self.discard_states(work, &states, draft).await;
         }
         entered
-    }
-
-    /// What of the last commit is to go on from, if anything.
-    fn may_advance(&self, work: &Work<'_>, entry: &TableEntry) -> Option<GoesOn> {
-        if self.options.full_refresh {
-            return None;
-        }
-        let moves_rows = work.model.checks.iter().any(PlannedCheck::moves_unrelated_rows);
-        if entry.fingerprint == work.model.fingerprint && !moves_rows {
-            return Some(GoesOn::Result);
-        }
-        (!states_that_stay(work.model, entry).is_empty()).then_some(GoesOn::States)
     }
 
     /// Runs `plan` and enters its rows as the model's next version.
