@@ -23,7 +23,11 @@ pub(super) async fn execute(global: &Global, args: &PlanArgs) -> Result<Exit> {
         ListFormat::Json => outlook.models.iter().for_each(|model| say!("{}", model_json(&open, &outlook, model))),
         ListFormat::Text => {
             for source in outlook.sources.values() {
-                say!("source {}: {}", source.source, source.changes.as_deref().unwrap_or("unchanged"));
+                let found = match source.problem {
+                    Some(_) => "can't be read",
+                    None => source.changes.as_deref().unwrap_or("unchanged"),
+                };
+                say!("source {}: {found}", source.source);
                 for note in source.problem.iter().chain(&source.notes) {
                     say!("  note: {note}");
                 }
@@ -68,8 +72,12 @@ fn sink_json(sink: &SinkOutlook) -> serde_json::Value {
 
 fn print_model(open: &OpenProject, outlook: &ModelOutlook) {
     let Some(model) = open.model(&outlook.model) else { return };
-    let action = if outlook.computes { model.strategy.name } else { "nothing to do" };
-    say!("model {}: {}, {action}: {}", outlook.model, outlook.change, outlook.reason);
+    let action = match (outlook.is_skipped, outlook.computes) {
+        (true, _) => String::new(),
+        (false, true) => format!("{}: ", model.strategy.name),
+        (false, false) => "nothing to do: ".to_owned(),
+    };
+    say!("model {}: {}, {action}{}", outlook.model, outlook.change, outlook.reason);
     say!("  strategy: {}; {}", model.strategy.name, model.strategy.reason);
     // What is new or always recomputed said so above.
     let is_news = outlook.change == "changed" || (outlook.change == "unchanged" && model.maintenance.is_some());

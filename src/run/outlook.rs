@@ -16,6 +16,7 @@ use crate::run::history;
 use crate::run::project::OpenProject;
 use crate::run::refresh::anew;
 use crate::run::refresh::draft::quarantine_of;
+use crate::run::refresh::model::never_built;
 use crate::run::sinks;
 use crate::run::version::{Read, Versions, table_digest};
 use crate::spec::types::{ConnectorSpec, KafkaSpec};
@@ -31,6 +32,8 @@ pub struct ModelOutlook {
     pub change: &'static str,
     /// Whether a run would compute it.
     pub computes: bool,
+    /// Whether a run would skip it and fail.
+    pub is_skipped: bool,
     /// Why, or why not.
     pub reason: String,
     /// What is built from the whole input again, if anything, as far as that is known before rows are read.
@@ -117,7 +120,7 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
     for model in &open.plan.models {
         now.extend(table_now(&warehouse, &records, model, false).await?);
     }
-    let mut computed = BTreeSet::new();
+    let (mut computed, mut skipped) = (BTreeSet::new(), BTreeSet::new());
     for model in open.plan.models.iter().filter(|m| models.contains(&m.name)) {
         let entry = records.get(&model.pipeline).and_then(|record| record.tables.get(&model.name));
         let was_deleted = deleted.contains(&model.name) || deleted.contains(&quarantine_of(&model.name));
@@ -126,16 +129,14 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
         if was_deleted {
             one.reason = "its table was deleted".into();
         }
-        if !one.computes {
-            let mut changed = Vec::new();
-            for input in &model.inputs {
-                let change = match outlook.sources.get(input) {
-                    Some(source) => source.changes.as_ref().map(|changes| format!("{input}: {changes}")),
-                    None => computed.contains(input).then(|| format!("{input} is computed")),
-                };
-                let is_behind = change.is_none() && !has_read(&committed, entry, input);
-                changed.extend(change.or_else(|| is_behind.then(|| format!("{input}: what it hasn't read yet"))));
-            }
+        let lacks = lacking_input(&outlook.sources, &skipped, model, |input| {
+            models.contains(input) || committed.contains_key(input)
+        });
+        if let Some(reason) = lacks {
+            skipped.insert(model.name.clone());
+            (one.computes, one.is_skipped, one.reason) = (false, true, format!("skipped: {reason}"));
+        } else if !one.computes {
+            let changed = changed_inputs(&outlook.sources, &computed, &committed, model, entry);
             one.computes = full_refresh || model.reads_clock || !changed.is_empty();
             one.reason = match (full_refresh, changed.is_empty(), model.reads_clock) {
                 (true, _, _) => "full refresh".into(),
@@ -154,6 +155,45 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
         outlook.models.push(one);
     }
     Ok(outlook)
+}
+
+/// What a model and its checks read.
+fn read_by(model: &PlannedModel) -> impl Iterator<Item = &String> {
+    let of_checks = model.check_inputs.iter().filter(|input| !model.inputs.contains(input));
+    model.inputs.iter().chain(of_checks)
+}
+
+/// What of that is another than what `entry` was made of, and how.
+fn changed_inputs(
+    sources: &BTreeMap<String, SourceOutlook>,
+    computed: &BTreeSet<String>,
+    committed: &BTreeMap<&str, String>,
+    model: &PlannedModel,
+    entry: Option<&TableEntry>,
+) -> Vec<String> {
+    let changed = read_by(model).filter_map(|input| {
+        let change = match sources.get(input) {
+            Some(source) => source.changes.as_ref().map(|changes| format!("{input}: {changes}")),
+            None => computed.contains(input).then(|| format!("{input} is computed")),
+        };
+        let is_behind = change.is_none() && !has_read(committed, entry, input);
+        change.or_else(|| is_behind.then(|| format!("{input}: what it hasn't read yet")))
+    });
+    changed.collect()
+}
+
+/// Why a run would skip a model: something that it or its checks read can't be read, or isn't there.
+fn lacking_input(
+    sources: &BTreeMap<String, SourceOutlook>,
+    skipped: &BTreeSet<String>,
+    model: &PlannedModel,
+    is_there: impl Fn(&str) -> bool,
+) -> Option<String> {
+    read_by(model).find_map(|input| match sources.get(input) {
+        Some(source) => source.problem.is_some().then(|| format!("`{input}` can't be read")),
+        None if skipped.contains(input) => Some(format!("`{input}` is skipped")),
+        None => (!is_there(input)).then(|| never_built(input, model)),
+    })
 }
 
 /// What is known of a project before it is run.
@@ -268,6 +308,7 @@ fn definition(model: &PlannedModel, published: Option<&str>) -> ModelOutlook {
         model: model.name.clone(),
         change,
         computes: change != "unchanged",
+        is_skipped: false,
         reason: reason.into(),
         rebuild: None,
         publishes: Vec::new(),

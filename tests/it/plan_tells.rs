@@ -135,3 +135,58 @@ fn rows_that_a_rule_had_refused_may_go() {
     let (rebuild, ..) = planned_and_run(&shop, "listed");
     assert_eq!(rebuild.as_deref(), None);
 }
+
+#[test]
+fn sources_that_cannot_be_read() {
+    let shop = shop(&pipeline("bigint", "", ""));
+    shop.write(
+        "pipelines/more.yaml",
+        "pipeline: more\nmodels:\n  large: { sql: select * from cities where n > 1 }\n  fine: { sql: select * from sums }\n",
+    );
+    shop.exits(0, &["run"]);
+    for file in ["data/1.csv", "data/2.csv"] {
+        shop.remove(file);
+    }
+    let plan = shop.exits(0, &["plan"]).out;
+    assert!(plan.contains("source orders: can't be read\n  note: "), "{plan}");
+    assert!(plan.contains("no file matches") && plan.contains("source prices: unchanged\n"), "{plan}");
+    assert!(plan.contains("model cities: unchanged, skipped: `orders` can't be read\n"), "{plan}");
+    assert!(plan.contains("model large: unchanged, skipped: `cities` is skipped\n"), "{plan}");
+    let planned = shop.exits(0, &["plan", "--format", "json"]).json();
+    let outcomes = shop.exits(3, &["run", "--format", "json"]).json();
+    assert_eq!((planned.len(), outcomes.len()), (5, 5));
+    for outcome in outcomes {
+        let reason = line(&planned, outcome["model"].as_str().unwrap())["reason"].as_str().unwrap().to_owned();
+        assert_eq!(reason.starts_with("skipped: "), outcome["status"] == "skipped", "{outcome}: {reason}");
+    }
+}
+
+#[test]
+fn models_over_one_that_was_never_built() {
+    let shop = Scratch::new(&pipeline("bigint", "", ""));
+    shop.write("data/1.csv", orders(0..3));
+    shop.write("pipelines/more.yaml", "pipeline: more\nmodels:\n  large: { sql: select * from cities where n > 1 }\n");
+    let planned = line(&shop.exits(0, &["plan", "large", "--format", "json"]).json(), "large");
+    let outcome = line(&shop.exits(3, &["run", "large", "--format", "json"]).json(), "large");
+    assert_eq!(planned["reason"], format!("skipped: {}", outcome["reason"].as_str().unwrap()));
+    let both = shop.exits(0, &["plan", "+large", "--format", "json"]).json();
+    assert_eq!(line(&both, "large")["reason"], "no version is published yet");
+}
+
+#[test]
+fn what_a_check_looks_into_counts() {
+    let checks = ", checks: [ { relationships: { column: city, to: names.city }, on_fail: warn } ]";
+    let names =
+        "  names: { connector: files, path: names.csv, format: csv, settle: 0s, columns: { city: text } }\nmodels:";
+    let yaml = pipeline("bigint", "", checks).replace("models:", names);
+    let shop = Scratch::new(&yaml);
+    shop.write("data/1.csv", orders(0..3));
+    prices(&shop, "1", 0..3, 1);
+    shop.write("names.csv", "city\nCity 1\nCity 2\n");
+    shop.exits(0, &["run"]);
+    shop.write("names.csv", "city\nCity 1\n");
+    let planned = line(&shop.exits(0, &["plan", "--format", "json"]).json(), "listed");
+    assert_eq!(planned["reason"], "names: file: 1 changed");
+    let outcome = line(&shop.exits(0, &["run", "--format", "json"]).json(), "listed");
+    assert_eq!((&outcome["status"], &outcome["reason"]), (&"ok".into(), &"names changed".into()));
+}

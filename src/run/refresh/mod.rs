@@ -13,7 +13,7 @@ pub(in crate::run) mod draft;
 pub(in crate::run) mod held;
 mod let_go;
 mod maintain;
-mod model;
+pub(in crate::run) mod model;
 mod net;
 pub(in crate::run) mod pipeline;
 mod shared;

@@ -104,7 +104,7 @@ impl Refresh<'_> {
                 }
                 Some(Relation::Failed) => return Ok(Err(format!("`{name}` failed or was skipped"))),
                 None => {
-                    let reason = format!("`{name}` has no version yet; `tidemill run +{}` builds it first", model.name);
+                    let reason = never_built(name, model);
                     self.failed(&model.name, &Error::usage(reason.clone()));
                     return Ok(Err(reason));
                 }
@@ -527,6 +527,11 @@ impl Refresh<'_> {
                 .with("kept", "the table keeps its last version; what depends on it is skipped")),
         }
     }
+}
+
+/// Why a model can't be computed that reads `input`.
+pub(in crate::run) fn never_built(input: &str, model: &PlannedModel) -> String {
+    format!("`{input}` has no version yet; `tidemill run +{}` builds it first", model.name)
 }
 
 /// The commit of each input's pipeline that holds what this run read of it.
