@@ -327,7 +327,7 @@ async fn sink_outlooks(
         let to = spec.name();
         let Some(sink) = open.sinks.iter().find(|sink| sink.model == model.name && sink.name == to) else { continue };
         let note = sinks::note_of(warehouse, &model.pipeline, sink).await?;
-        let next = sinks::outlook(note.as_ref(), entry, computes);
+        let next = sinks::outlook(sink, note.as_ref(), entry, computes);
         outlooks.push(SinkOutlook { to, emit: spec.emit().word(), next });
     }
     Ok(outlooks)

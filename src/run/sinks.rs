@@ -120,9 +120,27 @@ pub(in crate::run) async fn forget_others(open: &OpenProject, warehouse: &Wareho
     warehouse.delete(others.map(|path| warehouse.path(&path)).collect()).await
 }
 
+/// Why a sink that was brought to `at` is refused: its place has all rows in one form.
+fn other_form(sink: &OpenSink, at: &SinkCursor) -> Option<String> {
+    let form = at.form.as_ref().filter(|form| **form != sink.form)?;
+    Some(format!("the sink holds {form}, and is to get {}", sink.form))
+}
+
 /// What the next run is going to publish to a sink that a model's `entry` is published to, as far as its note tells; nothing is
 /// asked of the sink. `computes`: the run is going to look for changes of the table first.
-pub(in crate::run) fn outlook(note: Option<&Note>, entry: Option<&TableEntry>, computes: bool) -> String {
+pub(in crate::run) fn outlook(
+    sink: &OpenSink,
+    note: Option<&Note>,
+    entry: Option<&TableEntry>,
+    computes: bool,
+) -> String {
+    if entry.is_none() && !computes {
+        return "nothing: the table isn't there".into();
+    }
+    let held = note.and_then(|note| note.held.as_ref());
+    if let Some(why) = held.and_then(|at| other_form(sink, at)) {
+        return format!("nothing, unless it was emptied: {why}");
+    }
     let at = note.and_then(|note| note.published.as_ref().filter(|_| note.publishing.is_none()));
     match (note, at, entry) {
         (None | Some(Note { published: None, publishing: None, .. }), _, _) => {
@@ -204,8 +222,8 @@ fn lost(why: &str) -> Error {
 
 /// The files of the table as the sink has it.
 async fn version_at(chain: &CommitChain, sink: &OpenSink, at: &SinkCursor) -> Result<TableFiles> {
-    if let Some(form) = at.form.as_ref().filter(|form| **form != sink.form) {
-        return Err(lost(&format!("the sink holds {form}, and is to get {}", sink.form)));
+    if let Some(why) = other_form(sink, at) {
+        return Err(lost(&why));
     }
     let other = "what the sink holds is of another warehouse, or of one that was made anew";
     let record =

@@ -326,14 +326,21 @@ fn a_folder_has_its_rows_in_one_form() {
     shop.exits(0, &["run"]);
     let pipeline = fs::read_to_string(shop.path("pipelines/sales.yaml")).unwrap();
     shop.write("pipelines/sales.yaml", pipeline.replace("emit: changes", "emit: debezium"));
+    let refused = "the sink holds rows as json, and is to get debezium as json";
+    let told = format!("  publishes to files out/json (debezium): nothing, unless it was emptied: {refused}\n");
+    assert!(shop.exits(0, &["plan"]).out.contains(&told), "nothing is to be computed");
     shop.write("data/2.csv", row("Recife"));
+    let plan = shop.exits(0, &["plan"]).out;
+    assert!(plan.contains(&told) && plan.contains("out/csv (changes): what this run changes\n"), "{plan}");
     let seen = shop.exits(3, &["run"]);
-    assert!(seen.err.contains("the sink holds rows as json, and is to get debezium as json"), "{}", seen.err);
+    assert!(seen.err.contains(refused), "{}", seen.err);
     assert_eq!(counts(&shop), [2, 1, 2, 2]);
+    assert!(shop.exits(0, &["plan"]).out.contains(&told), "a run tried it");
     // As the hint says.
     fs::remove_dir_all(shop.path("out/json")).unwrap();
     shop.exits(0, &["run"]);
     assert_eq!(applied_envelopes(&shop.path("out/json")), applied_envelopes(&shop.path("out/debezium")));
+    assert!(!shop.exits(0, &["plan"]).out.contains(refused));
 }
 
 /// A model with one sink, and a lease that is soon over.
