@@ -183,6 +183,11 @@ impl Position {
         Self { contract: contract.to_owned(), files, offsets: self.offsets.clone() }
     }
 
+    /// Whether its rows were read under another contract than that of hash `contract`: then all that is there is read again.
+    pub fn is_stale(&self, contract: &str) -> bool {
+        self.contract != contract
+    }
+
     /// The entry of a path.
     pub fn file(&self, path: &str) -> Option<&FileEntry> {
         self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok().map(|at| &self.files[at])

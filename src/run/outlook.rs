@@ -355,6 +355,12 @@ async fn source_outlook(
         outlook.ignored = ignored_columns(ignored, &source.schema);
         outlook.notes.extend(ignored_note(&outlook.ignored));
     }
+    // A topic is asked what of it is there to be read again, and says so itself.
+    let is_read_again = position.is_some() && prior.is_stale(&source.fingerprint) && outlook.problem.is_none();
+    if is_read_again && matches!(source.spec.connector, ConnectorSpec::Files(_)) {
+        let again = "its contract or rules changed: its files are read again".to_owned();
+        outlook.changes = Some([Some(again), outlook.changes].into_iter().flatten().collect::<Vec<_>>().join(", "));
+    }
     Ok((outlook, prior.without(&gone, &source.fingerprint)))
 }
 

@@ -112,9 +112,26 @@ fn rows_that_were_read_under_another_contract() {
     let shop = shop(&pipeline("integer", "", ""));
     shop.write("pipelines/sales.yaml", pipeline("bigint", "", ""));
     // No state hangs on the column, so that only its input keeps it from going on.
-    is_told(&shop, "cities", "rows of orders that went can't be read any more");
+    let why = "rows of orders that went can't be read any more";
+    is_told(&shop, "cities", why);
     shop.write("data/3.csv", orders(50..52));
     goes_on(&shop, "cities");
+
+    // No definition changes with what becomes of invalid rows, but all are read again.
+    let read_again = "its contract or rules changed: its files are read again";
+    shop.write(
+        "pipelines/sales.yaml",
+        pipeline("bigint", "", "").replace("format: csv,", "format: csv, on_invalid: drop,"),
+    );
+    shop.write("data/4.csv", orders(60..62));
+    let plan = shop.exits(0, &["plan"]).out;
+    assert!(plan.contains(&format!("source orders: {read_again}, file: 1 new\n")), "{plan}");
+    shop.remove("data/4.csv");
+    let plan = shop.exits(0, &["plan"]).out;
+    assert!(plan.contains(&format!("source orders: {read_again}\nsource prices: unchanged\n")), "{plan}");
+    assert!(plan.contains(&format!("model cities: unchanged, incremental: orders: {read_again}\n")), "{plan}");
+    is_told(&shop, "cities", why);
+    assert!(shop.exits(0, &["plan"]).out.contains("source orders: unchanged\n"));
 }
 
 #[test]

@@ -118,24 +118,26 @@ pub(in crate::run) async fn known(
     (entry, goes_on): (&TableEntry, GoesOn),
     now: &HashMap<String, Read>,
 ) -> Result<Known> {
-    let mut known = Known { reason: lacks_states(maintenance, entry, goes_on), gone_rows: 0 };
-    let mut change = InputChange::default();
-    for name in model.inputs.iter().take_while(|_| known.reason.is_none()) {
+    let (mut gone_rows, mut change) = (0, InputChange::default());
+    let anew = |reason| Ok(Known { reason: Some(reason), ..Known::default() });
+    if let Some(reason) = lacks_states(maintenance, entry, goes_on) {
+        return anew(reason);
+    }
+    for name in &model.inputs {
         let Some(read) = now.get(name) else { continue };
         change.lacks_rows |= read.lacks_rows();
         let before = match before(versions, name, entry, goes_on).await? {
             Before::Nothing => continue,
             Before::Read(before) => before,
-            Before::Lost(reason) => return Ok(Known { reason: Some(reason), ..known }),
+            Before::Lost(reason) => return anew(reason),
         };
         let Some(went) = versions.went(name, &before, read).await? else {
-            return Ok(Known { reason: Some(unreadable(versions.open, name)), ..known });
+            return anew(unreadable(versions.open, name));
         };
-        known.gone_rows += went.rows();
+        gone_rows += went.rows();
         change.add(went.rows(), read.rows());
     }
-    known.reason = known.reason.or_else(|| change.is_too_much());
-    Ok(known)
+    Ok(Known { reason: change.is_too_much(), gone_rows })
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl<'a> Refresh<'a> {
         let connector = self.open.connector(name)?;
         let prior = Position::from_json(draft.record.sources.get(name))?;
         // Rows taken in under another contract, and all of them under a full refresh, are read again.
-        let is_stale = prior.contract != source.fingerprint || self.options.full_refresh;
+        let is_stale = prior.is_stale(&source.fingerprint) || self.options.full_refresh;
         let rules = self.open.row_rules(&self.session, source)?;
         let landed_folder = landed_folder(&source.pipeline, name);
         let landing = Landing {
