@@ -147,11 +147,11 @@ Examples:
   tidemill runs --limit 5
   tidemill runs --format json")]
     Runs(RunsArgs),
-    /// Freshness and health of each model
+    /// Freshness and health of models, topics and sinks
     #[command(after_help = "\
 Examples:
   tidemill status
-  tidemill status --max-age 1d         exits 1 when a model is failed or older")]
+  tidemill status --max-age 1d         exits 1 when a model or a sink is failed, or a model older")]
     Status(StatusArgs),
     /// Write seeded shop data to a folder, or stream it to Kafka topics
     #[command(after_help = "\

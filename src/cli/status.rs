@@ -8,7 +8,7 @@ use super::Exit;
 use super::args::{Global, ListFormat, StatusArgs};
 use super::open::{self, Opened};
 use crate::error::Result;
-use crate::run::outlook::{self, ModelStatus, SourceStatus};
+use crate::run::outlook::{self, ModelStatus, SinkStatus, SourceStatus};
 use crate::run::schedule;
 
 pub(super) async fn execute(global: &Global, args: &StatusArgs) -> Result<Exit> {
@@ -19,21 +19,26 @@ pub(super) async fn execute(global: &Global, args: &StatusArgs) -> Result<Exit> 
     let now_us = schedule::wall_clock_us();
     let models = outlook::status(&open).await?;
     let sources = outlook::source_status(&open, now_us).await?;
+    let sinks = outlook::sink_status(&open).await?;
     match args.format {
         ListFormat::Json => {
             models.iter().for_each(|model| say!("{}", model_json(model, now_us)));
             sources.iter().for_each(|source| say!("{}", source_json(source)));
+            sinks.iter().for_each(|sink| say!("{}", sink_json(sink)));
         }
         ListFormat::Text => {
             print_table(&models, now_us);
             print_sources(&sources, now_us);
+            print_sinks(&sinks, now_us);
         }
     }
     let unhealthy = |model: &ModelStatus| {
         matches!(model.status.as_str(), "failed" | "skipped")
             || args.max_age.is_some_and(|max| age(model, now_us).is_none_or(|age| age > max))
     };
-    Ok(u8::from(models.iter().any(unhealthy)))
+    // One that is behind may be on its way.
+    let fails = sinks.iter().any(|sink| sink.state == "failed");
+    Ok(u8::from(fails || models.iter().any(unhealthy)))
 }
 
 fn age(model: &ModelStatus, now_us: i64) -> Option<Duration> {
@@ -60,6 +65,38 @@ fn source_json(source: &SourceStatus) -> serde_json::Value {
         "quarantined": source.is_taken_in.then_some(source.quarantined),
         "watermark": source.watermark_us.map(schedule::instant_text),
     })
+}
+
+fn sink_json(sink: &SinkStatus) -> serde_json::Value {
+    json!({
+        "sink": sink.sink,
+        "table": sink.model,
+        "state": sink.state,
+        "since": sink.since_us.map(schedule::instant_text),
+        "reason": sink.reason,
+    })
+}
+
+/// Those that fail or are behind, and for how long.
+fn print_sinks(sinks: &[SinkStatus], now_us: i64) {
+    let lagging: Vec<&SinkStatus> = sinks.iter().filter(|sink| sink.state != "ok").collect();
+    if lagging.is_empty() {
+        return;
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_preset(comfy_table::presets::NOTHING);
+    table.set_header(["sink", "model", "state", "for", ""]);
+    for sink in lagging {
+        let age = sink.since_us.map(|us| age_text(u64::try_from((now_us - us) / 1_000_000).unwrap_or(0)));
+        table.add_row([
+            sink.sink.clone(),
+            sink.model.clone(),
+            sink.state.to_string(),
+            age.unwrap_or_else(|| "-".into()),
+            sink.reason.clone(),
+        ]);
+    }
+    say!("\n{table}");
 }
 
 /// Accepted rows, late ones among them, refused ones, and how long ago the watermark is. Of an upsert relation each message

@@ -63,6 +63,7 @@ struct Held {
     late_rows: Amounts,
     watermark: Instants,
     sink_commit: Amounts,
+    sink_failed: Amounts,
     quarantined: Amounts,
     table_rows: Amounts,
     table_bytes: Amounts,
@@ -141,6 +142,8 @@ impl Metrics {
         to.register_with_unit("source_watermark_timestamp", help, seconds(), held.watermark.clone());
         let help = "The commit that changed what a sink was last known to hold";
         to.register("sink_commit_number", help, held.sink_commit.clone());
+        let help = "1 while the last try to bring a sink up to a commit failed";
+        to.register("sink_failed", help, held.sink_failed.clone());
         to.register("quarantine_rows", "Rows in quarantine tables", held.quarantined.clone());
         to.register("table_rows", "Rows of tables", held.table_rows.clone());
         to.register_with_unit("table", "Size of tables' files", Unit::Bytes, held.table_bytes.clone());
@@ -298,6 +301,12 @@ impl Observer for Counting<'_> {
     fn stepped(&self, seconds: f64) {
         self.metrics.steps.observe(seconds);
         self.inner.stepped(seconds);
+    }
+
+    fn sink_stands(&self, model: &str, sink: &str, has_failed: bool) {
+        let labels = vec![("model", model.to_owned()), ("sink", sink.to_owned())];
+        self.metrics.held.sink_failed.get_or_create(&labels).set(i64::from(has_failed));
+        self.inner.sink_stands(model, sink, has_failed);
     }
 }
 

@@ -431,6 +431,54 @@ pub struct SourceStatus {
     pub watermark_us: Option<i64>,
 }
 
+/// How a sink stands by its note; nothing is asked of it.
+#[derive(Debug, Clone)]
+pub struct SinkStatus {
+    /// `kafka shop.sales`.
+    pub sink: String,
+    /// The model that is published to it.
+    pub model: String,
+    /// `ok`, `failed` where the last try to bring it up to a commit did, or `behind`.
+    pub state: &'static str,
+    /// Since when it failed or was behind, microseconds since 1970 UTC.
+    pub since_us: Option<i64>,
+    /// Why it failed, or what it lacks.
+    pub reason: String,
+}
+
+/// How every sink stands.
+///
+/// # Errors
+/// External: the warehouse can't be read.
+pub async fn sink_status(open: &OpenProject) -> Result<Vec<SinkStatus>> {
+    let warehouse = open.warehouse().await?;
+    let records = records(open, &warehouse).await?;
+    let mut statuses = Vec::new();
+    for sink in &open.sinks {
+        let note = sinks::note_of(&warehouse, &sink.pipeline, sink).await?.unwrap_or_default();
+        let record = records.get(&sink.pipeline);
+        let entry = record.and_then(|record| record.tables.get(&sink.model));
+        let (state, since_us, reason) = match (note.failing, record, entry) {
+            (Some(failing), _, _) => ("failed", Some(failing.since_us), failing.reason),
+            (None, Some(record), Some(entry)) => match sinks::lacks(sink, note.published.as_ref(), entry) {
+                None if note.publishing.is_none() => ("ok", None, String::new()),
+                lacks => {
+                    // Nobody began to bring it up: the change was committed, and its process died.
+                    let since_us = match note.behind_since_us {
+                        None => CommitChain::open(&warehouse, &sink.pipeline).last_change(record, entry).await?.1,
+                        Some(since_us) => since_us,
+                    };
+                    let begun = || "publishing was begun and isn't known to have ended".to_string();
+                    ("behind", Some(since_us), lacks.unwrap_or_else(begun))
+                }
+            },
+            _ => ("ok", None, String::new()),
+        };
+        statuses.push(SinkStatus { sink: sink.name.clone(), model: sink.model.clone(), state, since_us, reason });
+    }
+    Ok(statuses)
+}
+
 /// How every source that is a topic stands at `now_us`, microseconds since 1970 UTC.
 ///
 /// # Errors

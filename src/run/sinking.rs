@@ -51,6 +51,10 @@ impl<'a> Sinking<'a> {
 
     async fn publish_to(&self, sink: &'a OpenSink, mut commits: watch::Receiver<u64>) -> Result<()> {
         let chain = CommitChain::open(&self.warehouse, &sink.pipeline);
+        let stands = |has_failed| self.observer.sink_stands(&sink.model, &sink.name, has_failed);
+        // A note that can't be read says nothing; the first try does.
+        let note = sinks::note_of(&self.warehouse, &sink.pipeline, sink).await.ok().flatten();
+        stands(note.is_some_and(|note| note.failing.is_some()));
         let mut told = None;
         loop {
             let is_last = commits.has_changed().is_err();
@@ -71,6 +75,7 @@ impl<'a> Sinking<'a> {
                     true
                 }
             };
+            stands(failed);
             if is_last {
                 return Ok(());
             }

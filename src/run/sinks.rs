@@ -2,7 +2,8 @@
 //! Repeating and racing are harmless: each sink knows the commit it is at.
 //!
 //! A note in the warehouse says which versions a sink still needs, so that their files are kept, and spares asking it when
-//! nothing has changed. The truth is the sink's own cursor. Knows no connector.
+//! nothing has changed. It also says since when the sink fails, for other processes to tell. The truth about what a sink holds is its
+//! own cursor. Knows no connector.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -14,11 +15,13 @@ use serde::{Deserialize, Serialize};
 
 use super::commit::{CommitChain, CommitRecord, TableEntry};
 use super::project::{OpenProject, OpenSink};
+use super::refresh::first_line;
+use super::schedule::wall_clock_us;
 use super::version::{Read, Versions, rows_beyond};
 use super::watermark::watermark_under;
 use crate::connect::{SinkChange, SinkCursor};
 use crate::engine;
-use crate::error::{Error, Result, ResultExt};
+use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::table::{BOOKKEEPING, TableFiles, Warehouse, parquet_table};
 
 /// What is known of a sink without asking it.
@@ -35,6 +38,32 @@ pub(in crate::run) struct Note {
     /// What it said of itself last: behind `published` where nothing had to be told since.
     #[serde(default)]
     pub(in crate::run) held: Option<SinkCursor>,
+    /// Since when it is being brought to something that it lacks, microseconds since 1970 UTC.
+    #[serde(default)]
+    pub(in crate::run) behind_since_us: Option<i64>,
+    /// There while the last try failed.
+    #[serde(default)]
+    pub(in crate::run) failing: Option<Failing>,
+}
+
+/// How a sink fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::run) struct Failing {
+    /// When the first try failed after one that didn't, microseconds since 1970 UTC.
+    pub(in crate::run) since_us: i64,
+    /// Why the last one did.
+    pub(in crate::run) reason: String,
+}
+
+impl Note {
+    /// Enters how a try ended, at `now_us`: why it failed, if it did. Whether that is news: tries that fail alike are none.
+    fn tried(&mut self, reason: Option<String>, now_us: i64) -> bool {
+        let since_us = self.failing.as_ref().map_or(now_us, |failing| failing.since_us);
+        let failing = reason.map(|reason| Failing { since_us, reason });
+        let is_news = failing != self.failing;
+        self.failing = failing;
+        is_news
+    }
 }
 
 /// Whether a sink is asked where it is although a note says that it is up to date.
@@ -155,7 +184,21 @@ pub(in crate::run) fn outlook(
     }
 }
 
-/// Brings a sink up to `record`, and gives how many messages or rows that took; none where it was there already.
+/// What a sink lacks of the table that `entry` is, where `published` is what it has; none where it lacks nothing. Whether windows
+/// have closed since isn't asked.
+pub(in crate::run) fn lacks(sink: &OpenSink, published: Option<&SinkCursor>, entry: &TableEntry) -> Option<String> {
+    match published {
+        // A later one where it was published after `entry` was read.
+        Some(at) if at.commit >= entry.changed_in => None,
+        Some(at) => Some(format!("it has commit {}, and the table changed in commit {}", at.commit, entry.changed_in)),
+        // Before a window is closed there is nothing to publish.
+        None if sink.is_final => None,
+        None => Some("nothing is published yet".into()),
+    }
+}
+
+/// Brings a sink up to `record`, and gives how many messages or rows that took; none where it was there already. That it begins to
+/// fail, and that it no longer does, is noted.
 ///
 /// # Errors
 /// External: the sink can't be asked or written, or what it was last brought to isn't kept any more; kind `Lease`: another
@@ -168,45 +211,73 @@ pub(in crate::run) async fn follow(
     sink: &OpenSink,
     asking: Asking,
 ) -> Result<Option<u64>> {
-    let Some(entry) = record.tables.get(&sink.model) else { return Ok(None) };
     let followed = async {
         let path = note_path(chain.pipeline(), sink);
         let mut note = note_of(warehouse, chain.pipeline(), sink).await?.unwrap_or_default();
         (note.model, note.sink) = (sink.model.clone(), sink.name.clone());
-        let (run, committed_at_us) = chain.last_change(record, entry).await?;
-        let closed_us = match sink.is_final {
-            true => match watermark_under(open, warehouse, record, &sink.model).await? {
-                // Nothing says yet how far time is: no window is closed.
-                None => return Ok(None),
-                known => known,
-            },
-            false => None,
+        let tried = bring_up(open, warehouse, chain, record, sink, asking, &mut note).await;
+        // Who was fenced says nothing of the sink: another process is at work on it.
+        let is_fenced = tried.as_ref().is_err_and(|error| error.kind() == ErrorKind::Lease);
+        let saved = match !is_fenced && note.tried(tried.as_ref().err().map(first_line), wall_clock_us()) {
+            true => save(warehouse, &path, &note).await,
+            false => Ok(()),
         };
-        let cursor = SinkCursor { commit: entry.changed_in, run, closed_us, form: Some(sink.form.clone()) };
-        if note.published.as_ref() == Some(&cursor) && note.publishing.is_none() {
-            let is_asked = asking == Asking::IfQuick && sink.sink.is_quickly_asked();
-            if !is_asked || sink.sink.cursor().await? == note.held {
-                return Ok(None);
-            }
-        }
-        note.publishing = Some(cursor.clone());
-        save(warehouse, &path, &note).await?;
-        let at = sink.sink.cursor().await?;
-        let mut sent = None;
-        // What was closed once stays so, whatever was forgotten since.
-        let closed_us = closed_us.max(at.as_ref().and_then(|at| at.closed_us.filter(|_| sink.is_final)));
-        let cursor = SinkCursor { closed_us, ..cursor };
-        if at.as_ref() != Some(&cursor) {
-            let rows = changes(open, warehouse, chain, entry, sink, at.as_ref(), closed_us).await?;
-            let change = SinkChange { cursor: cursor.clone(), committed_at_us, rows };
-            sent = Some(sink.sink.publish(change).await?);
-        }
-        // Asked again: a change without rows may leave the sink where it was.
-        (note.published, note.publishing, note.held) = (Some(cursor), None, sink.sink.cursor().await?);
-        save(warehouse, &path, &note).await?;
-        Ok(sent)
+        // What the sink came to goes before what became of the note.
+        let sent = tried?;
+        saved.map(|()| sent)
     };
     followed.await.map_err(|error: Error| error.with("model", &sink.model).with("sink", &sink.name))
+}
+
+/// The same, with what is known of it in `note`.
+async fn bring_up(
+    open: &OpenProject,
+    warehouse: &Warehouse,
+    chain: &CommitChain,
+    record: &CommitRecord,
+    sink: &OpenSink,
+    asking: Asking,
+    note: &mut Note,
+) -> Result<Option<u64>> {
+    let Some(entry) = record.tables.get(&sink.model) else { return Ok(None) };
+    let path = note_path(chain.pipeline(), sink);
+    let (run, committed_at_us) = chain.last_change(record, entry).await?;
+    let closed_us = match sink.is_final {
+        true => match watermark_under(open, warehouse, record, &sink.model).await? {
+            // Nothing says yet how far time is: no window is closed.
+            None => return Ok(None),
+            known => known,
+        },
+        false => None,
+    };
+    let cursor = SinkCursor { commit: entry.changed_in, run, closed_us, form: Some(sink.form.clone()) };
+    // One that failed is asked in any case: only its answer says that it works again.
+    if note.published.as_ref() == Some(&cursor) && note.publishing.is_none() && note.failing.is_none() {
+        let is_asked = asking == Asking::IfQuick && sink.sink.is_quickly_asked();
+        if !is_asked || sink.sink.cursor().await? == note.held {
+            return Ok(None);
+        }
+    }
+    if note.publishing.as_ref() != Some(&cursor) {
+        note.behind_since_us.get_or_insert_with(wall_clock_us);
+        note.publishing = Some(cursor.clone());
+        save(warehouse, &path, note).await?;
+    }
+    let at = sink.sink.cursor().await?;
+    let mut sent = None;
+    // What was closed once stays so, whatever was forgotten since.
+    let closed_us = closed_us.max(at.as_ref().and_then(|at| at.closed_us.filter(|_| sink.is_final)));
+    let cursor = SinkCursor { closed_us, ..cursor };
+    if at.as_ref() != Some(&cursor) {
+        let rows = changes(open, warehouse, chain, entry, sink, at.as_ref(), closed_us).await?;
+        let change = SinkChange { cursor: cursor.clone(), committed_at_us, rows };
+        sent = Some(sink.sink.publish(change).await?);
+    }
+    // Asked again: a change without rows may leave the sink where it was.
+    (note.published, note.publishing, note.held) = (Some(cursor), None, sink.sink.cursor().await?);
+    (note.behind_since_us, note.failing) = (None, None);
+    save(warehouse, &path, note).await?;
+    Ok(sent)
 }
 
 async fn save(warehouse: &Warehouse, path: &str, note: &Note) -> Result<()> {
@@ -314,4 +385,28 @@ pub(in crate::run) async fn follow_all<'a>(
         followed.err().map(|error| (sink, error))
     });
     futures::future::join_all(work).await.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_news_when_it_begins_changes_and_ends() {
+        let mut note = Note::default();
+        assert!(!note.tried(None, 1), "it works as before");
+        assert!(note.tried(Some("down".into()), 2));
+        assert!(!note.tried(Some("down".into()), 3), "a retry is no news");
+        assert!(note.tried(Some("full".into()), 4));
+        assert_eq!(note.failing, Some(Failing { since_us: 2, reason: "full".into() }));
+        assert!(note.tried(None, 5));
+        assert_eq!(note.failing, None);
+    }
+
+    #[test]
+    fn a_note_of_before_failures_were_noted_is_read() {
+        let note: Note =
+            serde_json::from_str(r#"{"model":"m","sink":"files out","published":null,"publishing":null}"#).unwrap();
+        assert_eq!((note.sink.as_str(), note.failing, note.behind_since_us), ("files out", None, None));
+    }
 }

@@ -72,6 +72,7 @@ mod shop_clv;
 mod shop_kafka;
 mod shop_models;
 mod spec_faults;
+mod sink_health;
 mod tables;
 mod unit_tests;
 #[cfg(feature = "kafka")]

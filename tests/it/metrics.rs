@@ -203,6 +203,38 @@ fn a_model_that_fails_while_up_works_is_told_by_status_and_numbers_until_it_no_l
     status_ends(&shop, 0);
 }
 
+#[test]
+fn a_sink_that_fails_is_told_by_status_and_numbers_until_it_works_again() {
+    let publish = "key: [id], publish: [ { connector: files, path: out, format: csv } ] }";
+    let shop = Scratch::new(&PIPELINE.replace("key: [id] }", publish));
+    shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}console: {{ listen: \"127.0.0.1:0\" }}\n"));
+    shop.write("data/1.csv", "id,city\n1,Natal\n");
+    let of_sink = "{model=\"kept\",sink=\"files out\"}";
+    let (failed, commit) = (format!("tidemill_sink_failed{of_sink}"), format!("tidemill_sink_commit_number{of_sink}"));
+    let up = Up::start(&shop);
+    let first = up.metrics(|numbers| numbers.get(&commit) == Some(&1.0));
+    assert_eq!(first.get(&failed), Some(&0.0), "{first:?}");
+    shop.exits(0, &["status"]);
+
+    std::fs::rename(shop.path("out"), shop.path("away")).unwrap();
+    shop.write("out", "in the way");
+    shop.write("data/2.csv", "id,city\n2,Natal\n");
+    let seen = up.metrics(|numbers| numbers.get(&failed) == Some(&1.0));
+    assert_eq!(seen["tidemill_model_failed{model=\"kept\"}"], 0.0, "the table is there");
+    assert_eq!(up.get("/healthz").1, "ok\n", "as of a model that fails: the process works");
+    shop.exits(1, &["status"]);
+    drop(up);
+    let seen = shop.exits(1, &["status"]);
+    assert!(seen.out.contains("files out"), "{}", seen.out);
+
+    let up = Up::start(&shop);
+    up.metrics(|numbers| numbers.get(&failed) == Some(&1.0));
+    shop.remove("out");
+    std::fs::rename(shop.path("away"), shop.path("out")).unwrap();
+    up.metrics(|numbers| numbers.get(&failed) == Some(&0.0) && numbers.get(&commit) == Some(&2.0));
+    shop.exits(0, &["status"]);
+}
+
 #[cfg(feature = "kafka")]
 #[test]
 fn a_broker_that_does_not_answer_holds_no_other_source() {

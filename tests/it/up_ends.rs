@@ -36,4 +36,6 @@ models:
     assert!(shop.path("warehouse/counted/_delta_log/00000000000000000001.json").exists(), "{}", seen.err);
     let told = "everything that was taken in is committed; the sink `kafka sent` of `sent` is behind and goes on at the next start";
     assert!(seen.err.contains(told), "{}", seen.err);
+    let status = shop.tidemill(&["status"]).out;
+    assert!(status.contains("kafka sent"), "{status}");
 }

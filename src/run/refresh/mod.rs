@@ -77,6 +77,8 @@ pub trait Observer: Send + Sync {
     fn committed(&self, _pipeline: &str, _seconds: f64) {}
     /// A step of continuous work ended, after so many seconds.
     fn stepped(&self, _seconds: f64) {}
+    /// Continuous work knows how a model's sink stands: whether the last try to bring it up to a commit failed.
+    fn sink_stands(&self, _model: &str, _sink: &str, _has_failed: bool) {}
 }
 
 /// What a refresh came to.
@@ -372,7 +374,7 @@ impl<'a> Refresh<'a> {
 }
 
 /// The first line of an error, for a column of a table.
-fn first_line(error: &Error) -> String {
+pub(in crate::run) fn first_line(error: &Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_string()
 }
 
