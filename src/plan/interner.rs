@@ -83,12 +83,12 @@ impl Interner {
         let rows = self.rows(columns)?;
         let hasher = &self.hasher;
         match &mut self.met {
-            Met::Short(numbers) => (0..rows.num_rows())
-                .map(|row| {
-                    let bytes = bytes_of(&rows, row);
+            Met::Short(numbers) => hashed(&rows, hasher)
+                .into_iter()
+                .map(|(bytes, hash)| {
                     let is_it = |short: &Short| short.bytes == bytes;
                     let number = u32::try_from(numbers.len()).map_err(|_| too_many())?;
-                    match numbers.entry(hasher.hash_one(bytes), is_it, |short| hasher.hash_one(short.bytes)) {
+                    match numbers.entry(hash, is_it, |short| hasher.hash_one(short.bytes)) {
                         Entry::Occupied(known) => Ok(known.get().number),
                         Entry::Vacant(place) => {
                             place.insert(Short { bytes, number });
@@ -119,15 +119,12 @@ impl Interner {
     /// External: the columns are of other types.
     pub fn find(&self, columns: &[ArrayRef]) -> Result<Vec<Option<u32>>> {
         let rows = self.rows(columns)?;
-        let each = 0..rows.num_rows();
         Ok(match &self.met {
-            Met::Short(numbers) => each
-                .map(|row| {
-                    let bytes = bytes_of(&rows, row);
-                    numbers.find(self.hasher.hash_one(bytes), |short| short.bytes == bytes).map(|short| short.number)
-                })
+            Met::Short(numbers) => hashed(&rows, &self.hasher)
+                .into_iter()
+                .map(|(bytes, hash)| numbers.find(hash, |short| short.bytes == bytes).map(|short| short.number))
                 .collect(),
-            Met::Long(long) => each
+            Met::Long(long) => (0..rows.num_rows())
                 .map(|row| {
                     let bytes = rows.row(row).data();
                     long.find(self.hasher.hash_one(bytes), bytes)
@@ -191,13 +188,18 @@ fn length(data_type: &DataType) -> Option<usize> {
     }
 }
 
-/// A short row.
-fn bytes_of(rows: &Rows, row: usize) -> Bytes {
-    let mut bytes = [0; size_of::<Bytes>()];
-    let row = rows.row(row).data();
-    bytes[..row.len()].copy_from_slice(row);
-    let (words, _) = bytes.as_chunks::<8>();
-    [0, 1, 2].map(|at| u64::from_le_bytes(words[at]))
+/// Short rows and their hashes, all before the first one is looked up: with little between them, many places of a large table are waited
+/// for at once.
+fn hashed(rows: &Rows, hasher: &DefaultHashBuilder) -> Vec<(Bytes, u64)> {
+    let each = rows.iter().map(|row| {
+        let mut bytes = [0; size_of::<Bytes>()];
+        let row = row.data();
+        bytes[..row.len()].copy_from_slice(row);
+        let (words, _) = bytes.as_chunks::<8>();
+        let bytes = [0, 1, 2].map(|at| u64::from_le_bytes(words[at]));
+        (bytes, hasher.hash_one(bytes))
+    });
+    each.collect()
 }
 
 #[cfg(test)]

@@ -160,7 +160,7 @@ impl Run<'_> {
         }
         let root = maintain::build_root(&self.contexts, self.maintenance, &relations)?;
         let (_, stream) = engine::rows(self.session, root, None).await?;
-        self.result = Net { added: stream.try_collect().await?, removed: vec![] };
+        self.result = Net { added: stream.try_collect().await?, ..Net::default() };
         Ok(())
     }
 
@@ -194,7 +194,7 @@ impl Run<'_> {
             }
             RootChange::Whole(plan) => {
                 let (_, stream) = engine::rows(self.session, *plan, None).await?;
-                self.result = Net { added: stream.try_collect().await?, removed: vec![] };
+                self.result = Net { added: stream.try_collect().await?, ..Net::default() };
             }
         }
         Ok(())

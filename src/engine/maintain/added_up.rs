@@ -85,7 +85,7 @@ pub(super) fn netted_by_key(batches: &[RecordBatch], key: &[usize]) -> Result<Op
     let rows = rows.collect::<Result<Vec<_>>>()?;
     let rows: Vec<&RecordBatch> = rows.iter().collect();
     let taken = |places: &[Place]| interleave_record_batch(&rows, places).external("a change's rows can't be taken");
-    let mut net = Net::default();
+    let (mut net, mut updated) = (Net::default(), 0);
     let (mut pairs, mut only_came, mut only_went) = (Vec::new(), Vec::new(), Vec::new());
     for places in came.into_iter().zip(went) {
         match places {
@@ -99,6 +99,7 @@ pub(super) fn netted_by_key(batches: &[RecordBatch], key: &[usize]) -> Result<Op
         let (came, went): (Vec<Place>, Vec<Place>) = pairs.iter().copied().unzip();
         let (came, went) = (taken(&came)?, taken(&went)?);
         let differs = BooleanArray::from(differing(&came, &went)?);
+        updated += differs.true_count() as u64;
         if differs.true_count() > 0 {
             net.added.push(filtered(&came, &differs)?);
             net.removed.push(filtered(&went, &differs)?);
@@ -109,7 +110,7 @@ pub(super) fn netted_by_key(batches: &[RecordBatch], key: &[usize]) -> Result<Op
             side.push(taken(places)?);
         }
     }
-    Ok(Some(net))
+    Ok(Some(Net { updated: Some(updated), ..net }))
 }
 
 fn weights(batch: &RecordBatch) -> Result<&Int64Array> {
@@ -177,7 +178,7 @@ mod tests {
         let net = netted_by_key(&[went.clone(), came.clone()], &[0]).unwrap().unwrap();
         let as_any = Net::of(&added_up(&[went.clone(), came]).unwrap()).unwrap();
         assert_eq!((sorted(&net.added), sorted(&net.removed)), (sorted(&as_any.added), sorted(&as_any.removed)));
-        assert_eq!((net.added[0].num_rows(), net.removed[0].num_rows()), (2, 2));
+        assert_eq!((net.added[0].num_rows(), net.removed[0].num_rows(), net.updated), (2, 2, Some(2)));
         assert!(netted_by_key(&[went.clone(), went], &[0]).unwrap().is_none(), "two went");
     }
 

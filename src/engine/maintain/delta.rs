@@ -44,6 +44,8 @@ pub struct Net {
     pub added: Vec<RecordBatch>,
     /// Rows that went.
     pub removed: Vec<RecordBatch>,
+    /// How many of those that came stand for one that went, of the same key, where that was looked at.
+    pub updated: Option<u64>,
 }
 
 impl Net {
@@ -64,6 +66,7 @@ impl Net {
 
     /// The change and another, no row of which it has.
     pub(super) fn extend(&mut self, other: Self) {
+        self.updated = None;
         self.added.extend(other.added);
         self.removed.extend(other.removed);
     }

@@ -119,7 +119,7 @@ impl Engine<'_> {
     /// What of a change its state is told.
     pub(super) fn kept(&self, stage: &Stage, net: &Net) -> Result<Net> {
         let kept = |batches: &[RecordBatch]| self.by_age(stage, batches.to_vec()).map(|(kept, _)| kept);
-        Ok(Net { added: kept(&net.added)?, removed: kept(&net.removed)? })
+        Ok(Net { added: kept(&net.added)?, removed: kept(&net.removed)?, updated: None })
     }
 
     /// `plan` with what states are made of in the place of those that lack groups.

@@ -137,6 +137,7 @@ impl Merged {
         Ok(Net {
             added: added.into_iter().filter(is_there).collect(),
             removed: removed.into_iter().filter(is_there).collect(),
+            updated: None,
         })
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct RuledChange<'a> {
     added: Vec<RecordBatch>,
     removed: Vec<RecordBatch>,
     refused: Vec<RecordBatch>,
+    /// As the change has it; none where rows were refused.
+    updated: Option<u64>,
     states: Vec<StateFiles>,
     rules: &'a Arc<RowChecks>,
 }
@@ -47,22 +49,24 @@ impl Refresh<'_> {
     /// Rules on the rows that come; none where a row goes that a rule had refused, since the quarantine only grows here.
     pub(super) async fn refusing<'a>(&self, work: &Work<'_>, change: NetChange<'a>) -> Result<Option<RuledChange<'a>>> {
         let model = work.model;
+        let NetChange { net, states, rules } = change;
         let mut ruled =
-            RuledChange { added: vec![], removed: vec![], refused: vec![], states: change.states, rules: change.rules };
+            RuledChange { added: vec![], removed: vec![], refused: vec![], updated: net.updated, states, rules };
         // What these rules say of rows that go is no outcome.
         let before = RowChecks::bind(&work.session, &model.schema, &model.checks, &model.key, &self.run)?;
-        for batch in &change.net.removed {
+        for batch in &net.removed {
             let (rows, refused) = before.split(engine::conform(batch, &model.schema)?)?;
             if refused.is_some() {
                 return Ok(None);
             }
             ruled.removed.push(rows);
         }
-        for batch in &change.net.added {
-            let (rows, refused) = change.rules.split(engine::conform(batch, &model.schema)?)?;
+        for batch in &net.added {
+            let (rows, refused) = rules.split(engine::conform(batch, &model.schema)?)?;
             ruled.added.push(rows);
             ruled.refused.extend(refused);
         }
+        ruled.updated = ruled.updated.filter(|_| ruled.refused.is_empty());
         Ok(Some(ruled))
     }
 
@@ -160,7 +164,7 @@ impl Refresh<'_> {
             self.nets.insert(model.name.clone(), net);
         }
         outcome.status = "ok".into();
-        let changes = counted(&change.added, &change.removed, &model.key)?;
+        let changes = counted(change, &model.key)?;
         (outcome.inserted, outcome.updated, outcome.deleted) = (changes.inserted, changes.updated, changes.deleted);
         self.entered(work, draft).await
     }
@@ -289,10 +293,12 @@ fn empty(table: &Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>> {
 }
 
 /// What the change comes to: by key where there is one, else by rows.
-fn counted(added: &[RecordBatch], removed: &[RecordBatch], key: &[String]) -> Result<Changes> {
+fn counted(change: &RuledChange<'_>, key: &[String]) -> Result<Changes> {
+    let (added, removed) = (&change.added, &change.removed);
     let rows = |batches: &[RecordBatch]| batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
-    if key.is_empty() {
-        return Ok(Changes { inserted: rows(added), updated: 0, deleted: rows(removed) });
+    let known = if key.is_empty() { Some(0) } else { change.updated };
+    if let Some(updated) = known {
+        return Ok(Changes { inserted: rows(added) - updated, updated, deleted: rows(removed) - updated });
     }
     let Some(first) = added.first().or(removed.first()) else { return Ok(Changes::default()) };
     let columns = key.iter().map(|name| first.schema_ref().index_of(name)).collect::<std::result::Result<Vec<_>, _>>();
