@@ -143,7 +143,11 @@ impl TableProvider for ParquetTable {
             // Filters name columns with the relation that the query gives them, which the files know nothing of.
             source = source.with_predicate(state.create_physical_expr(unqualified(filter)?, &names)?);
         }
-        let (groups, statistics) = self.groups(state.config().target_partitions(), &table_schema)?;
+        let (groups, mut statistics) = self.groups(state.config().target_partitions(), &table_schema)?;
+        if !filters.is_empty() {
+            // The engine's guesses at what a filter leaves fail of some columns' bounds. Files are skipped by their own.
+            statistics.column_statistics = Statistics::unknown_column(&table_schema);
+        }
         let wanted = projection.map_or_else(|| (0..self.schema.fields().len()).collect(), Clone::clone);
         let places = wanted.iter().filter_map(|i| self.positions.get(*i).copied()).collect();
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
@@ -180,13 +184,11 @@ impl ParquetTable {
         Ok(self.parts.get_or_init(|| parts))
     }
 
-    /// Files in as many groups as there are cores, with the number of rows of all of them. What they say of columns is for skipping files:
-    /// the engine's guesses at what a filter leaves fail of some bounds.
+    /// Files in as many groups as there are cores, with statistics of all of them.
     fn groups(&self, count: usize, schema: &SchemaRef) -> DataFusionResult<(Vec<FileGroup>, Statistics)> {
         let parts = self.parts()?;
         let all = parts.iter().filter_map(|part| part.statistics.as_deref());
-        let merged = Statistics::try_merge_iter(all, schema)?;
-        let statistics = Statistics { column_statistics: Statistics::unknown_column(schema), ..merged };
+        let statistics = Statistics::try_merge_iter(all, schema)?;
         // Largest first onto the least loaded group; scans cut large files further by row group.
         let mut parts: Vec<&PartitionedFile> = parts.iter().collect();
         parts.sort_by_key(|part| std::cmp::Reverse(part.object_meta.size));
