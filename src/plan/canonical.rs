@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
@@ -107,6 +107,18 @@ fn extend_by(order: &mut Vec<SortExpr>, exprs: impl IntoIterator<Item = Expr>) {
     }
 }
 
+/// Orders by keys where values have no order; whether any has none.
+fn order_by_keys(order: &mut [SortExpr], schema: &DFSchema) -> Result<bool> {
+    let mut is_changed = false;
+    for sort in order {
+        if !has_order(&sort.expr.get_type(schema)?) {
+            sort.expr = order_key(std::mem::take(&mut sort.expr));
+            is_changed = true;
+        }
+    }
+    Ok(is_changed)
+}
+
 /// Ties of an aggregate's order are broken by its arguments: rows alike in both give the same value. Distinct floats are
 /// counted as groups tell them apart.
 fn aggregate_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
@@ -134,11 +146,8 @@ fn aggregate_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
                 // The separator of string_agg is a constant, and nth_value's n too: they order nothing.
                 let arguments = params.args.iter().filter(|arg| !matches!(arg, Expr::Literal(..))).cloned();
                 extend_by(&mut params.order_by, arguments.collect::<Vec<_>>());
-                for sort in &mut params.order_by {
-                    let found = input.as_ref().map(|input| sort.expr.get_type(input)).transpose()?;
-                    if found.is_some_and(|found| !has_order(&found)) {
-                        sort.expr = order_key(std::mem::take(&mut sort.expr));
-                    }
+                if let Some(input) = &input {
+                    order_by_keys(&mut params.order_by, input)?;
                 }
                 Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params })))
             }
@@ -174,13 +183,7 @@ fn window_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
                     extend_by(&mut params.order_by, others.collect::<Vec<_>>());
                 }
                 // Peers are compared value by value, which the engine can't do of some lists.
-                let mut is_changed = breaks_ties;
-                for sort in &mut params.order_by {
-                    if !has_order(&sort.expr.get_type(&schema)?) {
-                        sort.expr = order_key(std::mem::take(&mut sort.expr));
-                        is_changed = true;
-                    }
-                }
+                let is_changed = order_by_keys(&mut params.order_by, &schema)? || breaks_ties;
                 let function = Expr::WindowFunction(Box::new(WindowFunction { fun, params }));
                 Ok(if is_changed { Transformed::yes(function) } else { Transformed::no(function) })
             }

@@ -8,7 +8,7 @@ use arrow::compute::CastOptions;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use arrow::util::display::FormatOptions;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, internal_err};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::{
@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use super::coercion::each_expression;
+use super::coercion::where_concerned;
 
 /// The function that stands for such a cast.
 pub const OPAQUE_CAST: &str = "tidemill_cast";
@@ -32,18 +32,7 @@ impl AnalyzerRule for OpaqueCasts {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let replaced = plan.transform_up_with_subqueries(|node| {
-            let mut is_concerned = false;
-            node.apply_expressions(|expr| {
-                is_concerned |= expr.exists(|expr| Ok(may_lose(expr)))?;
-                Ok(TreeNodeRecursion::Continue)
-            })?;
-            if !is_concerned {
-                return Ok(Transformed::no(node));
-            }
-            each_expression(node, with_opaque_casts)
-        })?;
-        Ok(replaced.data)
+        where_concerned(plan, may_lose, with_opaque_casts)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -45,6 +45,24 @@ pub fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         .transform_data(|expr| with_day_parts(expr, schema))?
         .transform_data(|expr| with_one_type(expr, schema))?
         .transform_data(|expr| with_doubles(expr, schema))
+}
+
+/// The plan with the expressions of those of its nodes made others that have one which `is_concerned`: the other nodes are seen through
+/// quickly.
+pub fn where_concerned(
+    plan: LogicalPlan,
+    is_concerned: impl Fn(&Expr) -> bool,
+    made: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+) -> Result<LogicalPlan> {
+    let replaced = plan.transform_up_with_subqueries(|node| {
+        let mut has_one = false;
+        node.apply_expressions(|expr| {
+            has_one |= expr.exists(|expr| Ok(is_concerned(expr)))?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        if has_one { each_expression(node, &made) } else { Ok(Transformed::no(node)) }
+    })?;
+    Ok(replaced.data)
 }
 
 /// The node with each of its expressions made another, under the same name; of what it reads it gets the schema.

@@ -4,19 +4,15 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
+use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Result, ScalarValue};
-use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams, WindowFunctionParams};
-use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification, StateFieldsArgs};
-use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, GroupsAccumulator, LogicalPlan, ReversedUDAF,
-    SetMonotonicity, Signature,
-};
+use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
+use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification};
+use datafusion::logical_expr::{AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, LogicalPlan, ReversedUDAF};
 use datafusion::optimizer::AnalyzerRule;
 
+use super::as_engine::as_engine;
 use super::coercion::each_expression;
 use super::distinct_counts::DistinctCounts;
 
@@ -71,6 +67,8 @@ impl Distinct {
 }
 
 impl AggregateUDFImpl for Distinct {
+    as_engine!();
+
     fn reverse_expr(&self) -> ReversedUDAF {
         if self.is_count() { self.engine.reverse_udf() } else { ReversedUDAF::NotSupported }
     }
@@ -86,56 +84,8 @@ impl AggregateUDFImpl for Distinct {
         self.engine.create_groups_accumulator(args)
     }
 
-    fn name(&self) -> &str {
-        self.engine.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.engine.aliases()
-    }
-
-    fn schema_name(&self, params: &AggregateFunctionParams) -> Result<String> {
-        self.engine.schema_name(params)
-    }
-
     fn human_display(&self, params: &AggregateFunctionParams) -> Result<String> {
         self.engine.human_display(params)
-    }
-
-    fn display_name(&self, params: &AggregateFunctionParams) -> Result<String> {
-        self.engine.display_name(params)
-    }
-
-    fn window_function_schema_name(&self, params: &WindowFunctionParams) -> Result<String> {
-        self.engine.window_function_schema_name(params)
-    }
-
-    fn window_function_display_name(&self, params: &WindowFunctionParams) -> Result<String> {
-        self.engine.window_function_display_name(params)
-    }
-
-    fn signature(&self) -> &Signature {
-        self.engine.signature()
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.engine.return_type(arg_types)
-    }
-
-    fn return_field(&self, arg_fields: &[FieldRef]) -> Result<FieldRef> {
-        self.engine.return_field(arg_fields)
-    }
-
-    fn is_nullable(&self) -> bool {
-        self.engine.is_nullable()
-    }
-
-    fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.engine.accumulator(args)
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.engine.state_fields(args)
     }
 
     /// Distinct values are sorted once they are known.
@@ -143,20 +93,8 @@ impl AggregateUDFImpl for Distinct {
         Ok(Some(self))
     }
 
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        self.engine.order_sensitivity()
-    }
-
     fn simplify(&self) -> Option<AggregateFunctionSimplification> {
         self.engine.simplify()
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        self.engine.coerce_types(arg_types)
-    }
-
-    fn default_value(&self, data_type: &DataType) -> Result<ScalarValue> {
-        self.engine.default_value(data_type)
     }
 
     fn is_descending(&self) -> Option<bool> {
@@ -165,13 +103,5 @@ impl AggregateUDFImpl for Distinct {
 
     fn supports_null_handling_clause(&self) -> bool {
         self.engine.supports_null_handling_clause()
-    }
-
-    fn documentation(&self) -> Option<&Documentation> {
-        self.engine.documentation()
-    }
-
-    fn set_monotonicity(&self, data_type: &DataType) -> SetMonotonicity {
-        self.engine.inner().set_monotonicity(data_type)
     }
 }

@@ -3,6 +3,7 @@
 //! Knows no connector, no warehouse and no file.
 
 mod approximate;
+mod as_engine;
 mod at_zone;
 mod buildable;
 mod canonical;

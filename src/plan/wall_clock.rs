@@ -15,7 +15,7 @@ use arrow::datatypes::{
 use arrow::error::ArrowError;
 use chrono::{FixedOffset, Offset as _, TimeDelta, TimeZone as _, Utc};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::{
@@ -25,7 +25,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::casts::Around;
-use super::coercion::each_expression;
+use super::coercion::where_concerned;
 use super::types::offset_of_wall_clock;
 use super::without_seconds::{add_seconds, read_time};
 
@@ -52,18 +52,7 @@ impl AnalyzerRule for WallClocks {
     }
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let replaced = plan.transform_up_with_subqueries(|node| {
-            let mut is_concerned = false;
-            node.apply_expressions(|expr| {
-                is_concerned |= expr.exists(|expr| Ok(may_become(expr)))?;
-                Ok(TreeNodeRecursion::Continue)
-            })?;
-            if !is_concerned {
-                return Ok(Transformed::no(node));
-            }
-            each_expression(node, with_zoned_casts)
-        })?;
-        Ok(replaced.data)
+        where_concerned(plan, may_become, with_zoned_casts)
     }
 }
 

@@ -21,7 +21,7 @@ use crate::run::sinks;
 use crate::run::version::{Read, Versions, table_digest};
 use crate::spec::types::{ConnectorSpec, KafkaSpec};
 use crate::table::types::table_schema;
-use crate::table::{TableFiles, Warehouse, delta};
+use crate::table::{Warehouse, delta};
 
 /// What a run would do with one model.
 #[derive(Debug, Clone)]
@@ -117,8 +117,8 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
     for (pipeline, record) in &records {
         deleted.extend(follow::deleted(&warehouse, &CommitChain::open(&warehouse, pipeline), record).await?);
     }
-    for model in &open.plan.models {
-        now.extend(table_now(&warehouse, &records, model, false).await?);
+    for model in open.plan.models.iter().filter(|m| is_read_by(models, open, &m.name)) {
+        now.extend(table_now(&warehouse, &records, model).await?);
     }
     let (mut computed, mut skipped) = (BTreeSet::new(), BTreeSet::new());
     for model in open.plan.models.iter().filter(|m| models.contains(&m.name)) {
@@ -149,12 +149,21 @@ pub async fn outlook(open: &OpenProject, models: &BTreeSet<String>, full_refresh
             computed.insert(model.name.clone());
             let about = About { open, warehouse: &warehouse, records: &records, full_refresh };
             one.rebuild = about.rebuild(model, entry, &now).await?;
-            now.extend(table_now(&warehouse, &records, model, true).await?);
+            // Models after it read it under its definition as it is now, and the rows that this run leaves.
+            if let Some(Read::Table(table)) = now.get_mut(&model.name) {
+                (table.schema, table.partition_by) = (table_schema(&model.schema)?, model.partition_by.clone());
+            }
         }
         one.publishes = sink_outlooks(open, &warehouse, model, entry, one.computes).await?;
         outlook.models.push(one);
     }
     Ok(outlook)
+}
+
+/// Whether one of `models` is computed of a relation.
+fn is_read_by(models: &BTreeSet<String>, open: &OpenProject, relation: &str) -> bool {
+    let mut asked = open.plan.models.iter().filter(|model| models.contains(&model.name));
+    asked.any(|model| model.inputs.iter().any(|input| input == relation))
 }
 
 /// What a model and its checks read.
@@ -248,25 +257,15 @@ impl About<'_> {
     }
 }
 
-/// A model's table as models after it read it, but for the rows that a run is going to change.
+/// A model's table as it was committed.
 async fn table_now(
     warehouse: &Warehouse,
     records: &BTreeMap<String, Arc<CommitRecord>>,
     model: &PlannedModel,
-    computes: bool,
 ) -> Result<Option<(String, Read)>> {
     let Some(record) = records.get(&model.pipeline) else { return Ok(None) };
     let Some(entry) = record.tables.get(&model.name) else { return Ok(None) };
-    let chain = CommitChain::open(warehouse, &model.pipeline);
-    let files = chain.table_files(&model.name, entry).await?;
-    let files = match computes {
-        true => TableFiles {
-            schema: table_schema(&model.schema)?,
-            partition_by: model.partition_by.clone(),
-            files: files.files,
-        },
-        false => files,
-    };
+    let files = CommitChain::open(warehouse, &model.pipeline).table_files(&model.name, entry).await?;
     Ok(Some((model.name.clone(), Read::Table(files))))
 }
 

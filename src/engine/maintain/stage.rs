@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 
 use super::added_up::added_up;
 use super::at::rows_of;
-use super::delta::{Delta, Net, all_of, in_memory, table, weight, with_weight};
+use super::delta::{Delta, Net, in_memory, named_as, table, weight, with_weight};
 use super::merge::{Merged, merged};
 use super::restrict::{self, Restriction};
 use super::{Engine, Relation, Rows, Version};
@@ -158,15 +158,14 @@ pub(super) fn rows_after(stage: &Stage, rows: &Rows, net: &Net) -> Result<Logica
         rows.changes.extend(table(&net.weighted()?)?);
         return rows_of(&scan, &rows, None).map_err(failure);
     }
-    let mut parts = vec![rows_of(&scan, rows, None).map_err(failure)?];
+    let mut stay = rows_of(&scan, rows, None).map_err(failure)?;
     let exprs = group.iter().map(|at| of_state(stage, *at)).collect();
     if let Some(went) = groups(&net.removed, &group, exprs)? {
-        parts = parts.into_iter().map(|rows| restrict::without(rows, &went).map_err(failure)).collect::<Result<_>>()?;
+        stay = restrict::without(stay, &went).map_err(failure)?;
     }
-    if let Some(came) = memory_table(&stage.schema, &net.added)? {
-        parts.push(bind_scan(&scan, &came).map_err(failure)?);
-    }
-    all_of(parts).map_err(failure)?.ok_or_else(|| Error::internal("a state has no rows"))
+    let Some(came) = memory_table(&stage.schema, &net.added)? else { return Ok(stay) };
+    let came = bind_scan(&scan, &came).and_then(|came| LogicalPlanBuilder::from(stay).union(came)?.build());
+    came.and_then(|rows| named_as(rows, &scan.projected_schema, false)).map_err(failure)
 }
 
 /// How rows of the stage's state change from `before` to `after`.
