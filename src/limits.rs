@@ -29,6 +29,9 @@ pub const CONCURRENT_REQUESTS: usize = 16;
 /// Bytes after which a data file is closed and the next begun: large enough for scans, small enough to rewrite.
 pub const DATA_FILE_BYTES: usize = 128 << 20;
 
+/// Physical plans of small changes that a process keeps: each model has some tens of them, and each is some kilobytes.
+pub const PREPARED_PLANS: usize = 4096;
+
 /// Rows in memory up to which a plan that reads nothing else runs on one core: sharing them would take longer than the work.
 pub const NARROW_ROWS: usize = if cfg!(debug_assertions) { 16 } else { 8192 };
 
@@ -353,8 +356,10 @@ pub const FILES_LOOK: Duration = Duration::from_secs(1);
 /// How long the other sources wait for one that is looked at; at the start, when all is to be brought up to date, and then.
 pub const LOOK_PATIENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(250));
 
-/// How long `up` leaves alone what failed.
+/// How long `up` leaves alone what failed; of a model that goes on failing for what may pass, the longest of its pauses.
 pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// See [`RETRY_PAUSE`]. What it costs is the work of a try that fails.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// How long a partition whose end was told may still send messages that came before.
 pub const KAFKA_SETTLE: Duration = Duration::from_millis(20);

@@ -22,7 +22,9 @@ use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::{ExecutionPlanProperties, PhysicalExpr, displayable, execute_stream_partitioned};
+use datafusion::physical_plan::{
+    ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, displayable, execute_stream_partitioned,
+};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -60,11 +62,15 @@ pub async fn rows(ctx: &SessionContext, plan: LogicalPlan, limit: Option<usize>)
 /// # Errors
 /// External, when the plan can't be made physical. Errors of rows come in the streams.
 pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<Vec<SendableRecordBatchStream>> {
-    let state = ctx.state();
-    let plan = state.create_physical_plan(&plan).await.map_err(failure)?;
+    let plan = ctx.state().create_physical_plan(&plan).await.map_err(failure)?;
+    streams(ctx, plan)
+}
+
+/// The rows of a physical plan, one stream a partition.
+fn streams(ctx: &SessionContext, plan: Arc<dyn ExecutionPlan>) -> Result<Vec<SendableRecordBatchStream>> {
     tracing::debug!(partitions = plan.output_partitioning().partition_count(), "executing a plan");
     tracing::trace!(plan = %displayable(plan.as_ref()).indent(false), "a plan");
-    execute_stream_partitioned(plan, state.task_ctx()).map_err(failure)
+    execute_stream_partitioned(plan, ctx.task_ctx()).map_err(failure)
 }
 
 /// The same with its rows under a schema, by [`conforming`].

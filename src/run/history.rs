@@ -102,6 +102,9 @@ pub struct ModelOutcome {
     pub version: Option<i64>,
     /// Wall-clock time spent.
     pub seconds: f64,
+    /// Whether what made it fail may pass by itself, as a full disk does.
+    #[serde(skip)]
+    pub may_pass: bool,
 }
 
 impl ModelOutcome {

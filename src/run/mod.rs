@@ -2,6 +2,7 @@
 
 pub mod commit;
 mod due;
+mod failing;
 pub mod follow;
 pub mod history;
 mod key_filters;

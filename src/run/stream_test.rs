@@ -45,7 +45,7 @@ pub(super) async fn maintained(
         let steps = pieces(rows.num_rows(), seed, &mut rng);
         inputs.insert(name.clone(), Input { rows, steps, present: vec![] });
     }
-    let contexts = Contexts::of(session);
+    let contexts = Contexts::of(session, Arc::default());
     let mut run = Run { session, contexts, maintenance, key: &model.key, states: vec![], result: Net::default() };
     for step in 0..STEPS {
         let mut changed = HashMap::new();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::commit::{CommitChain, CommitRecord};
 use super::due;
+use super::failing::Failing;
 use super::lease::Lease;
 use super::looks::Looks;
 use super::project::OpenProject;
@@ -74,7 +75,7 @@ impl Leases {
 /// Works until `stop` resolves; then everything that was taken in is committed and published, and leases are released.
 ///
 /// `committed` is called after each commit, for readers of the same process. A source or model that fails is tried again when
-/// something changes, with a pause; the others go on.
+/// something changes, with a pause, and where what made it fail may have passed; the others go on.
 ///
 /// # Errors
 /// Kind `Lease`: another process works on a pipeline, or took it over. External: the warehouse can't be written.
@@ -99,7 +100,7 @@ pub async fn up(
         tried: BTreeMap::new(),
         told: BTreeMap::new(),
         lost: BTreeSet::new(),
-        failing: BTreeMap::new(),
+        failing: Failing::default(),
         recovered: BTreeSet::new(),
         heads: BTreeMap::new(),
         missed: BTreeSet::new(),
@@ -124,8 +125,7 @@ struct Work<'a> {
     told: BTreeMap<String, String>,
     /// Sources that answer, and can't be read, which their models' history tells.
     lost: BTreeSet<String>,
-    /// Models that failed or were skipped when they were last worked on, and why.
-    failing: BTreeMap<String, String>,
+    failing: Failing,
     /// Relations that failed until the last step or look, and no longer do.
     recovered: BTreeSet<String>,
     /// The newest record of each pipeline, as far as it was looked for since the last step.
@@ -256,7 +256,7 @@ impl<'a> Work<'a> {
         let begun = Instant::now();
         let observer = Told { inner: self.observer, told: std::sync::Mutex::new(&mut self.told) };
         let (open, Leases { warehouse, by_pipeline: leases }) = (self.open, &self.leases);
-        let before: Vec<String> = self.failing.keys().cloned().collect();
+        let before: Vec<String> = self.failing.models().cloned().collect();
         let ongoing = Ongoing { states: &self.states, failing: &mut self.failing };
         let report: Result<Report> = match is_scheduled {
             true => refresh::recorded(open, warehouse, &options, &observer, leases, Some(ongoing)).await,
@@ -269,7 +269,7 @@ impl<'a> Work<'a> {
         match report {
             Ok(report) => {
                 self.missed.clear();
-                self.recovered = before.into_iter().filter(|model| !self.failing.contains_key(model)).collect();
+                self.recovered = before.into_iter().filter(|model| !self.failing.has(model)).collect();
                 for (source, before) in bystanders {
                     let (name, now) = (&source.spec.name.value, self.head(&source.pipeline).await?);
                     let before = before.as_deref().and_then(|record| record.sources.get(name));
@@ -392,11 +392,12 @@ impl<'a> Work<'a> {
         let mut due = Due { sources, ..Due::default() };
         for model in &self.open.plan.models {
             let reads_changed = model.inputs.iter().any(|i| changed.contains(i) || due.models.contains(i));
+            let is_tried = self.failing.is_worth_a_try(&model.name);
             if schedule::is_continuous(model) {
-                if reads_changed {
+                if reads_changed || is_tried {
                     due.models.insert(model.name.clone());
                 }
-            } else if self.is_due(model)? || self.may_go_on(model) {
+            } else if self.is_due(model)? || self.may_go_on(model) || is_tried {
                 due.is_scheduled |= !matches!(model.refresh, Schedule::Auto);
                 due.models.insert(model.name.clone());
             }
@@ -412,7 +413,7 @@ impl<'a> Work<'a> {
 
     /// Whether a model that failed or was skipped reads what failed, too, and no longer does: it doesn't wait for its schedule.
     fn may_go_on(&self, model: &PlannedModel) -> bool {
-        self.failing.contains_key(&model.name) && self.recovered.iter().any(|relation| reads(model, relation))
+        self.failing.has(&model.name) && self.recovered.iter().any(|relation| reads(model, relation))
     }
 
     /// Tells of a failure, unless it is the same as the last of that relation.

@@ -59,3 +59,29 @@ models:
     assert_eq!(shop.seen(up.finish()).code, 0);
     shop.exits(0, &["verify"]);
 }
+
+#[test]
+fn what_may_have_passed_is_tried_again_though_nothing_came() {
+    let shop = Scratch::new(
+        "
+pipeline: main
+sources:
+  f: { connector: files, path: f/*.csv, format: csv, settle: 0s, columns: { k: text, v: bigint } }
+models:
+  kept: { sql: 'select k, sum(v) as v from f group by k', key: [k] }
+  dep: { sql: 'select count(*) as n from kept' }
+",
+    );
+    shop.write("f/1.csv", "k,v\na,1\nb,2\n");
+    // Where a folder must stand is a file, as a stand-in for any fault of the warehouse that somebody mends.
+    shop.write("warehouse/_tidemill/main/state/kept", "");
+    let up = up(&shop);
+    let told = until_status(&shop, 1);
+    assert!(told.contains("kept"), "{told}");
+    std::fs::remove_file(shop.path("warehouse/_tidemill/main/state/kept")).unwrap();
+    until(&shop, "select n from dep", "2");
+    until_status(&shop, 0);
+    up.signal("TERM");
+    assert_eq!(shop.seen(up.finish()).code, 0);
+    shop.exits(0, &["verify"]);
+}

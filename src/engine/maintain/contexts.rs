@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
@@ -20,8 +18,9 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::prelude::SessionContext;
 
-use super::delta::batches_of;
-use crate::limits;
+use super::prepared::{Prepared, Small};
+use crate::engine::{execute, failure, streams};
+use crate::error::Result;
 
 /// What a model's changes are found in.
 ///
@@ -32,11 +31,13 @@ pub struct Contexts {
     wide: SessionContext,
     /// Uses one, which is sooner done with few rows.
     narrow: SessionContext,
+    /// Plans of few rows that were made before.
+    prepared: Arc<Prepared>,
 }
 
 impl Contexts {
-    /// With functions, clock and memory of `session`.
-    pub fn of(session: &SessionContext) -> Self {
+    /// With functions, clock and memory of `session`, which is one of the sessions that `prepared` has plans of.
+    pub fn of(session: &SessionContext, prepared: Arc<Prepared>) -> Self {
         let mut config = session.copied_config();
         config.options_mut().optimizer.max_passes = 1;
         let with = |config| {
@@ -47,12 +48,21 @@ impl Contexts {
                 .build();
             SessionContext::new_with_state(state)
         };
-        Self { wide: with(config.clone()), narrow: with(config.with_target_partitions(1)) }
+        let wide = with(config.clone());
+        // Rows in memory aren't skipped, and what a plan learned of them is none of the next ones' business.
+        config.options_mut().optimizer.enable_dynamic_filter_pushdown = false;
+        Self { wide, narrow: with(config.with_target_partitions(1)), prepared }
     }
 
-    /// The one for `plan`.
-    pub(super) fn of_plan(&self, plan: &LogicalPlan) -> &SessionContext {
-        if is_small(plan) { &self.narrow } else { &self.wide }
+    /// The rows of `plan`, one stream a partition.
+    ///
+    /// # Errors
+    /// External, when the plan can't be made physical. Errors of rows come in the streams.
+    pub(super) async fn execute(&self, plan: LogicalPlan) -> Result<Vec<SendableRecordBatchStream>> {
+        match Small::of(plan).map_err(failure)? {
+            Ok(small) => streams(&self.narrow, self.prepared.physical(&self.narrow, small).await?),
+            Err(plan) => execute(&self.wide, plan).await,
+        }
     }
 
     /// The one for anything but running plans.
@@ -75,17 +85,4 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
     ]
-}
-
-/// Whether the plan reads few rows, all of them in memory.
-fn is_small(plan: &LogicalPlan) -> bool {
-    let mut rows = Some(0);
-    let walked = plan.apply(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            let more = batches_of(scan).map(|batches| batches.iter().map(RecordBatch::num_rows).sum::<usize>());
-            rows = rows.zip(more).map(|(rows, more)| rows + more).filter(|rows| *rows <= limits::NARROW_ROWS);
-        }
-        Ok(if rows.is_some() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
-    });
-    walked.is_ok() && rows.is_some()
 }

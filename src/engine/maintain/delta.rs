@@ -19,7 +19,7 @@ use super::Engine;
 use super::added_up::{added_up, netted_by_key};
 use super::memory::{Memory, bytes_of};
 use crate::background::joined;
-use crate::engine::{execute, failure, memory_table};
+use crate::engine::{failure, memory_table};
 use crate::error::{Error, Result, ResultExt};
 use crate::plan::float_bits;
 
@@ -193,7 +193,7 @@ impl Engine<'_> {
     /// The rows of `plan` in memory, its partitions worked on at the same time.
     pub(super) async fn collect(&self, plan: LogicalPlan) -> Result<Vec<RecordBatch>> {
         let mut parts = JoinSet::new();
-        let streams = execute(self.contexts.of_plan(&plan), plan).await?;
+        let streams = self.contexts.execute(plan).await?;
         for (at, stream) in streams.into_iter().enumerate() {
             let rows = all_rows(stream, self.memory.clone());
             parts.spawn(async move { rows.await.map(|batches| (at, batches)) });

@@ -19,6 +19,7 @@ mod let_go;
 mod lookup;
 mod memory;
 mod merge;
+mod prepared;
 mod restrict;
 mod sessions;
 mod stage;
@@ -36,6 +37,7 @@ pub use delta::{Net, WEIGHT};
 pub use extent::Extent;
 pub use let_go::LetGo;
 pub use lookup::{Found, KeyLookup};
+pub use prepared::Prepared;
 
 use memory::Memory;
 

@@ -1,5 +1,5 @@
-//! States of maintained models in memory, between the steps of a process that goes on. Each stands for files that hold the same
-//! rows: who finds other files named reads those. Knows no plans.
+//! What a process that goes on keeps between its steps, first of all states of maintained models in memory. Each stands for files
+//! that hold the same rows: who finds other files named reads those. Knows no rules of models.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReser
 use super::arranging::Arranging;
 use super::beside::Beside;
 use super::culprit::Culprits;
-use crate::engine::maintain::Arrangement;
+use crate::engine::maintain::{Arrangement, Prepared};
 use crate::limits;
 use crate::run::commit::StateFiles;
 use crate::run::key_filters::LoadedFilters;
@@ -23,6 +23,8 @@ pub struct HeldStates {
     pub(in crate::run) beside: Beside,
     /// What tells where rows of sources can stand.
     pub(in crate::run) filters: Arc<LoadedFilters>,
+    /// Plans of small changes.
+    pub(super) prepared: Arc<Prepared>,
     /// Large states that are being read.
     pub(super) arranging: Arranging,
     /// What made models fail.
@@ -46,6 +48,7 @@ impl HeldStates {
             states: Mutex::default(),
             beside: Beside::default(),
             filters: Arc::default(),
+            prepared: Arc::default(),
             arranging: Arranging::default(),
             culprits: Culprits::default(),
         }

@@ -32,6 +32,7 @@ use crate::connect::Look;
 use crate::engine::maintain::Contexts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::due;
+use crate::run::failing::Failing;
 use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
 use crate::run::key_filters::LoadedFilters;
 use crate::run::lease::Lease;
@@ -195,24 +196,8 @@ pub async fn refresh_in(
 pub(in crate::run) struct Ongoing<'a> {
     /// States that are held in memory.
     pub(in crate::run) states: &'a HeldStates,
-    /// Models that failed or were skipped when they were last worked on, and why. What depends on one that isn't worked on is skipped,
-    /// as by the step in which it failed.
-    pub(in crate::run) failing: &'a mut BTreeMap<String, String>,
-}
-
-impl Ongoing<'_> {
-    /// Notes what models came to; whether one of them begins to fail, fails otherwise than before, or no longer does.
-    fn note(&mut self, models: &[ModelOutcome]) -> bool {
-        let mut is_news = false;
-        for outcome in models {
-            let (model, reason) = (&outcome.model, &outcome.reason);
-            is_news |= match outcome.has_failed() {
-                true => self.failing.insert(model.clone(), reason.clone()).as_ref() != Some(reason),
-                false => self.failing.remove(model).is_some(),
-            };
-        }
-        is_news
-    }
+    /// Models that failed or were skipped. What depends on one that isn't worked on is skipped, as by the step in which it failed.
+    pub(in crate::run) failing: &'a mut Failing,
 }
 
 /// A refresh under leases that are held already, with its row in the history. Where it is a step of continuous work, Delta tables
@@ -231,7 +216,7 @@ pub(in crate::run) async fn recorded(
     refresh.is_recorded = true;
     let result = refresh.pipelines(leases).await;
     if let (Ok(()), Some(ongoing)) = (&result, &mut ongoing) {
-        ongoing.note(&refresh.models);
+        ongoing.failing.note(&refresh.models);
     }
     let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| refresh.exit_code);
     record.models.clone_from(&refresh.models);
@@ -256,12 +241,12 @@ pub(in crate::run) async fn step(
     options: &RefreshOptions,
     observer: &dyn Observer,
     leases: &BTreeMap<String, Lease>,
-    mut ongoing: Ongoing<'_>,
+    ongoing: Ongoing<'_>,
 ) -> Result<Report> {
     let mut record = RunRecord::begin(&options.command, options.now_us, pipelines_in_order(open, options));
     let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), Some(&ongoing));
     refresh.pipelines(leases).await?;
-    if ongoing.note(&refresh.models) {
+    if ongoing.failing.note(&refresh.models) {
         record.models.clone_from(&refresh.models);
         record.checks.clone_from(&refresh.checks);
         let status = if refresh.exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed };
@@ -291,7 +276,7 @@ impl<'a> Refresh<'a> {
         ongoing: Option<&Ongoing<'a>>,
     ) -> Self {
         let held = ongoing.map(|ongoing| ongoing.states);
-        let failing = ongoing.iter().flat_map(|ongoing| ongoing.failing.keys());
+        let failing = ongoing.iter().flat_map(|ongoing| ongoing.failing.models());
         let held_back = failing.filter(|model| !options.models.contains(*model));
         let publishing = if held.is_some() { Publishing::Later } else { Publishing::Now };
         let session = open.session(options.now_us);
@@ -301,7 +286,7 @@ impl<'a> Refresh<'a> {
             options,
             observer,
             run,
-            contexts: Contexts::of(&session),
+            contexts: Contexts::of(&session, held.map(|held| Arc::clone(&held.prepared)).unwrap_or_default()),
             session,
             publishing,
             held,

@@ -85,6 +85,7 @@ impl Refresh<'_> {
         if let Err(error) = result {
             outcome.status = "failed".into();
             outcome.reason = super::first_line(&error);
+            outcome.may_pass = error.kind() == ErrorKind::External;
             (outcome.inserted, outcome.updated, outcome.deleted, outcome.quarantined) = (0, 0, 0, 0);
             self.failed(&model.name, &error);
         }

@@ -215,7 +215,7 @@ impl Case {
         }
         let planned = Planned { project, plan };
         let sessions = [way.partitions, 1, 3].map(|partitions| session(world, &planned, &way, partitions));
-        let contexts = Contexts::of(&sessions[0]);
+        let contexts = Contexts::of(&sessions[0], Arc::default());
         Ok(Self { world, planned, way, sessions, contexts })
     }
 
