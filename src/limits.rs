@@ -332,6 +332,9 @@ pub const KAFKA_FETCH_WAIT_MS: u32 = 50;
 /// How long brokers may take to answer a question about topics and offsets.
 pub const KAFKA_ANSWER: Duration = Duration::from_secs(30);
 
+/// How long a first question waits until it is looked whether brokers refuse the client, which no waiting mends.
+pub const KAFKA_ASKED: Duration = Duration::from_secs(3);
+
 /// How long one call of the client waits for a message.
 pub const KAFKA_POLL: Duration = Duration::from_millis(100);
 
@@ -343,6 +346,9 @@ pub const KAFKA_CLOSING: Duration = Duration::from_secs(3);
 
 /// How often `up` brings Delta tables up to the commits: each costs every table a log entry.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How often `up` writes its steps through to the disk: what a power cut may take back, and its topics give again.
+pub const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long `up` drains when it is asked to end: less than the half minute after which containers are killed.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);

@@ -73,7 +73,7 @@ pub(super) fn apply(decoded: Decoded, on_invalid: OnInvalid, rules: &[RowRule]) 
     }
     let mut keep = vec![true; fitting.num_rows()];
     for rule in rules {
-        for row in failing_rows(rule, &fitting)? {
+        for row in failing_rows(rule, &fitting)?.into_iter().filter(|row| !origin.is_tombstone(kept[*row])) {
             let refuse = || origin.refused(kept[row], &rule.name, format!("the check `{}` failed", rule.name));
             match rule.on_fail {
                 OnFail::Warn => *warned.entry(rule.name.clone()).or_default() += 1,

@@ -46,6 +46,11 @@ pub trait Origin {
     /// # Errors
     /// External, for a value that can't be shown as text.
     fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused>;
+
+    /// Whether the row at `index` only says that there is none of its key any more: then rules have nothing to judge.
+    fn is_tombstone(&self, _index: usize) -> bool {
+        false
+    }
 }
 
 /// Why rows don't fit the contract, by their index in the batch.
@@ -90,6 +95,22 @@ impl Decoded {
         let fitting = RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)
             .map_err(arrow_error)?;
         Ok(Self { fitting, kept, misfits, origin: Box::new(origin) })
+    }
+
+    /// The rows without some that fit, by their number among these.
+    ///
+    /// # Errors
+    /// Internal: memory.
+    pub fn without(mut self, misfits: &Misfits) -> Result<Self> {
+        if misfits.is_empty() {
+            return Ok(self);
+        }
+        let keep: Vec<bool> = (0..self.kept.len()).map(|row| !misfits.contains_key(&row)).collect();
+        self.misfits.extend(misfits.iter().map(|(row, reason)| (self.kept[*row], reason.clone())));
+        let mut number = 0..;
+        self.kept.retain(|_| number.next().is_some_and(|row: usize| keep[row]));
+        self.fitting = arrow::compute::filter_record_batch(&self.fitting, &keep.into()).map_err(arrow_error)?;
+        Ok(self)
     }
 }
 
@@ -154,7 +175,7 @@ impl Contract {
 }
 
 /// Why a row with null in a column that may not be null is refused.
-pub(super) fn null_reason(field: &Field) -> String {
+pub(in crate::connect) fn null_reason(field: &Field) -> String {
     format!("{}: null, and the column isn't nullable", field.name())
 }
 

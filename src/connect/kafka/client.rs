@@ -12,6 +12,7 @@ use super::Topic;
 use super::closing::{Kept, close};
 use super::quiet::Quiet;
 use super::records::{Record, Records};
+use super::trouble::{metadata, refused_options};
 use crate::connect::position::Offsets;
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
@@ -52,9 +53,7 @@ pub(super) fn config(topic: &Topic) -> Result<ClientConfig> {
     config.set("enable.partition.eof", "true");
     config.set("auto.offset.reset", "error");
     config.set_log_level(rdkafka::config::RDKafkaLogLevel::Error);
-    config.create_native_config().map_err(|error| {
-        Error::usage("the Kafka client refuses its options").with("source", &topic.name).with("reason", error)
-    })?;
+    config.create_native_config().map_err(|error| refused_options(&error).with("source", &topic.name))?;
     Ok(config)
 }
 
@@ -113,7 +112,7 @@ pub(super) fn with<T>(slot: &Kept<Client>, topic: &Topic, work: impl FnOnce(&mut
 impl Client {
     pub(super) fn connect(topic: &Topic) -> Result<Self> {
         let consumer: BaseConsumer<Quiet> =
-            config(topic)?.create_with_context(Quiet).external("the Kafka client can't be started")?;
+            config(topic)?.create_with_context(Quiet::default()).external("the Kafka client can't be started")?;
         Ok(Self {
             consumer,
             topic: topic.spec.topic.value.clone(),
@@ -136,8 +135,8 @@ impl Client {
     /// # Errors
     /// External: no broker answers, or the topic isn't there.
     pub(super) fn extents(&mut self) -> Result<BTreeMap<i32, Extent>> {
-        let metadata = self.consumer.fetch_metadata(Some(&self.topic), limits::KAFKA_ANSWER);
-        let metadata = metadata.map_err(|error| self.failed("the Kafka brokers don't answer", error))?;
+        let metadata = metadata(&self.consumer, &self.topic);
+        let metadata = metadata.map_err(|error| error.with("topic", &self.topic).with("brokers", &self.brokers))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
         let Some(topic) = topic.filter(|topic| topic.error().is_none() && !topic.partitions().is_empty()) else {
             return Err(Error::external("there is no such topic")

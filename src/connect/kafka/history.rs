@@ -1,7 +1,7 @@
 //! A topic's past from Parquet files: landed as what came before its first message. Knows no broker.
 //!
 //! Files that hold `_partition` and `_offset`, as landed rows of a topic do, say at which offset each partition goes on, so that
-//! nothing is missing and nothing counts twice. Rows of the past aren't judged for being late.
+//! nothing is missing; an offset that they hold twice is an error, so that nothing counts twice. Rows of the past aren't judged for being late.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +10,12 @@ use arrow::array::{
     ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt64Array, new_null_array,
 };
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, SchemaRef};
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use futures::StreamExt;
 use object_store::ObjectMeta;
 
-use super::rows::landed_fields;
+use super::offsets_seen::OffsetsSeen;
+use super::rows::{Needed, landed_fields};
 use crate::connect::decode::{Decoded, Origin};
 use crate::connect::files::{FileStore, parquet_file};
 use crate::connect::landing::{Counts, Sink};
@@ -41,24 +42,26 @@ pub(super) async fn read(
     files: &FileStore,
     spec: &KafkaSpec,
     zone: &str,
+    needed: &Needed,
     on_invalid: OnInvalid,
     landing: &Landing<'_>,
 ) -> Result<Past> {
-    let mut past = Past::default();
+    let (mut past, mut seen) = (Past::default(), OffsetsSeen::default());
     let listed = files.list().await?;
     if listed.is_empty() {
         return Err(Error::external("no file of the history is there").with("history", &files.pattern));
     }
     for meta in listed {
         let path = files.shown(&meta.location);
-        let read = read_file(files, &meta, &path, spec, zone, on_invalid, landing).await;
+        let open = PastFile::open(files, &meta, spec, needed, &landing.contract, zone, landing.ingested_at_us);
+        let read = match open.await {
+            Ok(file) => read_file(file, std::mem::take(&mut seen), &meta, &path, zone, on_invalid, landing).await,
+            Err(error) => Err(error),
+        };
         match read.map_err(|error| error.with("history", &path)) {
-            Ok((entry, next)) => {
+            Ok((entry, so_far)) => {
                 past.units.push(entry);
-                for (partition, next) in next {
-                    let known = past.next.entry(partition).or_insert(next);
-                    *known = next.max(*known);
-                }
+                seen = so_far;
             }
             Err(error) => {
                 landing.discard(&past.units).await;
@@ -66,18 +69,20 @@ pub(super) async fn read(
             }
         }
     }
+    past.next = seen.next();
     Ok(past)
 }
 
+/// Lands a file's rows; `seen` are the offsets of the files before it, and comes back with its own.
 async fn read_file(
-    files: &FileStore,
+    mut file: PastFile,
+    mut seen: OffsetsSeen,
     meta: &ObjectMeta,
     path: &str,
-    spec: &KafkaSpec,
     zone: &str,
     on_invalid: OnInvalid,
     landing: &Landing<'_>,
-) -> Result<(FileEntry, BTreeMap<i32, i64>)> {
+) -> Result<(FileEntry, OffsetsSeen)> {
     let mut entry = FileEntry {
         path: format!("{}-{path}", landing.prefix),
         size: meta.size,
@@ -86,34 +91,33 @@ async fn read_file(
         ingested_at_us: landing.ingested_at_us,
         ..FileEntry::default()
     };
-    let mut file = PastFile::open(files, meta, spec, &landing.contract, zone, landing.ingested_at_us).await?;
     let decode = async |mut sink: Sink| {
         Ok(tokio::spawn(async move {
-            while let Some(decoded) = file.next_batch().await? {
+            while let Some(decoded) = file.next_batch(&mut seen).await? {
                 failpoint::hit("mid_file");
                 for batch in sink.batches(decoded)? {
                     batch.send().await?;
                 }
             }
-            Ok::<(Counts, _), Error>((sink.counts(), file.next))
+            seen.settle()?;
+            Ok::<(Counts, _), Error>((sink.counts(), seen))
         }))
     };
-    let next = landing.write(on_invalid, landed_fields(zone), path, &mut entry, decode).await?.decoded;
+    let seen = landing.write(on_invalid, landed_fields(zone), path, &mut entry, decode).await?.decoded;
     let rows = i64::try_from(entry.rows + entry.refused).external("a file has too many rows")?;
     entry.ranges = Ranges::from([(format!("history {path}"), vec![(0, rows)])]);
-    Ok((entry, next))
+    Ok((entry, seen))
 }
 
 /// A file that is read batch by batch.
 pub(super) struct PastFile {
     batches: parquet_file::Batches,
     converter: parquet_file::Converter,
+    needed: Needed,
     fields: Vec<Field>,
     ingested_at_us: i64,
     /// Number of the next row, from 1.
     first: u64,
-    /// The offset after the last one of each partition so far.
-    pub(super) next: BTreeMap<i32, i64>,
 }
 
 impl PastFile {
@@ -125,6 +129,7 @@ impl PastFile {
         files: &FileStore,
         meta: &ObjectMeta,
         spec: &KafkaSpec,
+        needed: &Needed,
         contract: &SchemaRef,
         zone: &str,
         ingested_at_us: i64,
@@ -139,26 +144,29 @@ impl PastFile {
         Ok(Self {
             batches: parquet_file::with_batches(builder).build().external("the file isn't whole Parquet")?,
             converter: parquet_file::Converter::new(Arc::clone(contract), zone)?,
+            needed: needed.clone(),
             fields: landed_fields(zone),
             ingested_at_us,
             first: 1,
-            next: BTreeMap::new(),
         })
     }
 
-    /// The next rows; none at the end.
+    /// The next rows, whose offsets are added to those that were `seen`; none at the end.
     ///
     /// # Errors
-    /// External: the file isn't whole, or a hidden column is of another type.
-    pub(super) async fn next_batch(&mut self) -> Result<Option<Decoded>> {
+    /// External: the file isn't whole, a hidden column is of another type, or an offset stands there twice.
+    pub(super) async fn next_batch(&mut self, seen: &mut OffsetsSeen) -> Result<Option<Decoded>> {
         let Some(batch) = self.batches.next().await else { return Ok(None) };
         let batch = batch.external("the file isn't whole Parquet")?;
         let beside = beside(&batch, &self.fields, self.ingested_at_us)?;
-        note_next(&beside, &mut self.next);
+        if let [partitions, offsets, ..] = beside.as_slice() {
+            seen.add(partitions.as_primitive(), offsets.as_primitive())?;
+        }
         let rows = batch.num_rows() as u64;
         let decoded = self.converter.decode(batch, self.first)?;
         self.first += rows;
-        Ok(Some(Decoded { origin: Box::new(PastRows { beside, file: decoded.origin }), ..decoded }))
+        let origin = Box::new(PastRows { beside, file: decoded.origin });
+        self.needed.applied(Decoded { origin, ..decoded }).map(Some)
     }
 }
 
@@ -184,19 +192,6 @@ fn beside(batch: &RecordBatch, fields: &[Field], ingested_at_us: i64) -> Result<
     fields.iter().map(column).collect()
 }
 
-/// Notes the offsets after those of a batch. Partition and offset stand first among the hidden columns.
-fn note_next(beside: &[ArrayRef], next: &mut BTreeMap<i32, i64>) {
-    let [partitions, offsets, ..] = beside else { return };
-    let partitions = partitions.as_primitive::<Int32Type>();
-    let offsets = offsets.as_primitive::<Int64Type>();
-    for (partition, offset) in partitions.iter().zip(offsets) {
-        if let (Some(partition), Some(offset)) = (partition, offset) {
-            let known = next.entry(partition).or_insert(offset + 1);
-            *known = (offset + 1).max(*known);
-        }
-    }
-}
-
 /// Rows of a file and what stands beside them.
 struct PastRows {
     beside: Vec<ArrayRef>,
@@ -208,6 +203,10 @@ impl Origin for PastRows {
         let rows = UInt64Array::from_iter_values(rows.iter().map(|row| *row as u64));
         // Rows of the batch are in its range.
         self.beside.iter().map(|column| take(column, &rows, None).unwrap_or_else(|_| Arc::clone(column))).collect()
+    }
+
+    fn is_tombstone(&self, index: usize) -> bool {
+        self.beside.last().and_then(|last| last.as_boolean_opt()).is_some_and(|is| is.value(index))
     }
 
     fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {

@@ -19,8 +19,9 @@ use super::client::Client;
 use super::closing::close;
 use super::history::PastFile;
 use super::late::{Judge, Lateness};
+use super::offsets_seen::OffsetsSeen;
 use super::records::Records;
-use super::rows::{Decoder, landed_contract, landed_fields};
+use super::rows::{Decoder, Needed, landed_contract, landed_fields};
 use super::{KafkaSource, Topic, range};
 use crate::connect::RowRule;
 use crate::connect::files::FileStore;
@@ -47,6 +48,7 @@ pub(super) fn relation(
         decoder: Arc::new(source.decoder(&contract, arrivals)?),
         lateness: source.lateness(&contract),
         now_us,
+        needed: Needed::of(&source.source.columns, &contract),
         contract,
         history: source.history.clone(),
         rules: rules.into_iter().filter(|rule| rule.on_fail == OnFail::Quarantine).collect(),
@@ -63,6 +65,7 @@ struct Messages {
     lateness: Option<Lateness>,
     now_us: i64,
     rules: Vec<RowRule>,
+    needed: Needed,
     contract: SchemaRef,
     history: Option<FileStore>,
 }
@@ -122,23 +125,20 @@ impl Messages {
 
     /// Hands on what files hold of the time before the first message; the offsets that partitions go on at.
     fn read_past(&self, out: &Batches) -> Result<BTreeMap<i32, i64>> {
-        let mut next = BTreeMap::new();
-        let Some(files) = &self.history else { return Ok(next) };
+        let mut seen = OffsetsSeen::default();
+        let Some(files) = &self.history else { return Ok(BTreeMap::new()) };
         // This thread is one for blocking work.
         let waiting = tokio::runtime::Handle::current();
         let (spec, zone) = (&self.topic.spec, &self.topic.zone);
         for meta in waiting.block_on(files.list())? {
-            let file = PastFile::open(files, &meta, spec, &self.contract, zone, self.now_us);
+            let file = PastFile::open(files, &meta, spec, &self.needed, &self.contract, zone, self.now_us);
             let mut file = waiting.block_on(file)?;
-            while let Some(decoded) = waiting.block_on(file.next_batch())? {
+            while let Some(decoded) = waiting.block_on(file.next_batch(&mut seen))? {
                 self.hand_on(rules::apply(decoded, OnInvalid::Drop, &self.rules)?, out)?;
             }
-            for (partition, at) in file.next {
-                let known = next.entry(partition).or_insert(at);
-                *known = at.max(*known);
-            }
         }
-        Ok(next)
+        seen.settle()?;
+        Ok(seen.next())
     }
 
     fn send(&self, messages: Records, judge: &mut Option<Judge>, out: &Batches) -> Result<()> {

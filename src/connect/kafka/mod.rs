@@ -14,6 +14,7 @@ mod late;
 mod late_offsets;
 mod let_go;
 mod live;
+mod offsets_seen;
 mod quiet;
 mod range;
 mod records;
@@ -21,6 +22,7 @@ mod rows;
 mod sink;
 mod take;
 mod together;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};

@@ -1,5 +1,7 @@
 //! What a client tells of itself, for those who look for trouble: what matters comes back from its calls.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
@@ -7,12 +9,36 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 /// Has the log of clients beside ours, as details.
-pub(super) struct Quiet;
+#[derive(Default)]
+pub(super) struct Quiet {
+    told: Mutex<Option<String>>,
+}
+
+impl Quiet {
+    /// What the client said last of why it can't connect.
+    pub(super) fn told(&self) -> Option<String> {
+        self.last().clone()
+    }
+
+    /// Forgets what the client said.
+    pub(super) fn forget(&self) {
+        *self.last() = None;
+    }
+
+    fn last(&self) -> MutexGuard<'_, Option<String>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl ClientContext for Quiet {
     /// A line for each try to connect, while brokers are away.
     fn log(&self, _: RDKafkaLogLevel, kind: &str, text: &str) {
         tracing::debug!(kind, text, "the Kafka client tells");
+        if kind == "FAIL" {
+            // Which of its threads says so is no news.
+            let (_, said) = text.split_once("]: ").unwrap_or(("", text));
+            *self.last() = Some(said.to_string());
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

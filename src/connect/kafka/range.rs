@@ -254,7 +254,14 @@ fn decide(
             None => {
                 let first = match starts.past.get(partition).filter(|_| prior.is_none()) {
                     Some(next) => after_past(topic, &mut plan, *partition, *next, *extent)?,
-                    None => starts.starts.get(partition).copied().unwrap_or(extent.low),
+                    None => match starts.starts.get(partition) {
+                        Some(start) => *start,
+                        // Files that tell of other partitions would tell of this one.
+                        None if prior.is_none() && !starts.past.is_empty() => {
+                            after_past(topic, &mut plan, *partition, 0, *extent)?
+                        }
+                        None => extent.low,
+                    },
                 };
                 // One that was there before is another one of the same number.
                 let epoch = plan.offsets.gone.remove(partition).map_or(0, |epoch| epoch + 1);
@@ -299,11 +306,11 @@ fn reads_again(known: &PartitionOffset, extent: Extent) -> bool {
 /// Where a partition goes on whose past ends before `next`.
 fn after_past(topic: &Topic, plan: &mut Plan, partition: i32, next: i64, extent: Extent) -> Result<i64> {
     if next < extent.low {
-        let text = format!(
-            "the history of partition {partition} ends at offset {}, and the topic begins at {}: what stood between is gone",
-            next - 1,
-            extent.low
-        );
+        let ends = match next {
+            0 => format!("the history has nothing of partition {partition}"),
+            _ => format!("the history of partition {partition} ends at offset {}", next - 1),
+        };
+        let text = format!("{ends}, and the topic begins at {}: what stood between is gone", extent.low);
         gap(topic, plan, &text)?;
     } else if next > extent.end {
         let text = format!(

@@ -3,17 +3,18 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 
 use super::arrivals::Arrivals;
 use super::connect_json;
 use super::records::{Record, Records, text_of};
-use crate::connect::decode::{Contract, Decoded, Object, Origin};
+use crate::connect::decode::{Contract, Decoded, Misfits, Object, Origin, null_reason};
 use crate::connect::quarantine::{Refused, RefusedAt};
 use crate::error::Result;
 use crate::plan::json_text::is_json;
 use crate::plan::{loosened, read_hidden_fields};
+use crate::spec::sql_type::SqlType;
 use crate::spec::types::{ColumnSpec, KafkaSpec, Located, MessageFormat, MessageRelation};
 
 /// Hidden columns that landed files of a topic hold.
@@ -39,6 +40,9 @@ pub(super) struct Decoder {
     format: MessageFormat,
     /// Columns of an upsert relation's key.
     key: Vec<String>,
+    /// Whether that is one column of text.
+    has_text_key: bool,
+    needed: Needed,
     zone: Arc<str>,
     arrivals: Arrivals,
 }
@@ -60,7 +64,12 @@ impl Decoder {
             MessageRelation::Append => Vec::new(),
             MessageRelation::Upsert(key) => names_of(key),
         };
+        let is_text = |name: &String| {
+            columns.iter().any(|column| column.name.value == *name && column.data_type.value == SqlType::Text)
+        };
         Ok(Self {
+            has_text_key: matches!(key.as_slice(), [name] if is_text(name)),
+            needed: Needed::of(columns, schema),
             contract: Contract::new(Arc::clone(schema), columns, text, zone)?,
             format: spec.format.clone(),
             key,
@@ -80,7 +89,7 @@ impl Decoder {
         drop(objects);
         let rows = messages.len();
         let origin = MessageRows { messages, tombstones, decoder: Arc::clone(self) };
-        Decoded::new(&self.contract.schema, columns, rows, misfits, origin)
+        self.needed.applied(Decoded::new(&self.contract.schema, columns, rows, misfits, origin)?)
     }
 
     /// The text of a message's row; none where it says that its key has no row any more, in an envelope or without.
@@ -109,10 +118,35 @@ impl Decoder {
         if self.key.is_empty() {
             return Object::Nothing;
         }
-        match key_object(message.key, &self.key, &self.format) {
+        match self.key_object(message.key) {
             Ok(object) => Object::Text(Cow::Owned(object.into_bytes())),
             Err(reason) => Object::Broken(reason),
         }
+    }
+
+    /// A message's key as an object of the key's columns: it is one, or it is the value of the only column.
+    fn key_object(&self, key: Option<&[u8]>) -> Result<String, String> {
+        let Some(key) = key else { return Err("neither a key nor a value".into()) };
+        let text = std::str::from_utf8(key).map_err(|_| "the key's bytes aren't UTF-8".to_string())?;
+        let text = match &self.format {
+            MessageFormat::Json(_) => text.to_string(),
+            MessageFormat::ConnectJson(_) => match connect_json::payload(key) {
+                Ok(payload) => payload.unwrap_or_default().into_owned(),
+                Err(_) => text.to_string(),
+            },
+        };
+        let begins = text.trim_start().chars().next();
+        if begins == Some('{') && (!self.has_text_key || is_json(&text)) {
+            return Ok(text);
+        }
+        let [name] = self.key.as_slice() else {
+            return Err(format!("the key isn't an object with {}", self.key.join(", ")));
+        };
+        let name = serde_json::Value::from(name.as_str());
+        // A number keeps its text. A text is itself, unless it was written as JSON.
+        let is_value = if self.has_text_key { text.starts_with('"') } else { begins != Some('[') };
+        let value = if is_value && is_json(&text) { text } else { serde_json::Value::String(text).to_string() };
+        Ok(format!("{{{name}:{value}}}"))
     }
 }
 
@@ -128,26 +162,32 @@ fn names_of(key: &[Located<String>]) -> Vec<String> {
     key.iter().map(|column| column.value.clone()).collect()
 }
 
-/// A message's key as an object of the key's columns: it is one, or it is the value of the only column.
-fn key_object(key: Option<&[u8]>, names: &[String], format: &MessageFormat) -> Result<String, String> {
-    let Some(key) = key else { return Err("neither a key nor a value".into()) };
-    let text = std::str::from_utf8(key).map_err(|_| "the key's bytes aren't UTF-8".to_string())?;
-    let text = match format {
-        MessageFormat::Json(_) => text.to_string(),
-        MessageFormat::ConnectJson(_) => match connect_json::payload(key) {
-            Ok(payload) => payload.unwrap_or_default().into_owned(),
-            Err(_) => text.to_string(),
-        },
-    };
-    if text.trim_start().starts_with('{') {
-        return Ok(text);
+/// Columns that rows have a value in, but for those that only say that there is none of their key any more.
+#[derive(Clone)]
+pub(super) struct Needed(Arc<[usize]>);
+
+impl Needed {
+    /// Those of the contract that `landed`, the schema of an upsert relation's landed rows, lets be null all the same.
+    pub(super) fn of(columns: &[ColumnSpec], landed: &SchemaRef) -> Self {
+        let needed = columns.iter().filter(|column| !column.nullable);
+        let places = needed.filter_map(|column| landed.index_of(&column.name.value).ok());
+        Self(places.filter(|at| landed.field(*at).is_nullable()).collect())
     }
-    let [name] = names else { return Err(format!("the key isn't an object with {}", names.join(", "))) };
-    let name = serde_json::Value::from(name.as_str());
-    // A number keeps its text.
-    let is_value = is_json(&text) && !text.trim_start().starts_with('[');
-    let value = if is_value { text } else { serde_json::Value::String(text).to_string() };
-    Ok(format!("{{{name}:{value}}}"))
+
+    /// Rows without those that lack a value.
+    pub(super) fn applied(&self, decoded: Decoded) -> Result<Decoded> {
+        let mut misfits = Misfits::new();
+        for at in self.0.iter() {
+            let column = decoded.fitting.column(*at);
+            for row in (0..column.len()).filter(|row| column.null_count() > 0 && column.is_null(*row)) {
+                if !decoded.origin.is_tombstone(decoded.kept[row]) {
+                    let reason = || null_reason(decoded.fitting.schema_ref().field(*at));
+                    misfits.entry(row).or_insert_with(reason);
+                }
+            }
+        }
+        decoded.without(&misfits)
+    }
 }
 
 /// Messages whose rows were read.
@@ -173,6 +213,10 @@ impl Origin for MessageRows {
             Arc::new(of().map(|message| message.headers).collect::<StringArray>()),
             Arc::new(rows.iter().map(|row| Some(self.tombstones[*row])).collect::<BooleanArray>()),
         ]
+    }
+
+    fn is_tombstone(&self, index: usize) -> bool {
+        self.tombstones[index]
     }
 
     fn refused(&self, index: usize, rule: &str, reason: String) -> Result<Refused> {

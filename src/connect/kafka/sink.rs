@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::closing::{Kept, close};
 use super::quiet::Quiet;
+use super::trouble::{metadata, refused_options};
 use crate::connect::encode::envelope::{Commit, Origin};
 use crate::connect::encode::message::{MessageEncoder, Outgoing};
 use crate::connect::sink::{Sink, SinkChange, SinkCursor};
@@ -82,9 +83,7 @@ impl KafkaSink {
             );
         }
         for config in [place.producer(), place.consumer()] {
-            config.create_native_config().map_err(|error| {
-                Error::usage("the Kafka client refuses its options").with("sink", &place.topic).with("reason", error)
-            })?;
+            config.create_native_config().map_err(|error| refused_options(&error).with("sink", &place.topic))?;
         }
         let encoder = MessageEncoder {
             key: key.to_vec(),
@@ -196,8 +195,10 @@ impl Place {
 
     /// Takes the sink over: makes the topic if it isn't there, ends transactions that were left open, reads the cursor.
     fn connect(&self) -> Result<Producing> {
-        let group = self.consumer().create_with_context(Quiet).external("the Kafka client can't be started")?;
-        let producer = self.producer().create_with_context(Quiet).external("the Kafka client can't be started")?;
+        let group =
+            self.consumer().create_with_context(Quiet::default()).external("the Kafka client can't be started")?;
+        let producer =
+            self.producer().create_with_context(Quiet::default()).external("the Kafka client can't be started")?;
         let mut producing = Producing { producer, group, cursor: None };
         match self.begin(&producing) {
             Ok(cursor) => {
@@ -229,8 +230,8 @@ impl Place {
 
     /// Partitions of the topic; zero if it isn't there.
     fn partitions(&self, group: &BaseConsumer<Quiet>) -> Result<i32> {
-        let metadata = group.fetch_metadata(Some(&self.topic), limits::KAFKA_ANSWER);
-        let metadata = metadata.map_err(|error| self.failed("the Kafka brokers don't answer", error))?;
+        let metadata = metadata(group, &self.topic);
+        let metadata = metadata.map_err(|error| error.with("topic", &self.topic).with("brokers", &self.brokers))?;
         let topic = metadata.topics().iter().find(|topic| topic.name() == self.topic);
         let count = topic.filter(|topic| topic.error().is_none()).map_or(0, |topic| topic.partitions().len());
         i32::try_from(count).external("a topic has too many partitions")
@@ -239,7 +240,7 @@ impl Place {
     /// Makes the topic with the brokers' own number of partitions and replicas, compacted: its last messages are the table.
     fn make_topic(&self) -> Result<()> {
         let admin: AdminClient<Quiet> =
-            self.config().create_with_context(Quiet).external("the Kafka client can't be started")?;
+            self.config().create_with_context(Quiet::default()).external("the Kafka client can't be started")?;
         let topic = NewTopic::new(&self.topic, -1, TopicReplication::Fixed(-1)).set("cleanup.policy", "compact");
         let options = AdminOptions::new().operation_timeout(Some(limits::KAFKA_ANSWER));
         let made = futures::executor::block_on(admin.create_topics([&topic], &options));

@@ -19,7 +19,7 @@ use super::late_offsets;
 use super::let_go::LetGo;
 use super::range::{self, Again, Plan};
 use super::records::{Record, Records};
-use super::rows::{Decoder, landed_contract, landed_fields};
+use super::rows::{Decoder, Needed, landed_contract, landed_fields};
 use super::{KafkaSource, Topic};
 use crate::connect::files::FileStore;
 use crate::connect::landing::{Counts, Rulebook, Sink, Written};
@@ -65,7 +65,8 @@ async fn read_past(source: &KafkaSource, prior: &Position, landing: &Landing<'_>
     let (spec, zone) = (&source.topic.spec, &source.topic.zone);
     let ingested_at_us = arrivals::of_past(prior, landing, zone).await?;
     let landing = Landing { ingested_at_us, ..landing_of_topic(landing, spec) };
-    history::read(files, spec, zone, source.on_invalid(), &landing).await
+    let needed = Needed::of(&source.source.columns, &landing.contract);
+    history::read(files, spec, zone, &needed, source.on_invalid(), &landing).await
 }
 
 /// What the landing of a source is for its messages.
