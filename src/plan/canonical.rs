@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 
 use super::extrema::extrema_in_order;
 use super::set_operations::of_bags;
+use super::skips::with_ends;
 use super::total_order::{has_order, order_key};
 use super::window_plan::{QUALIFIER, SESSION_TIME};
 
@@ -26,7 +27,7 @@ const ORDERED_WINDOWS: [&str; 7] = ["row_number", "ntile", "lag", "lead", "first
 
 /// The plan with every tie broken, so that equal bags of rows give equal results however they are split and ordered.
 pub fn canonical(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let plan = of_bags(plan)?;
+    let plan = of_bags(plan).and_then(with_ends)?;
     plan.transform_up_with_subqueries(|node| match node {
         LogicalPlan::Limit(mut limit) => {
             let Some(input) = with_ties_broken(&limit.input) else {
@@ -107,6 +108,17 @@ fn extend_by(order: &mut Vec<SortExpr>, exprs: impl IntoIterator<Item = Expr>) {
     }
 }
 
+/// What is sorted by a second time decides nothing, and the engine doesn't bear it.
+fn without_repeated(order: &mut Vec<SortExpr>) {
+    let mut kept: Vec<SortExpr> = Vec::with_capacity(order.len());
+    for sort in order.drain(..) {
+        if !kept.iter().any(|before| before.expr == sort.expr) {
+            kept.push(sort);
+        }
+    }
+    *order = kept;
+}
+
 /// Orders by keys where values have no order; whether any has none.
 fn order_by_keys(order: &mut [SortExpr], schema: &DFSchema) -> Result<bool> {
     let mut is_changed = false;
@@ -145,6 +157,7 @@ fn aggregate_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             {
                 // The separator of string_agg is a constant, and nth_value's n too: they order nothing.
                 let arguments = params.args.iter().filter(|arg| !matches!(arg, Expr::Literal(..))).cloned();
+                without_repeated(&mut params.order_by);
                 extend_by(&mut params.order_by, arguments.collect::<Vec<_>>());
                 if let Some(input) = &input {
                     order_by_keys(&mut params.order_by, input)?;

@@ -75,8 +75,13 @@ pub fn each_expression(
         schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
     }
     let names = NamePreserver::new(&node);
-    node.map_expressions(|expr| {
+    let named = |expr: Expr| {
         let name = names.save(&expr);
         Ok(made(expr, &schema)?.update_data(|expr| name.restore(expr)))
+    };
+    node.map_expressions(|expr| match expr {
+        // Its parts are columns of the result, each with a name.
+        Expr::GroupingSet(_) => expr.map_children(named),
+        other => named(other),
     })
 }

@@ -19,6 +19,7 @@ use super::named_windows::write_out_windows;
 use super::nearest::with_nearest;
 use super::notes::notes;
 use super::order::Graph;
+use super::output_names::keep_to_inputs;
 use super::place::with_place;
 use super::relation::RelationTable;
 use super::retention::retention_faults;
@@ -186,6 +187,7 @@ impl<'a> Work<'a> {
                     continue;
                 }
             };
+            keep_to_inputs(&mut query, &|name| self.state.aggregate_functions().contains_key(name));
             let mut joins = share_columns(&mut query, &model.sql);
             joins.extend(write_out_windows(&mut query, &model.sql));
             let windows = rewrite_windows(&mut query, &model.sql, self.state);

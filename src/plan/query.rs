@@ -30,8 +30,10 @@ use super::inspect::{bind_parameters, check_functions, table_reference};
 use super::named_windows::write_out_windows;
 use super::names::Names;
 use super::nearest::with_nearest;
+use super::output_names::keep_to_inputs;
 use super::relation::{RelationTable, bind};
 use super::set_operations::of_bags;
+use super::skips::with_ends;
 use super::sql_faults::{expression_faults, plan_or_faults};
 use super::sql_text::{first_word, parse_statement};
 use super::types::parse_instant;
@@ -118,6 +120,7 @@ async fn prepared<'a>(
     let mut faults = Vec::new();
     if let Some(query) = inner {
         faults.extend(tables.travel(query, travel).await);
+        keep_to_inputs(query, &|name| state.aggregate_functions().contains_key(name));
         faults.extend(share_columns(query, text));
         faults.extend(write_out_windows(query, text));
         faults.extend(rewrite_windows(query, text, state));
@@ -174,7 +177,7 @@ impl<'a> Tables<'a> {
         let plan = self.names.plan(statement)?;
         // Types are found where no parameter leaves them open.
         let plan = self.names.analyze(plan.clone()).unwrap_or(plan);
-        of_bags(plan).and_then(extrema_in_order)
+        of_bags(plan).and_then(with_ends).and_then(extrema_in_order)
     }
 
     /// Puts tables at a version in place of those named so.

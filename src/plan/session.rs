@@ -10,6 +10,8 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{DataType as SqlDataType, TimezoneInfo};
 
@@ -19,6 +21,8 @@ use super::date_bin::date_bin_in;
 use super::guards::GuardingPlanner;
 use super::json::{JsonOperators, json_functions};
 use super::shifts::shifts;
+use super::sieve::sieved;
+use super::steady::SteadyWindows;
 use super::window_plan::WindowPlanner;
 use super::yielding::Yielding;
 use super::{Clock, params};
@@ -51,7 +55,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         .with_analyzer_rules(analyzer_rules())
         .with_optimizer_rules(optimizer_rules())
         .with_query_planner(Arc::new(GuardingPlanner))
-        .with_physical_optimizer_rule(Arc::new(Yielding))
+        .with_physical_optimizer_rules(physical_rules())
         .with_config(config)
         .with_runtime_env(runtime.unwrap_or_default())
         .with_type_planner(Arc::new(Types { zone: Arc::clone(&clock.zone) }))
@@ -86,6 +90,13 @@ pub fn session_at(made: &SessionContext, now_us: i64) -> SessionContext {
 fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let rules = Optimizer::new().rules;
     rules.into_iter().filter(|rule| rule.name() != SingleDistinctToGroupBy::new().name()).collect()
+}
+
+/// The engine's rules, and ours behind them.
+fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = sieved(PhysicalOptimizer::new().rules);
+    rules.extend([Arc::new(SteadyWindows) as _, Arc::new(Yielding) as _]);
+    rules
 }
 
 /// SQL's time types in microseconds, as tables hold them: the engine's own nanoseconds end in the year 2262.

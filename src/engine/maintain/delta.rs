@@ -125,18 +125,26 @@ pub(super) fn weighing(plan: LogicalPlan, each: i64) -> DataFusionResult<Logical
 }
 
 /// The rows of all of `plans`, which have the same columns by position; named as in the first.
-pub(super) fn all_of(plans: Vec<LogicalPlan>) -> DataFusionResult<Option<LogicalPlan>> {
-    let mut plans = plans.into_iter();
-    let Some(first) = plans.next() else { return Ok(None) };
-    let schema = Arc::clone(first.schema());
-    let mut builder = LogicalPlanBuilder::from(first);
-    let mut is_union = false;
-    for plan in plans {
-        is_union = true;
-        builder = builder.union(plan)?;
+pub(super) fn all_of(mut plans: Vec<LogicalPlan>) -> DataFusionResult<Option<LogicalPlan>> {
+    if plans.len() < 2 {
+        return Ok(plans.pop());
     }
-    let plan = builder.build()?;
-    if is_union { named_as(plan, &schema, false).map(Some) } else { Ok(Some(plan)) }
+    let mut parts = plans.into_iter();
+    let Some(first) = parts.next() else { return Ok(None) };
+    let schema = Arc::clone(first.schema());
+    let mut union = LogicalPlanBuilder::from(by_place(first)?);
+    for part in parts {
+        union = union.union(by_place(part)?)?;
+    }
+    named_as(union.build()?, &schema, false).map(Some)
+}
+
+/// The plan with names for its columns that are its own: by those of relations the engine loses its way in unions, where it takes a
+/// filter down, or one part for the whole.
+fn by_place(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let places = columns(plan.schema()).into_iter().enumerate();
+    let named = places.map(|(at, column)| column.alias(format!("c{at}"))).collect();
+    Ok(LogicalPlan::Projection(Projection::try_new(named, Arc::new(plan))?))
 }
 
 /// A change's rows with equal ones added up; those that come to nothing are gone.

@@ -142,7 +142,7 @@ impl Engine<'_> {
     pub(super) fn whole(&self, plan: &LogicalPlan) -> DataFusionResult<Delta> {
         let new = weighing(self.at(plan, Version::New, None)?, 1)?;
         let old = weighing(self.at(plan, Version::Old, None)?, -1)?;
-        let both = LogicalPlanBuilder::from(new).union(old)?.build()?;
+        let both = all_of(vec![new, old])?.unwrap_or_else(|| nothing(plan.schema()));
         Ok(Delta { plan: named_as(both, plan.schema(), true)?, insert_only: false, is_settled: false })
     }
 
