@@ -11,6 +11,7 @@ use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use super::failpoint;
+use super::synced::Marks;
 use crate::engine::maintain::LetGo;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::limits;
@@ -238,7 +239,8 @@ impl CommitChain {
         format!("{BOOKKEEPING}/{}/commits", self.pipeline)
     }
 
-    fn record_path(&self, n: u64) -> String {
+    /// Where record `n` stands.
+    pub(super) fn record_path(&self, n: u64) -> String {
         format!("{}/{n:020}.json", self.folder())
     }
 
@@ -252,6 +254,34 @@ impl CommitChain {
     /// # Errors
     /// External: the store.
     pub async fn latest_n(&self) -> Result<Option<u64>> {
+        let mark = Marks::of(&self.warehouse, &self.pipeline).last()?;
+        match mark.filter(|mark| !mark.is_of_this_boot()) {
+            // Later ones may be there by halves.
+            Some(mark) => Ok(self.newest_put().await?.filter(|_| mark.n > 0).map(|newest| newest.min(mark.n))),
+            None => self.newest_put().await,
+        }
+    }
+
+    /// Numbers after `n`.
+    ///
+    /// # Errors
+    /// External: the store.
+    pub(super) async fn beyond(&self, n: u64) -> Result<Vec<u64>> {
+        Ok(self.numbers_from(n).await?.into_iter().map(|(found, _)| found).filter(|found| *found > n).collect())
+    }
+
+    /// Deletes the newest records, the last one first.
+    ///
+    /// # Errors
+    /// External: the store.
+    pub(super) async fn take_back(&self, numbers: Vec<u64>) -> Result<()> {
+        for n in numbers.into_iter().rev() {
+            self.drop_records(vec![n]).await?;
+        }
+        Ok(())
+    }
+
+    async fn newest_put(&self) -> Result<Option<u64>> {
         let now = Utc::now();
         let newest = match self.warehouse.seen.last(&self.folder(), now - limits::COMMITS_SEEN..=now) {
             Some(seen) => self.newest_from(seen).await?,
@@ -347,10 +377,26 @@ impl CommitChain {
     /// # Errors
     /// Lease: the number was taken by another writer, so this one is fenced and has touched nothing. External: the store.
     pub async fn put(&self, record: &CommitRecord) -> Result<()> {
+        self.put_synced(record, true).await
+    }
+
+    /// The same for a record that is synced later, with all that it names.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub(super) async fn put_soon(&self, record: &CommitRecord) -> Result<()> {
+        self.put_synced(record, false).await
+    }
+
+    async fn put_synced(&self, record: &CommitRecord, is_synced: bool) -> Result<()> {
         let path = self.record_path(record.n);
         let bytes = serde_json::to_vec(record).external("a commit record can't be written as JSON")?;
         failpoint::hit("before_record");
-        match self.warehouse.put_new(&path, bytes.into()).await? {
+        let put = match is_synced {
+            true => self.warehouse.put_new(&path, bytes.into()).await?,
+            false => self.warehouse.put_new_soon(&path, bytes.into()).await?,
+        };
+        match put {
             Put::Created => failpoint::hit("after_record"),
             Put::Exists => {
                 let by = self.load(record.n).await.map(|there| format!("{} in run {}", there.writer, there.run));

@@ -2,6 +2,7 @@
 
 pub mod commit;
 mod due;
+mod durable;
 mod failing;
 pub mod follow;
 pub mod history;
@@ -21,6 +22,7 @@ pub mod schedule;
 mod sinking;
 mod sinks;
 mod stream_test;
+mod synced;
 pub mod unit_test;
 pub mod up;
 pub mod verify;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::commit::CommitChain;
+use super::durable::Durable;
 use super::follow::Which;
 use super::project::OpenProject;
 use super::refresh::Observer;
@@ -19,6 +20,7 @@ use crate::table::garbage::MinAge;
 /// What tables were brought up to.
 pub(in crate::run) struct Publisher<'a> {
     open: &'a OpenProject,
+    durable: &'a Durable,
     warehouse: Warehouse,
     observer: &'a dyn Observer,
     /// Commits of each pipeline that its tables were at, the last one being what they are at.
@@ -29,8 +31,13 @@ pub(in crate::run) struct Publisher<'a> {
 
 impl<'a> Publisher<'a> {
     /// Nothing yet.
-    pub(in crate::run) fn new(open: &'a OpenProject, warehouse: Warehouse, observer: &'a dyn Observer) -> Self {
-        Self { open, warehouse, observer, published: BTreeMap::new(), told: BTreeMap::new() }
+    pub(in crate::run) fn new(
+        open: &'a OpenProject,
+        durable: &'a Durable,
+        warehouse: Warehouse,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        Self { open, durable, warehouse, observer, published: BTreeMap::new(), told: BTreeMap::new() }
     }
 
     /// Publishes after the first commit that `commits` tells of, and then each `publish_interval`, until there are no more. What
@@ -67,7 +74,8 @@ impl<'a> Publisher<'a> {
 
     async fn publish_pipeline(&mut self, name: &str, min_age: MinAge) -> Result<()> {
         let chain = CommitChain::open(&self.warehouse, name);
-        let Some(record) = chain.latest().await?.map(|record| self.open.own_tables(record)) else { return Ok(()) };
+        let newest = self.durable.newest(&chain).await?;
+        let Some(record) = newest.map(|record| self.open.own_tables(record)) else { return Ok(()) };
         let published = self.published.entry(name.to_owned()).or_default();
         if published.last() != Some(&record.n) {
             let (project, warehouse) = (self.open.project.name.value.clone(), self.warehouse.clone());

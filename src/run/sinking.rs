@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::commit::CommitChain;
+use super::durable::Durable;
 use super::project::{OpenProject, OpenSink};
 use super::refresh::Observer;
 use super::sinks::{self, Asking};
@@ -16,6 +17,7 @@ use crate::table::Warehouse;
 /// All sinks of a project.
 pub(in crate::run) struct Sinking<'a> {
     open: &'a OpenProject,
+    durable: &'a Durable,
     warehouse: Warehouse,
     observer: &'a dyn Observer,
     /// Those that are being brought up to a commit or couldn't be: model and name.
@@ -24,8 +26,13 @@ pub(in crate::run) struct Sinking<'a> {
 
 impl<'a> Sinking<'a> {
     /// Nothing yet.
-    pub(in crate::run) fn new(open: &'a OpenProject, warehouse: Warehouse, observer: &'a dyn Observer) -> Self {
-        Self { open, warehouse, observer, behind: Mutex::default() }
+    pub(in crate::run) fn new(
+        open: &'a OpenProject,
+        durable: &'a Durable,
+        warehouse: Warehouse,
+        observer: &'a dyn Observer,
+    ) -> Self {
+        Self { open, durable, warehouse, observer, behind: Mutex::default() }
     }
 
     /// Brings each sink up to each commit that `commits` tells of, until there are no more, and then to the last one. A sink that
@@ -88,7 +95,7 @@ impl<'a> Sinking<'a> {
     }
 
     async fn bring_up(&self, sink: &OpenSink, chain: &CommitChain) -> Result<()> {
-        let Some(record) = chain.latest().await? else { return Ok(()) };
+        let Some(record) = self.durable.newest(chain).await? else { return Ok(()) };
         sinks::follow(self.open, &self.warehouse, chain, &record, sink, Asking::IfBehind).await.map(drop)
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::commit::{CommitChain, CommitRecord};
 use super::due;
+use super::durable::Durable;
 use super::failing::Failing;
 use super::lease::Lease;
 use super::looks::Looks;
@@ -90,8 +91,10 @@ pub async fn up(
     for pipeline in leases.by_pipeline.keys() {
         sinks::forget_others(open, &leases.warehouse, pipeline).await?;
     }
+    let durable = Durable::begin(open, &leases.warehouse).await?;
     let mut work = Work {
         open,
+        durable: &durable,
         command,
         observer,
         committed,
@@ -108,12 +111,16 @@ pub async fn up(
         commits: None,
     };
     let worked = work.drained(stop).await;
+    if !work.is_fenced() {
+        durable.end().await?;
+    }
     work.leases.release().await?;
     worked
 }
 
 struct Work<'a> {
     open: &'a OpenProject,
+    durable: &'a Durable,
     leases: Leases,
     command: &'a str,
     observer: &'a dyn Observer,
@@ -141,7 +148,8 @@ impl<'a> Work<'a> {
     /// Works until `stop` resolves, and then for as long as draining may take. What isn't committed by then is left for the
     /// next start, as it is where a process dies: tables are whole. Tables and sinks follow side by side.
     async fn drained(&mut self, stop: impl Future<Output = ()>) -> Result<()> {
-        let (open, observer, warehouse) = (self.open, self.observer, self.leases.warehouse.clone());
+        let (open, durable) = (self.open, self.durable);
+        let (observer, warehouse) = (self.observer, self.leases.warehouse.clone());
         let timeout = open.project.pace.shutdown_timeout;
         let (asked, mut is_asked) = watch::channel(false);
         let time_is_up = async move {
@@ -149,7 +157,7 @@ impl<'a> Work<'a> {
             asked.send_replace(true);
             tokio::time::sleep(timeout).await;
         };
-        let sinking = Sinking::new(open, warehouse.clone(), observer);
+        let sinking = Sinking::new(open, durable, warehouse.clone(), observer);
         let (is_committed, is_followed) = (AtomicBool::new(false), AtomicBool::new(false));
         let work = async {
             let halt = Notify::new();
@@ -174,8 +182,15 @@ impl<'a> Work<'a> {
                 }
                 published
             };
-            let (worked, sunk) = tokio::join!(working, publishing);
-            worked.and(sunk)
+            let syncing = async {
+                let synced = durable.follow(seen.clone()).await;
+                if synced.is_err() {
+                    halt.notify_one();
+                }
+                synced
+            };
+            let (worked, sunk, synced) = tokio::join!(working, publishing, syncing);
+            worked.and(sunk).and(synced)
         };
         let (ended, in_time) = tokio::select! {
             biased;
@@ -197,7 +212,8 @@ impl<'a> Work<'a> {
         seen: watch::Receiver<u64>,
         is_committed: &AtomicBool,
     ) -> Result<()> {
-        let mut tables = Publisher::new(self.open, self.leases.warehouse.clone(), self.observer);
+        let warehouse = self.leases.warehouse.clone();
+        let mut tables = Publisher::new(self.open, self.durable, warehouse, self.observer);
         let working = async {
             let worked = self.until(stop).await;
             // Sinks and tables are brought to what was committed last, and end.
@@ -257,7 +273,7 @@ impl<'a> Work<'a> {
         let observer = Told { inner: self.observer, told: std::sync::Mutex::new(&mut self.told) };
         let (open, Leases { warehouse, by_pipeline: leases }) = (self.open, &self.leases);
         let before: Vec<String> = self.failing.models().cloned().collect();
-        let ongoing = Ongoing { states: &self.states, failing: &mut self.failing };
+        let ongoing = Ongoing { states: &self.states, failing: &mut self.failing, durable: self.durable };
         let report: Result<Report> = match is_scheduled {
             true => refresh::recorded(open, warehouse, &options, &observer, leases, Some(ongoing)).await,
             false => refresh::step(open, warehouse, &options, &observer, leases, ongoing).await,

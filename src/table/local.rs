@@ -97,6 +97,10 @@ fn put_durable(file: &FsPath, payload: &PutPayload, create_only: bool) -> std::i
     sync(folder)
 }
 
+/// Among a put's extensions: its bytes needn't be on the disk when it returns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unsynced;
+
 fn must_last(path: &Path) -> bool {
     path.parts().any(|part| part.as_ref() == LOG_FOLDER)
 }
@@ -118,7 +122,8 @@ impl fmt::Display for LocalStore {
 impl ObjectStore for LocalStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
         let create_only = matches!(opts.mode, PutMode::Create);
-        let lasting = create_only || (must_last(location) && matches!(opts.mode, PutMode::Overwrite));
+        let is_synced = opts.extensions.get::<Unsynced>().is_none();
+        let lasting = create_only && is_synced || (must_last(location) && matches!(opts.mode, PutMode::Overwrite));
         if !lasting {
             return self.inner.put_opts(location, payload, opts).await;
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -126,7 +126,17 @@ impl Warehouse {
     /// A put that failed on the way and was tried again finds its own bytes: that counts as [`Put::Created`], so bytes
     /// must differ between writers (they name their writer).
     pub async fn put_new(&self, path: &str, bytes: Bytes) -> Result<Put> {
-        let options = PutMode::Create.into();
+        self.create(path, bytes, PutMode::Create.into()).await
+    }
+
+    /// The same, but on local disk durable only after [`Self::sync_files`].
+    pub async fn put_new_soon(&self, path: &str, bytes: Bytes) -> Result<Put> {
+        let mut options = PutOptions::from(PutMode::Create);
+        options.extensions.insert(local::Unsynced);
+        self.create(path, bytes, options).await
+    }
+
+    async fn create(&self, path: &str, bytes: Bytes, options: PutOptions) -> Result<Put> {
         let error = match self.store.put_opts(&self.path(path), PutPayload::from(bytes.clone()), options).await {
             Ok(_) => return Ok(Put::Created),
             Err(error) => error,
@@ -241,6 +251,12 @@ impl Warehouse {
             .buffer_unordered(limits::CONCURRENT_REQUESTS)
             .try_collect()
             .await
+    }
+
+    /// Writes a folder's entries through to the disk.
+    pub async fn sync_folder(&self, folder: &str) -> Result<()> {
+        let (place, url) = (self.file(folder)?, self.url.clone());
+        blocking(move || local::sync(&place).map_err(|e| write_error(&url, e))).await
     }
 
     /// Writes files through to the disk with their folders. Nothing to do on object stores, where a put is durable.

@@ -32,6 +32,7 @@ use crate::connect::Look;
 use crate::engine::maintain::Contexts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::due;
+use crate::run::durable::{self, Durable};
 use crate::run::failing::Failing;
 use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
 use crate::run::key_filters::LoadedFilters;
@@ -133,6 +134,8 @@ struct Refresh<'a> {
     publishing: Publishing,
     /// States that are held in memory from step to step; none where the process ends with its refresh.
     held: Option<&'a HeldStates>,
+    /// What makes commits sure beside the steps; none where each is before it is seen.
+    durable: Option<&'a Durable>,
     /// What tells where rows of sources can stand.
     filters: Arc<LoadedFilters>,
     /// Whether the history tells of it: the first refresh of a process does, and steps don't.
@@ -198,6 +201,8 @@ pub(in crate::run) struct Ongoing<'a> {
     pub(in crate::run) states: &'a HeldStates,
     /// Models that failed or were skipped. What depends on one that isn't worked on is skipped, as by the step in which it failed.
     pub(in crate::run) failing: &'a mut Failing,
+    /// What makes commits sure.
+    pub(in crate::run) durable: &'a Durable,
 }
 
 /// A refresh under leases that are held already, with its row in the history. Where it is a step of continuous work, Delta tables
@@ -276,6 +281,7 @@ impl<'a> Refresh<'a> {
         ongoing: Option<&Ongoing<'a>>,
     ) -> Self {
         let held = ongoing.map(|ongoing| ongoing.states);
+        let durable = ongoing.map(|ongoing| ongoing.durable);
         let failing = ongoing.iter().flat_map(|ongoing| ongoing.failing.models());
         let held_back = failing.filter(|model| !options.models.contains(*model));
         let publishing = if held.is_some() { Publishing::Later } else { Publishing::Now };
@@ -290,6 +296,7 @@ impl<'a> Refresh<'a> {
             session,
             publishing,
             held,
+            durable,
             filters: held.map(|held| Arc::clone(&held.filters)).unwrap_or_default(),
             is_recorded: false,
             deleted: BTreeSet::new(),
@@ -311,6 +318,13 @@ impl<'a> Refresh<'a> {
             true => due::asked(self.open, &self.warehouse, &self.options.models, self.options.now_us).await?.models,
             false => self.options.models.clone(),
         };
+        if self.durable.is_none() {
+            // What is read of others is committed upon, too.
+            for pipeline in &self.open.project.pipelines {
+                let name = &pipeline.name.value;
+                durable::settle(&self.warehouse, name, leases.contains_key(name)).await?;
+            }
+        }
         for pipeline in &pipelines {
             let Some(lease) = leases.get(pipeline) else { continue };
             self.pipeline(pipeline, lease).await?;

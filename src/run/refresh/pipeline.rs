@@ -9,12 +9,13 @@ use crate::connect::FileEntry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::run::commit::{CommitChain, CommitRecord, state_folder};
+use crate::run::durable::staged_files;
 use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
 use crate::run::version::landed_folder;
 use crate::run::{commit, failpoint, schedule, sinks};
 use crate::table::garbage::{self, MinAge};
-use crate::table::{DataFile, Warehouse, delta};
+use crate::table::{Warehouse, delta};
 
 impl<'a> Refresh<'a> {
     /// Brings the selected models of `pipeline` up to date and publishes them in one commit.
@@ -126,8 +127,13 @@ impl<'a> Refresh<'a> {
         failpoint::hit("after_stage");
         let begun = Instant::now();
         let put = async {
-            self.sync_staged(&record).await?;
-            chain.put(&record).await
+            match self.durable {
+                Some(durable) => durable.put(chain, &record).await,
+                None => {
+                    self.warehouse.sync_files(&staged_files(&record)?).await?;
+                    chain.put(&record).await
+                }
+            }
         };
         put.await.map_err(|error| match error.kind() {
             // Staged files are gone because another's commit cleaned them away.
@@ -140,30 +146,6 @@ impl<'a> Refresh<'a> {
         }
         let (project, none) = (&self.open.project.name.value, BTreeSet::new());
         publish_tables(&self.warehouse, project, chain, &record, Which::Changed, &none, MinAge::default()).await
-    }
-
-    /// Writes the files that were made for the record through to the disk, before the record itself: those that it names of
-    /// earlier commits were by them.
-    async fn sync_staged(&self, record: &CommitRecord) -> Result<()> {
-        let prefix = format!("c{:08}", record.n);
-        let is_fresh =
-            |file: &&DataFile| file.path.rsplit_once('/').map_or(&*file.path, |(_, name)| name).starts_with(&prefix);
-        let mut paths = Vec::new();
-        for (table, entry) in &record.tables {
-            let files = entry.files.iter().flatten().filter(is_fresh);
-            paths.extend(files.map(|file| format!("{table}/{}", file.path)));
-            for state in &entry.states {
-                let folder = state.folder(&record.pipeline, table);
-                paths.extend(state.files().filter(is_fresh).map(|file| format!("{folder}/{}", file.path)));
-            }
-        }
-        for (source, position) in &record.sources {
-            let position = crate::connect::Position::from_json(Some(position))?;
-            let landed = position.files.iter().flat_map(FileEntry::landed_files);
-            let fresh = landed.filter(is_fresh);
-            paths.extend(fresh.map(|file| format!("{}/{}", landed_folder(&record.pipeline, source), file.path)));
-        }
-        self.warehouse.sync_files(&paths).await
     }
 }
 
