@@ -108,17 +108,6 @@ fn extend_by(order: &mut Vec<SortExpr>, exprs: impl IntoIterator<Item = Expr>) {
     }
 }
 
-/// What is sorted by a second time decides nothing, and the engine doesn't bear it.
-fn without_repeated(order: &mut Vec<SortExpr>) {
-    let mut kept: Vec<SortExpr> = Vec::with_capacity(order.len());
-    for sort in order.drain(..) {
-        if !kept.iter().any(|before| before.expr == sort.expr) {
-            kept.push(sort);
-        }
-    }
-    *order = kept;
-}
-
 /// Orders by keys where values have no order; whether any has none.
 fn order_by_keys(order: &mut [SortExpr], schema: &DFSchema) -> Result<bool> {
     let mut is_changed = false;
@@ -157,7 +146,6 @@ fn aggregate_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
             {
                 // The separator of string_agg is a constant, and nth_value's n too: they order nothing.
                 let arguments = params.args.iter().filter(|arg| !matches!(arg, Expr::Literal(..))).cloned();
-                without_repeated(&mut params.order_by);
                 extend_by(&mut params.order_by, arguments.collect::<Vec<_>>());
                 if let Some(input) = &input {
                     order_by_keys(&mut params.order_by, input)?;

@@ -1,4 +1,4 @@
-//! Aggregates of distinct values where the engine's own won't do. Of two lists, `array_agg(DISTINCT x ORDER BY x DESC)` beside one in the
+//! Aggregates where the engine's own won't do, first of all of distinct values. Of two lists, `array_agg(DISTINCT x ORDER BY x DESC)` beside one in the
 //! other order, it turns one around to sort but once, and forgets to turn its values. Counts keep a set for each group, and bit_xor has no
 //! right one. Knows no plans.
 
@@ -10,7 +10,9 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification};
-use datafusion::logical_expr::{AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, LogicalPlan, ReversedUDAF};
+use datafusion::logical_expr::{
+    AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, LogicalPlan, ReversedUDAF, SortExpr,
+};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::as_engine::as_engine;
@@ -37,6 +39,11 @@ impl AnalyzerRule for DistinctAggregates {
 
 fn ours(expr: Expr) -> Transformed<Expr> {
     match expr {
+        Expr::AggregateFunction(AggregateFunction { func, mut params }) if repeats(&params.order_by) => {
+            without_repeated(&mut params.order_by);
+            let once = Expr::AggregateFunction(AggregateFunction { func, params });
+            Transformed::yes(ours(once).data)
+        }
         Expr::AggregateFunction(AggregateFunction { func: engine, params })
             if params.distinct
                 && ["array_agg", "bit_xor", "count", "string_agg"].contains(&engine.name())
@@ -47,6 +54,21 @@ fn ours(expr: Expr) -> Transformed<Expr> {
         }
         other => Transformed::no(other),
     }
+}
+
+fn repeats(order: &[SortExpr]) -> bool {
+    order.iter().enumerate().any(|(at, sort)| order[..at].iter().any(|before| before.expr == sort.expr))
+}
+
+/// What is sorted by a second time decides nothing, and the engine doesn't bear it.
+fn without_repeated(order: &mut Vec<SortExpr>) {
+    let mut kept: Vec<SortExpr> = Vec::with_capacity(order.len());
+    for sort in order.drain(..) {
+        if !kept.iter().any(|before| before.expr == sort.expr) {
+            kept.push(sort);
+        }
+    }
+    *order = kept;
 }
 
 /// The engine's function over distinct values.

@@ -203,6 +203,23 @@ const ANSWERS: &[(&str, &str)] = &[
         "select array_to_string(array_agg(distinct g order by g), ' ') as up, array_to_string(array_agg(distinct g order by g desc), ' ') as down, string_agg(distinct cast(g as text), ' ' order by cast(g as text) desc) as texts from v",
         "-2 -1 0,0 -1 -2,0 -2 -1\n",
     ),
+    // Inside of expressions a name is a column of what is read.
+    ("select k, sum(y) as y from u group by k order by sum(y) desc", "2,15\n1,11\n"),
+    ("select k, count(*) as y from u group by k order by sum(y) desc", "2,2\n1,2\n"),
+    (
+        "select k, -y as y from (select k, y from u union all select k, y from u) group by k, y having y > 7 order by 1",
+        "2,-8\n",
+    ),
+    // An order counts under a skip alone, too.
+    ("select max(y) as m from (select y from u order by y desc offset 3) x", "5\n"),
+    ("select k, bit_xor(distinct y) as b from u group by k order by k", "1,3\n2,15\n"),
+    ("select k, first_value(y order by y, k, y) as f from u group by k order by k", "1,5\n2,7\n"),
+    (
+        "select x > 0.4 as big, count(*) as c from t group by rollup (x > 0.4) order by c desc, big",
+        ",4\ntrue,2\nfalse,1\n,1\n",
+    ),
+    // A condition on one side of a join of a table with itself says nothing of the other.
+    ("select b.k, b.y from u a right join u b on a.k = b.k and a.y > b.y where a.y is null order by 1", "1,6\n2,8\n"),
 ];
 
 fn shop() -> Scratch {

@@ -147,3 +147,33 @@ fn a_parquet_file_that_changes_after_it_was_read_counts_as_it_was_read() {
     shop.exits(0, &["run"]);
     assert_eq!(shop.rows(SUMS), "5,80,4\n");
 }
+
+#[test]
+fn windows_over_floats_lose_the_rows_that_they_had() {
+    let shop = Scratch::new(
+        "
+pipeline: main
+sources:
+  a: { connector: files, path: a/*.csv, format: csv, settle: 0s, columns: { id: bigint, g: bigint, f: double } }
+models:
+  whole: { sql: 'select id, g, sum(f) over (partition by g) as s, stddev(id) over (partition by g) as d from a' }
+  running: { sql: 'select id, g, avg(f) over (partition by g order by id % 3) as s from a' }
+  above: { sql: 'select g, s, count(*) as n from whole group by g, s' }
+",
+    );
+    let rows = |from: i64, to: i64| -> String {
+        let row = |id: i64| format!("{id},{},{}\n", id % 2, 1.0 / (id as f64 + 3.0));
+        std::iter::once("id,g,f\n".to_owned()).chain((from..to).map(row)).collect()
+    };
+    shop.write("a/0.csv", rows(0, 40));
+    shop.exits(0, &["run"]);
+    for run in 1..5 {
+        shop.write(&format!("a/{run}.csv"), rows(38 + 2 * run, 40 + 2 * run));
+        shop.exits(0, &["run"]);
+        let n = format!("{}\n", 40 + 2 * run);
+        for sql in ["select count(*) from whole", "select count(*) from running", "select sum(n) from above"] {
+            assert_eq!(shop.rows(sql), n, "{sql}");
+        }
+        shop.exits(0, &["verify"]);
+    }
+}

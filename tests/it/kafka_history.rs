@@ -145,3 +145,20 @@ fn a_history_without_offsets_comes_before_where_the_topic_starts() {
     assert_eq!(shop.rows(refused), "past.parquet,2,contract,true\n");
     shop.exits(0, &["verify"]);
 }
+
+#[test]
+fn what_files_of_the_past_hold_twice_is_an_error() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("twice");
+    kafka.create_topic(&topic, 3);
+    send(kafka, &topic, 0..30);
+    let (old, shop) = (project(kafka, &topic, ""), project(kafka, &topic, ", history: archive/*.parquet"));
+    archive(&old, &shop);
+    let file = fs::read_dir(shop.path("archive")).unwrap().next().unwrap().unwrap().path();
+    fs::copy(&file, shop.path("archive/again.parquet")).unwrap();
+    let told = shop.exits(3, &["run"]).err;
+    assert!(told.contains("the history holds a message twice") && told.contains("offset: 0"), "{told}");
+    fs::remove_file(file).unwrap();
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select sum(n) from per_city"), "30\n");
+}

@@ -147,3 +147,40 @@ fn what_is_taken_in_later_counts_whatever_the_clock_says() {
     assert_eq!(shop.rows(LISTED), "1,newest\n2,back\n9,filling\n");
     shop.exits(0, &["verify"]);
 }
+
+#[test]
+fn tombstones_have_nothing_to_be_judged_and_other_messages_have() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("judged");
+    kafka.create_topic(&topic, 1);
+    let pipeline = pipeline(kafka, &topic, "").replace("name: text", "name: { type: text, nullable: false }");
+    let rules = "    checks: [{ not_null: [name], on_fail: quarantine }, \"length(name) < 3\"]\n    on_gap:";
+    let shop = Scratch::new(&pipeline.replace("    on_gap:", rules));
+    let without_name =
+        Message { value: Some(json!({ "id": 2, "name": null }).to_string().into_bytes()), ..put(0, 2, None, 3) };
+    kafka.produce(&topic, &[put(0, 1, Some("a"), 0), put(0, 2, Some("b"), 1), put(0, 1, None, 2), without_name]);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows(LISTED), "2,b\n");
+    let refused = "select _offset, _reason from products_quarantine";
+    assert_eq!(shop.rows(refused), "3,\"name: null, and the column isn't nullable\"\n");
+    shop.exits(0, &["verify"]);
+}
+
+#[test]
+fn keys_of_text_are_taken_as_they_stand() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("texts");
+    kafka.create_topic(&topic, 1);
+    let shop = Scratch::new(&pipeline(kafka, &topic, "").replace("id: { type: bigint,", "id: { type: text,"));
+    let of = |id: &str, name: Option<&str>| Message {
+        key: Some(id.as_bytes().to_vec()),
+        value: name.map(|name| json!({ "id": id, "name": name }).to_string().into_bytes()),
+        ..put(0, 0, None, 0)
+    };
+    let keys = ["null", " 5", "{x", "007", "true", "[1]"];
+    let came = keys.iter().map(|key| of(key, Some("a")));
+    kafka.produce(&topic, &came.chain(keys.iter().map(|key| of(key, None))).collect::<Vec<_>>());
+    kafka.produce(&topic, &[of("stays", Some("b"))]);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows(LISTED), "stays,b\n");
+}

@@ -60,6 +60,7 @@ mod metrics;
 mod moved_models;
 mod output;
 mod parity;
+mod power_cut;
 mod process;
 mod nested;
 mod python;

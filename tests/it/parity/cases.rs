@@ -164,6 +164,19 @@ pub const CASES: &[(&str, &str)] = &[
         "SELECT k, t, f, sum(f) OVER w AS s, avg(f) OVER w AS a, stddev(f) OVER w AS d, var_pop(f) OVER (PARTITION BY k ORDER BY t, f ROWS BETWEEN CURRENT ROW AND 2 FOLLOWING) AS v FROM a WINDOW w AS (PARTITION BY k ORDER BY t, f ROWS BETWEEN 2 PRECEDING AND CURRENT ROW)",
     ),
     (
+        "windows_of_floats",
+        "SELECT k, t, f, sum(f) OVER (PARTITION BY k) AS s, stddev(n) OVER (PARTITION BY k) AS d, avg(f) OVER (PARTITION BY k ORDER BY g) AS a, sum(f) OVER (PARTITION BY g ORDER BY n RANGE BETWEEN 1 PRECEDING AND 1 FOLLOWING) AS r FROM a",
+    ),
+    ("left_join_filtered", "SELECT b.h, b.w FROM b LEFT JOIN a ON a.k = b.k AND a.g > b.h WHERE a.n IS NULL"),
+    (
+        "left_join_coalesced",
+        "SELECT b.h, a.g FROM b LEFT JOIN a ON a.k = b.k AND a.g > b.h WHERE coalesce(a.g, b.h) > 'a'",
+    ),
+    (
+        "right_join_named_alike",
+        "SELECT x.n AS one, y.n AS other FROM a x RIGHT JOIN a y ON x.k = y.k AND x.v > y.v WHERE x.n IS NULL OR x.n > 1",
+    ),
+    (
         "hours_of_days",
         "SELECT k, CAST(t AS date) + INTERVAL '6 hours' AS six, CAST(t AS date) - INTERVAL '1 day' AS before, count(*) AS c, max(CAST(t AS date) - INTERVAL '90 minutes') AS last FROM a WHERE t > CAST(t AS date) + INTERVAL '2 hours' GROUP BY 1, 2, 3",
     ),
