@@ -11,7 +11,7 @@ use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use super::failpoint;
-use super::synced::Marks;
+use super::synced::{Mark, Marks};
 use crate::engine::maintain::LetGo;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::limits;
@@ -256,10 +256,25 @@ impl CommitChain {
     pub async fn latest_n(&self) -> Result<Option<u64>> {
         let mark = Marks::of(&self.warehouse, &self.pipeline).last()?;
         match mark.filter(|mark| !mark.is_of_this_boot()) {
-            // Later ones may be there by halves.
-            Some(mark) => Ok(self.newest_put().await?.filter(|_| mark.n > 0).map(|newest| newest.min(mark.n))),
+            Some(mark) => Ok(Some(self.sure(&mark).await?).filter(|n| *n > 0)),
             None => self.newest_put().await,
         }
+    }
+
+    /// The last number that is sure after another boot than that of the mark: later ones may be there by halves.
+    ///
+    /// # Errors
+    /// External: the store.
+    pub(super) async fn sure(&self, mark: &Mark) -> Result<u64> {
+        for n in self.beyond(mark.n).await?.into_iter().rev() {
+            // One that can't be read is of the mark's writer: others sync theirs.
+            if let Ok(Some(record)) = self.find(n).await
+                && record.writer != mark.writer
+            {
+                return Ok(n);
+            }
+        }
+        Ok(mark.n)
     }
 
     /// Numbers after `n`.

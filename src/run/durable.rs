@@ -1,17 +1,18 @@
 //! Writes the steps of continuous work through to the disk beside them, each second and before anything hangs on them: steps don't wait
 //! for a disk that is busy with what others write. Knows no rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
 use super::commit::{CommitChain, CommitRecord};
+use super::lease::Lease;
 use super::project::OpenProject;
-use super::synced::{Marks, boot};
+use super::synced::{Mark, Marks, boot};
 use super::version::landed_folder;
 use crate::connect::{FileEntry, Position};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::limits;
 use crate::spec::types::{AfterTaken, ConnectorSpec, SourceSpec};
 use crate::table::{DataFile, Warehouse};
@@ -19,13 +20,13 @@ use crate::table::{DataFile, Warehouse};
 /// Commits of all pipelines of a project, as far as they are sure.
 pub(in crate::run) struct Durable {
     warehouse: Warehouse,
-    /// Pipelines whose commits are put before they are sure.
-    deferring: BTreeSet<String>,
+    /// Pipelines whose commits are put before they are sure, and who puts them.
+    deferring: BTreeMap<String, String>,
     noted: Mutex<Vec<Noted>>,
     /// The last commit of each pipeline that is.
     sure: Mutex<BTreeMap<String, u64>>,
-    /// Held by who syncs: one at a time.
-    syncing: tokio::sync::Mutex<()>,
+    /// Held by who syncs, one at a time: whether that failed once. The system tells of a write that failed but one of those who ask.
+    has_failed: tokio::sync::Mutex<bool>,
 }
 
 /// A commit that was put, in the order of putting.
@@ -37,24 +38,30 @@ struct Noted {
 }
 
 impl Durable {
-    /// Makes sure of what is there; leases are held.
+    /// Makes sure of what is there, by who holds the leases.
     ///
     /// # Errors
     /// External: the store.
-    pub(in crate::run) async fn begin(open: &OpenProject, warehouse: &Warehouse) -> Result<Self> {
-        let (mut deferring, mut sure) = (BTreeSet::new(), BTreeMap::new());
+    pub(in crate::run) async fn begin(
+        open: &OpenProject,
+        warehouse: &Warehouse,
+        leases: &BTreeMap<String, Lease>,
+    ) -> Result<Self> {
+        let (mut deferring, mut sure) = (BTreeMap::new(), BTreeMap::new());
         for pipeline in &open.project.pipelines {
             let name = &pipeline.name.value;
             settle(warehouse, name, true).await?;
             let last = CommitChain::open(warehouse, name).latest_n().await?;
-            if let Some(boot) = boot().filter(|_| warehouse.is_local && !pipeline.sources.iter().any(takes_away)) {
-                Marks::of(warehouse, name).set(last.unwrap_or(0), boot).await?;
-                deferring.insert(name.clone());
+            let may_defer = warehouse.is_local && !pipeline.sources.iter().any(takes_away);
+            if let (Some(boot), Some(lease), true) = (boot(), leases.get(name), may_defer) {
+                let mark = Mark { n: last.unwrap_or(0), boot: boot.to_string(), writer: lease.writer().to_string() };
+                Marks::of(warehouse, name).set(&mark).await?;
+                deferring.insert(name.clone(), mark.writer);
             }
             sure.extend(last.map(|last| (name.clone(), last)));
         }
-        let (noted, syncing) = (Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self { warehouse: warehouse.clone(), deferring, noted, sure: Mutex::new(sure), syncing })
+        let (noted, has_failed) = (Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self { warehouse: warehouse.clone(), deferring, noted, sure: Mutex::new(sure), has_failed })
     }
 
     /// Puts a record whose files are written. It is sure at once, or once they are synced.
@@ -63,7 +70,7 @@ impl Durable {
     /// As [`CommitChain::put`].
     pub(in crate::run) async fn put(&self, chain: &CommitChain, record: &CommitRecord) -> Result<()> {
         let (pipeline, n, files) = (record.pipeline.clone(), record.n, staged_files(record)?);
-        if self.deferring.contains(&pipeline) {
+        if self.deferring.contains_key(&pipeline) {
             chain.put_soon(record).await?;
             held(&self.noted).push(Noted { pipeline, n, files });
             return Ok(());
@@ -79,21 +86,41 @@ impl Durable {
     /// # Errors
     /// External: the disk. What was put isn't sure.
     pub(in crate::run) async fn sync(&self) -> Result<()> {
-        let _alone = self.syncing.lock().await;
-        let noted = std::mem::take(&mut *held(&self.noted));
+        let mut has_failed = self.has_failed.lock().await;
+        if *has_failed {
+            return Err(Error::external("commits couldn't be written through to the disk"));
+        }
+        let mut noted = std::mem::take(&mut *held(&self.noted));
         let Some(boot) = boot().filter(|_| !noted.is_empty()) else { return Ok(()) };
         let mut files = Vec::new();
         for noted in &noted {
             files.extend(noted.files.iter().cloned());
             files.push(CommitChain::open(&self.warehouse, &noted.pipeline).record_path(noted.n));
         }
-        self.warehouse.sync_files(&there(&self.warehouse, files)?).await?;
-        // In the order of putting, since a pipeline reads those before it: where one of them is taken back, so is what it read.
-        let mut noted = noted.into_iter().peekable();
+        let synced = self.warehouse.sync_files(&there(&self.warehouse, files)?).await;
+        *has_failed = synced.is_err();
+        synced?;
+        if let Err(error) = self.mark(&noted, boot).await {
+            // A full disk has room again some time; until then nothing hangs on these.
+            tracing::warn!(%error, "what is written through can't be noted");
+            let mut later = held(&self.noted);
+            noted.append(&mut later);
+            *later = noted;
+        }
+        Ok(())
+    }
+
+    /// Says that these are sure, in the order of putting, since a pipeline reads those before it: where one of them is taken back, so is
+    /// what it read.
+    async fn mark(&self, noted: &[Noted], boot: &str) -> Result<()> {
+        let mut noted = noted.iter().peekable();
         while let Some(Noted { pipeline, n, .. }) = noted.next() {
-            if noted.peek().is_none_or(|next| next.pipeline != pipeline) {
-                Marks::of(&self.warehouse, &pipeline).set(n, boot).await?;
-                held(&self.sure).insert(pipeline, n);
+            if noted.peek().is_none_or(|next| next.pipeline != *pipeline)
+                && let Some(writer) = self.deferring.get(pipeline)
+            {
+                let mark = Mark { n: *n, boot: boot.to_string(), writer: writer.clone() };
+                Marks::of(&self.warehouse, pipeline).set(&mark).await?;
+                held(&self.sure).insert(pipeline.clone(), *n);
             }
         }
         Ok(())
@@ -134,8 +161,12 @@ impl Durable {
     /// External: the disk.
     pub(in crate::run) async fn end(&self) -> Result<()> {
         self.sync().await?;
-        for pipeline in &self.deferring {
-            Marks::of(&self.warehouse, pipeline).clear().await?;
+        if !held(&self.noted).is_empty() {
+            // Who comes next makes sure of them.
+            return Ok(());
+        }
+        for (pipeline, writer) in &self.deferring {
+            Marks::of(&self.warehouse, pipeline).clear(Some(writer)).await?;
         }
         Ok(())
     }
@@ -150,7 +181,7 @@ pub(in crate::run) async fn settle(warehouse: &Warehouse, pipeline: &str, is_hel
     let marks = Marks::of(warehouse, pipeline);
     let Some(mark) = marks.last()? else { return Ok(()) };
     let chain = CommitChain::open(warehouse, pipeline);
-    let beyond = chain.beyond(mark.n).await?;
+    let mut beyond = chain.beyond(mark.n).await?;
     if mark.is_of_this_boot() {
         let mut files = Vec::new();
         for n in beyond.iter().copied() {
@@ -161,23 +192,25 @@ pub(in crate::run) async fn settle(warehouse: &Warehouse, pipeline: &str, is_hel
         }
         warehouse.sync_files(&there(warehouse, files)?).await?;
     } else if is_held {
+        let sure = chain.sure(&mark).await?;
+        beyond.retain(|n| *n > sure);
         if !beyond.is_empty() {
             let commits = beyond.len();
             tracing::warn!(
                 pipeline,
-                from = mark.n,
+                from = sure,
                 commits,
                 "the machine went down: steps that weren't sure are taken again"
             );
         }
         chain.take_back(beyond).await?;
-        return marks.clear().await;
+        return marks.clear(None).await;
     } else {
         return Ok(());
     }
     match beyond.last() {
-        _ if is_held => marks.clear().await,
-        Some(last) => marks.set(*last, &mark.boot).await,
+        _ if is_held => marks.clear(None).await,
+        Some(last) => marks.set(&Mark { n: *last, ..mark }).await,
         None => Ok(()),
     }
 }

@@ -7,11 +7,13 @@ use std::sync::OnceLock;
 use crate::error::{Result, ResultExt};
 use crate::table::{BOOKKEEPING, Warehouse};
 
-/// The last commit that is sure, and under which boot of the machine later ones were put.
+/// The last commit that is sure of those that one writer puts under one boot of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     pub(super) n: u64,
     pub(super) boot: String,
+    /// Another's later commit is sure, and all before it: who takes a pipeline over makes sure of what is there first.
+    pub(super) writer: String,
 }
 
 impl Mark {
@@ -35,7 +37,8 @@ pub(super) fn boot() -> Option<&'static str> {
     BOOT.get_or_init(read).as_deref()
 }
 
-/// The marks of a pipeline: files that have nothing but a name, `<n>.<boot>`. The highest counts.
+/// The marks of a pipeline: files that have nothing but a name, `<n>.<boot>.<writer>`. The highest counts; a writer that was paused past
+/// its lease may leave one that is lower.
 pub(super) struct Marks<'a> {
     warehouse: &'a Warehouse,
     folder: String,
@@ -66,37 +69,39 @@ impl<'a> Marks<'a> {
         for entry in entries {
             let entry = entry.external("what is written through can't be told")?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if let Some((n, boot)) = name.split_once('.')
+            if let [n, boot, writer] = name.split('.').collect::<Vec<_>>().as_slice()
                 && let Ok(n) = n.parse()
-                && !boot.contains('#')
+                && !writer.contains('#')
             {
-                marks.push((Mark { n, boot: boot.to_string() }, format!("{}/{name}", self.folder)));
+                let mark = Mark { n, boot: (*boot).to_string(), writer: (*writer).to_string() };
+                marks.push((mark, format!("{}/{name}", self.folder)));
             }
         }
         Ok(marks)
     }
 
-    /// Says that commits up to `n` are sure, and later ones may not be.
+    /// Says that commits up to its number are sure, and later ones of its writer may not be.
     ///
     /// # Errors
     /// External: the store.
-    pub(super) async fn set(&self, n: u64, boot: &str) -> Result<()> {
-        let before = self.all()?;
-        let name = format!("{}/{n:020}.{boot}", self.folder);
+    pub(super) async fn set(&self, mark: &Mark) -> Result<()> {
+        let before = self.all()?.into_iter().filter(|(before, _)| before.writer == mark.writer);
+        let name = format!("{}/{:020}.{}.{}", self.folder, mark.n, mark.boot, mark.writer);
         self.warehouse.put_new(&name, bytes::Bytes::new()).await?;
-        self.delete(before.into_iter().map(|(_, path)| path).filter(|path| *path != name).collect()).await
+        self.delete(before.map(|(_, path)| path).filter(|path| *path != name).collect()).await
     }
 
-    /// Says that each commit that is there is sure.
+    /// Says that each commit that is there is sure, of a writer or of all.
     ///
     /// # Errors
     /// External: the store.
-    pub(super) async fn clear(&self) -> Result<()> {
-        let all: Vec<String> = self.all()?.into_iter().map(|(_, path)| path).collect();
-        if all.is_empty() {
+    pub(super) async fn clear(&self, writer: Option<&str>) -> Result<()> {
+        let gone = self.all()?.into_iter().filter(|(mark, _)| writer.is_none_or(|writer| writer == mark.writer));
+        let gone: Vec<String> = gone.map(|(_, path)| path).collect();
+        if gone.is_empty() {
             return Ok(());
         }
-        self.delete(all).await?;
+        self.delete(gone).await?;
         // A mark that came back would take later commits away.
         self.warehouse.sync_folder(&self.folder).await
     }

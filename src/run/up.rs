@@ -91,7 +91,7 @@ pub async fn up(
     for pipeline in leases.by_pipeline.keys() {
         sinks::forget_others(open, &leases.warehouse, pipeline).await?;
     }
-    let durable = Durable::begin(open, &leases.warehouse).await?;
+    let durable = Durable::begin(open, &leases.warehouse, &leases.by_pipeline).await?;
     let mut work = Work {
         open,
         durable: &durable,
@@ -111,7 +111,8 @@ pub async fn up(
         commits: None,
     };
     let worked = work.drained(stop).await;
-    if !work.is_fenced() {
+    // Else who comes next makes sure of what is there.
+    if worked.is_ok() && !work.is_fenced() {
         durable.end().await?;
     }
     work.leases.release().await?;
