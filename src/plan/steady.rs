@@ -58,11 +58,15 @@ fn windows_of(node: &Arc<dyn ExecutionPlan>) -> Option<&[Arc<dyn WindowExpr>]> {
     node.downcast_ref::<BoundedWindowAggExec>().map(BoundedWindowAggExec::window_expr)
 }
 
-/// The plan with `values` behind what it sorts by; none where it doesn't sort.
+/// The plan with `values` behind what it sorts by; none where it doesn't sort, or takes the first rows of an order, in which ties are
+/// broken already.
 fn sorted_by(
     plan: &Arc<dyn ExecutionPlan>,
     values: Vec<Arc<dyn PhysicalExpr>>,
 ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    if plan.fetch().is_some() {
+        return Ok(None);
+    }
     if let Some(sort) = plan.downcast_ref::<SortExec>() {
         let Some(order) = longer(sort.expr(), values) else { return Ok(None) };
         let sorted = SortExec::new(order, Arc::clone(sort.input()));
@@ -106,4 +110,46 @@ fn all_columns(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn PhysicalExpr>> {
 
 fn longer(order: &LexOrdering, values: Vec<Arc<dyn PhysicalExpr>>) -> Option<LexOrdering> {
     LexOrdering::new(order.iter().cloned().chain(values.into_iter().map(PhysicalSortExpr::new_default)))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+    use datafusion::execution::SessionStateBuilder;
+    use datafusion::physical_plan::displayable;
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
+    use super::*;
+
+    async fn planned(sql: &str) -> (String, usize) {
+        // On one core nothing stands between a sort and its window.
+        let config = SessionConfig::new().with_target_partitions(1);
+        let state = SessionStateBuilder::new().with_default_features().with_config(config);
+        let session =
+            SessionContext::new_with_state(state.with_physical_optimizer_rule(Arc::new(SteadyWindows)).build());
+        let g: ArrayRef = Arc::new(Int64Array::from_iter_values((0..10).map(|n| n % 2)));
+        let f: ArrayRef = Arc::new(Float64Array::from_iter_values((0..10).map(f64::from)));
+        session.register_batch("t", RecordBatch::try_from_iter([("g", g), ("f", f)]).unwrap()).unwrap();
+        let frame = session.sql(sql).await.unwrap();
+        let plan = frame.clone().create_physical_plan().await.unwrap();
+        let plan = displayable(plan.as_ref()).indent(false).to_string();
+        (plan, frame.count().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn peers_are_added_in_one_order() {
+        let (plan, rows) = planned("SELECT sum(f) OVER (PARTITION BY g) AS s FROM t").await;
+        assert!(plan.contains("SortExec: expr=[g@0 ASC NULLS LAST, f@1 ASC]"), "{plan}");
+        assert_eq!(rows, 10);
+        let (plan, _) = planned("SELECT sum(g) OVER (PARTITION BY g) AS s FROM t").await;
+        assert!(plan.contains("SortExec: expr=[g@0 ASC NULLS LAST]"), "{plan}");
+    }
+
+    #[tokio::test]
+    async fn the_first_rows_of_an_order_stay_the_first() {
+        let first = "(SELECT * FROM t ORDER BY g ASC NULLS LAST LIMIT 3) x";
+        let (plan, rows) = planned(&format!("SELECT sum(f) OVER (PARTITION BY g) AS s FROM {first}")).await;
+        assert!(plan.contains("TopK(fetch=3)"), "{plan}");
+        assert_eq!(rows, 3);
+    }
 }
