@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::physical_plan::PhysicalExpr;
 
-use super::decode::{CONTRACT_RULE, Decoded, Origin};
+use super::decode::{CONTRACT_RULE, Decoded, Origin, retained};
 use super::quarantine::{Refused, RefusedAt};
 use crate::error::{Error, ErrorKind, Result, ResultExt};
 use crate::spec::types::{OnFail, OnInvalid};
@@ -48,11 +48,8 @@ impl Ruled {
                 None => self.dropped += 1,
             }
         }
-        let keep: BooleanArray = (0..self.rows.len()).map(|row| Some(!rows.contains_key(&row))).collect();
-        self.accepted =
-            arrow::compute::filter_record_batch(&self.accepted, &keep).external("can't leave refused rows out")?;
-        let mut number = 0..;
-        self.rows.retain(|_| number.next().is_some_and(|row| !rows.contains_key(&row)));
+        let numbers = std::mem::take(&mut self.rows);
+        (self.accepted, self.rows) = retained(self.accepted.clone(), numbers, |row| !rows.contains_key(&row))?;
         Ok(())
     }
 }
@@ -88,12 +85,7 @@ pub(super) fn apply(decoded: Decoded, on_invalid: OnInvalid, rules: &[RowRule]) 
     }
     refused.sort_by_key(|(row, _)| *row);
     let refused = refused.into_iter().map(|(_, row)| row).collect();
-    let rows = kept.iter().zip(&keep).filter(|(_, keep)| **keep).map(|(row, _)| *row).collect();
-    let accepted = match keep.iter().all(|keep| *keep) {
-        true => fitting,
-        false => arrow::compute::filter_record_batch(&fitting, &BooleanArray::from(keep))
-            .external("can't leave refused rows out")?,
-    };
+    let (accepted, rows) = retained(fitting, kept, |row| keep[row])?;
     Ok(Ruled { accepted, rows, refused, dropped: 0, warned, origin })
 }
 

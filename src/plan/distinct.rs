@@ -39,29 +39,22 @@ impl AnalyzerRule for DistinctAggregates {
 
 fn ours(expr: Expr) -> Transformed<Expr> {
     match expr {
-        Expr::AggregateFunction(AggregateFunction { func, mut params }) if repeats(&params.order_by) => {
-            without_repeated(&mut params.order_by);
-            let once = Expr::AggregateFunction(AggregateFunction { func, params });
-            Transformed::yes(ours(once).data)
-        }
-        Expr::AggregateFunction(AggregateFunction { func: engine, params })
-            if params.distinct
+        Expr::AggregateFunction(AggregateFunction { func: engine, mut params }) => {
+            let was_repeated = without_repeated(&mut params.order_by);
+            let is_ours = params.distinct
                 && ["array_agg", "bit_xor", "count", "string_agg"].contains(&engine.name())
-                && !(engine.inner().as_ref() as &dyn Any).is::<Distinct>() =>
-        {
-            let func = Arc::new(AggregateUDF::from(Distinct { engine }));
-            Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params }))
+                && !(engine.inner().as_ref() as &dyn Any).is::<Distinct>();
+            let func = if is_ours { Arc::new(AggregateUDF::from(Distinct { engine })) } else { engine };
+            let aggregate = Expr::AggregateFunction(AggregateFunction { func, params });
+            if is_ours || was_repeated { Transformed::yes(aggregate) } else { Transformed::no(aggregate) }
         }
         other => Transformed::no(other),
     }
 }
 
-fn repeats(order: &[SortExpr]) -> bool {
-    order.iter().enumerate().any(|(at, sort)| order[..at].iter().any(|before| before.expr == sort.expr))
-}
-
-/// What is sorted by a second time decides nothing, and the engine doesn't bear it.
-fn without_repeated(order: &mut Vec<SortExpr>) {
+/// What is sorted by a second time decides nothing, and the engine doesn't bear it. Whether anything was.
+fn without_repeated(order: &mut Vec<SortExpr>) -> bool {
+    let before = order.len();
     let mut kept: Vec<SortExpr> = Vec::with_capacity(order.len());
     for sort in order.drain(..) {
         if !kept.iter().any(|before| before.expr == sort.expr) {
@@ -69,6 +62,7 @@ fn without_repeated(order: &mut Vec<SortExpr>) {
         }
     }
     *order = kept;
+    order.len() < before
 }
 
 /// The engine's function over distinct values.

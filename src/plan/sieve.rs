@@ -71,15 +71,21 @@ fn passed(node: &Arc<dyn ExecutionPlan>) -> HashSet<usize> {
         true => vec![],
         false => children.iter().map(|child| child.schema()).collect(),
     };
-    let count = |schema: &SchemaRef, name: &str| schema.fields().iter().filter(|field| field.name() == name).count();
+    let (own, others): (_, Vec<_>) = (repeated(&schema), below.iter().map(repeated).collect());
     // Branches of a union are read by position.
     let is_union = node.name().contains("Union");
     let passes = |at: &usize| {
         let name = schema.field(*at).name();
         let in_place = |child: &SchemaRef| !is_union || child.fields().get(*at).is_some_and(|f| f.name() == name);
-        count(&schema, name) == 1 && below.iter().all(|child| count(child, name) <= 1 && in_place(child))
+        !others.iter().chain([&own]).any(|names| names.contains(name.as_str())) && below.iter().all(in_place)
     };
     (0..schema.fields().len()).filter(passes).collect()
+}
+
+/// Names that several columns have.
+fn repeated(schema: &SchemaRef) -> HashSet<&str> {
+    let mut seen = HashSet::with_capacity(schema.fields().len());
+    schema.fields().iter().map(|field| field.name().as_str()).filter(|name| !seen.insert(*name)).collect()
 }
 
 /// Gives its input's rows, and lets filters through that are on columns of names of their own.

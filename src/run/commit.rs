@@ -282,7 +282,7 @@ impl CommitChain {
     /// # Errors
     /// External: the store.
     pub(super) async fn beyond(&self, n: u64) -> Result<Vec<u64>> {
-        Ok(self.numbers_from(n).await?.into_iter().map(|(found, _)| found).filter(|found| *found > n).collect())
+        Ok(self.numbers_from(n).await?.into_iter().map(|(found, _)| found).collect())
     }
 
     /// Deletes the newest records, the last one first.

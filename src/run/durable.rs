@@ -69,14 +69,14 @@ impl Durable {
     /// # Errors
     /// As [`CommitChain::put`].
     pub(in crate::run) async fn put(&self, chain: &CommitChain, record: &CommitRecord) -> Result<()> {
-        let (pipeline, n, files) = (record.pipeline.clone(), record.n, staged_files(record)?);
+        let (pipeline, n) = (record.pipeline.clone(), record.n);
         if self.deferring.contains_key(&pipeline) {
+            let files = staged_files(record)?;
             chain.put_soon(record).await?;
             held(&self.noted).push(Noted { pipeline, n, files });
             return Ok(());
         }
-        self.warehouse.sync_files(&files).await?;
-        chain.put(record).await?;
+        put(&self.warehouse, chain, record).await?;
         held(&self.sure).insert(pipeline, n);
         Ok(())
     }
@@ -97,7 +97,7 @@ impl Durable {
             files.extend(noted.files.iter().cloned());
             files.push(CommitChain::open(&self.warehouse, &noted.pipeline).record_path(noted.n));
         }
-        let synced = self.warehouse.sync_files(&there(&self.warehouse, files)?).await;
+        let synced = sync_those_there(&self.warehouse, files).await;
         *has_failed = synced.is_err();
         synced?;
         if let Err(error) = self.mark(&noted, boot).await {
@@ -190,7 +190,7 @@ pub(in crate::run) async fn settle(warehouse: &Warehouse, pipeline: &str, is_hel
                 files.push(chain.record_path(n));
             }
         }
-        warehouse.sync_files(&there(warehouse, files)?).await?;
+        sync_those_there(warehouse, files).await?;
     } else if is_held {
         let sure = chain.sure(&mark).await?;
         beyond.retain(|n| *n > sure);
@@ -215,25 +215,31 @@ pub(in crate::run) async fn settle(warehouse: &Warehouse, pipeline: &str, is_hel
     }
 }
 
-/// Those of files that haven't been deleted since: nothing that is kept names them then.
+/// Puts a record that is sure at once: what it is made of is synced before it.
 ///
 /// # Errors
-/// Internal: the warehouse isn't local.
-fn there(warehouse: &Warehouse, files: Vec<String>) -> Result<Vec<String>> {
+/// As [`CommitChain::put`].
+pub(in crate::run) async fn put(warehouse: &Warehouse, chain: &CommitChain, record: &CommitRecord) -> Result<()> {
+    warehouse.sync_files(&staged_files(record)?).await?;
+    chain.put(record).await
+}
+
+/// Syncs files but for those that were deleted since: nothing that is kept names them then.
+async fn sync_those_there(warehouse: &Warehouse, files: Vec<String>) -> Result<()> {
     let mut there = Vec::with_capacity(files.len());
     for file in files {
         if warehouse.file(&file)?.exists() {
             there.push(file);
         }
     }
-    Ok(there)
+    warehouse.sync_files(&there).await
 }
 
 /// The files that were made for a record, of the warehouse: those that it names of earlier commits were synced by them.
 ///
 /// # Errors
 /// External: a source's position can't be read.
-pub(in crate::run) fn staged_files(record: &CommitRecord) -> Result<Vec<String>> {
+fn staged_files(record: &CommitRecord) -> Result<Vec<String>> {
     let prefix = format!("c{:08}", record.n);
     let is_fresh =
         |file: &&DataFile| file.path.rsplit_once('/').map_or(&*file.path, |(_, name)| name).starts_with(&prefix);

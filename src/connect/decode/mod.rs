@@ -80,17 +80,12 @@ impl Decoded {
         misfits: Misfits,
         origin: impl Origin + Send + 'static,
     ) -> Result<Self> {
-        let kept: Vec<usize> = (0..rows).filter(|row| misfits.is_empty() || !misfits.contains_key(row)).collect();
         // Arrays are built before they are filtered: only rows that are then gone have nulls where none may be.
         let loose: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let mut batch =
+        let batch =
             RecordBatch::try_new_with_options(Arc::new(Schema::new(loose)), columns, &options).map_err(arrow_error)?;
-        if kept.len() < rows {
-            let mut keep = vec![false; rows];
-            kept.iter().for_each(|row| keep[*row] = true);
-            batch = arrow::compute::filter_record_batch(&batch, &keep.into()).map_err(arrow_error)?;
-        }
+        let (batch, kept) = retained(batch, (0..rows).collect(), |row| !misfits.contains_key(&row))?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let fitting = RecordBatch::try_new_with_options(Arc::clone(schema), batch.columns().to_vec(), &options)
             .map_err(arrow_error)?;
@@ -102,16 +97,27 @@ impl Decoded {
     /// # Errors
     /// Internal: memory.
     pub fn without(mut self, misfits: &Misfits) -> Result<Self> {
-        if misfits.is_empty() {
-            return Ok(self);
-        }
-        let keep: Vec<bool> = (0..self.kept.len()).map(|row| !misfits.contains_key(&row)).collect();
         self.misfits.extend(misfits.iter().map(|(row, reason)| (self.kept[*row], reason.clone())));
-        let mut number = 0..;
-        self.kept.retain(|_| number.next().is_some_and(|row: usize| keep[row]));
-        self.fitting = arrow::compute::filter_record_batch(&self.fitting, &keep.into()).map_err(arrow_error)?;
-        Ok(self)
+        let (fitting, kept) = retained(self.fitting, self.kept, |row| !misfits.contains_key(&row))?;
+        Ok(Self { fitting, kept, ..self })
     }
+}
+
+/// The rows of a batch that stay, by their places in it, and of each one its number elsewhere.
+///
+/// # Errors
+/// Internal: memory.
+pub(in crate::connect) fn retained(
+    batch: RecordBatch,
+    numbers: Vec<usize>,
+    stays: impl Fn(usize) -> bool,
+) -> Result<(RecordBatch, Vec<usize>)> {
+    let keep: Vec<bool> = (0..numbers.len()).map(stays).collect();
+    if keep.iter().all(|stays| *stays) {
+        return Ok((batch, numbers));
+    }
+    let numbers = numbers.into_iter().zip(&keep).filter(|(_, stays)| **stays).map(|(number, _)| number).collect();
+    Ok((arrow::compute::filter_record_batch(&batch, &keep.into()).map_err(arrow_error)?, numbers))
 }
 
 /// How a text file's columns are read.

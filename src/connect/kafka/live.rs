@@ -125,8 +125,8 @@ impl Messages {
 
     /// Hands on what files hold of the time before the first message; the offsets that partitions go on at.
     fn read_past(&self, out: &Batches) -> Result<BTreeMap<i32, i64>> {
-        let mut seen = OffsetsSeen::default();
         let Some(files) = &self.history else { return Ok(BTreeMap::new()) };
+        let mut seen = OffsetsSeen::default();
         // This thread is one for blocking work.
         let waiting = tokio::runtime::Handle::current();
         let (spec, zone) = (&self.topic.spec, &self.topic.zone);

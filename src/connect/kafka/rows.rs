@@ -179,7 +179,10 @@ impl Needed {
         let mut misfits = Misfits::new();
         for at in self.0.iter() {
             let column = decoded.fitting.column(*at);
-            for row in (0..column.len()).filter(|row| column.null_count() > 0 && column.is_null(*row)) {
+            if column.null_count() == 0 {
+                continue;
+            }
+            for row in (0..column.len()).filter(|row| column.is_null(*row)) {
                 if !decoded.origin.is_tombstone(decoded.kept[row]) {
                     let reason = || null_reason(decoded.fitting.schema_ref().field(*at));
                     misfits.entry(row).or_insert_with(reason);

@@ -58,22 +58,34 @@ pub(super) struct Small {
 impl Small {
     /// Takes the rows out of `plan`; gives it back as it is where it reads many, or others.
     pub(super) fn of(plan: LogicalPlan) -> DataFusionResult<std::result::Result<Self, LogicalPlan>> {
-        let (mut rows, mut count) = (Vec::new(), Some(0));
-        let slotted = plan.clone().transform_down_with_subqueries(|node| {
-            let LogicalPlan::TableScan(scan) = node else { return Ok(Transformed::no(node)) };
-            let batches = batches_of(&scan).unwrap_or_default();
-            let more = batches_of(&scan).map(|batches| batches.iter().map(RecordBatch::num_rows).sum::<usize>());
-            count = count.zip(more).map(|(count, more)| count + more).filter(|count| *count <= limits::NARROW_ROWS);
-            if count.is_none() {
-                return Ok(Transformed::new(LogicalPlan::TableScan(scan), false, TreeNodeRecursion::Stop));
+        let Some(rows) = few_rows(&plan)? else { return Ok(Err(plan)) };
+        let mut places = 0..;
+        let slotted = plan.transform_down_with_subqueries(|node| match node {
+            LogicalPlan::TableScan(scan) => {
+                let slot = Slot { at: places.next().unwrap_or_default(), schema: scan.source.schema() };
+                let source = provider_as_source(Arc::new(slot));
+                Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
             }
-            let slot = Slot { at: rows.len(), schema: scan.source.schema() };
-            rows.push(batches);
-            let source = provider_as_source(Arc::new(slot));
-            Ok(Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan })))
+            other => Ok(Transformed::no(other)),
         })?;
-        Ok(if count.is_some() { Ok(Self { plan: slotted.data, rows }) } else { Err(plan) })
+        Ok(Ok(Self { plan: slotted.data, rows }))
     }
+}
+
+/// The rows of each scan, from the top down; none where they are many, or not all of them in memory.
+fn few_rows(plan: &LogicalPlan) -> DataFusionResult<Option<Vec<Vec<RecordBatch>>>> {
+    let (mut rows, mut count) = (Some(Vec::new()), 0);
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let batches = batches_of(scan).filter(|batches| {
+                count += batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+                count <= limits::NARROW_ROWS
+            });
+            rows = rows.take().zip(batches).map(|(rows, batches)| [rows, vec![batches]].concat());
+        }
+        Ok(if rows.is_some() { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    Ok(rows)
 }
 
 impl Prepared {

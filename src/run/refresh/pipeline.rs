@@ -9,7 +9,7 @@ use crate::connect::FileEntry;
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::run::commit::{CommitChain, CommitRecord, state_folder};
-use crate::run::durable::staged_files;
+use crate::run::durable;
 use crate::run::follow::{self, Which};
 use crate::run::lease::Lease;
 use crate::run::version::landed_folder;
@@ -129,10 +129,7 @@ impl<'a> Refresh<'a> {
         let put = async {
             match self.durable {
                 Some(durable) => durable.put(chain, &record).await,
-                None => {
-                    self.warehouse.sync_files(&staged_files(&record)?).await?;
-                    chain.put(&record).await
-                }
+                None => durable::put(&self.warehouse, chain, &record).await,
             }
         };
         put.await.map_err(|error| match error.kind() {
