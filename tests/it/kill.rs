@@ -71,14 +71,14 @@ pub(crate) fn undisturbed(days: u32) -> String {
     contents(&shop)
 }
 
-/// Names of the Parquet files under a folder, relative to it.
+/// Names of the Parquet files under a folder, relative to it, without the checkpoints of a Delta log.
 pub(crate) fn parquet_files(folder: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {
         for entry in fs::read_dir(next).unwrap().map(Result::unwrap) {
             if entry.file_type().unwrap().is_dir() {
-                folders.push(entry.path());
+                folders.extend((entry.file_name() != "_delta_log").then(|| entry.path()));
             } else if entry.path().extension().is_some_and(|e| e == "parquet") {
                 found.insert(entry.path().strip_prefix(folder).unwrap().to_str().unwrap().to_string());
             }
