@@ -188,6 +188,13 @@ impl Position {
         self.contract != contract
     }
 
+    /// The entries of a path: in a landing folder whose taken files are moved away there may be several.
+    pub fn files_of(&self, path: &str) -> &[FileEntry] {
+        let from = self.files.partition_point(|file| file.path.as_str() < path);
+        let same = self.files[from..].partition_point(|file| file.path == path);
+        &self.files[from..from + same]
+    }
+
     /// The entry of a path.
     pub fn file(&self, path: &str) -> Option<&FileEntry> {
         self.files.binary_search_by(|file| file.path.as_str().cmp(path)).ok().map(|at| &self.files[at])

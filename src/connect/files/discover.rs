@@ -1,8 +1,10 @@
 //! Compares the files that are there with those that were taken: new, changed, gone, still growing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::num::NonZero;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
@@ -41,6 +43,9 @@ pub struct Found {
     pub hash: String,
     pub(super) meta: ObjectMeta,
 }
+
+/// A file and its path as shown.
+type Named = (String, ObjectMeta);
 
 impl Discovery {
     /// `3 new files, 1 changed, 2 gone`; none if the rows stay as they are.
@@ -108,26 +113,21 @@ impl FilesSource {
 
     /// The source is the files that are there: others' rows go.
     async fn compare_snapshot(&self, prior: &Position, files: Vec<ObjectMeta>, found: &mut Discovery) -> Result<()> {
-        for meta in files {
-            let path = self.store.shown(&meta.location);
-            let known = prior.file(&path);
-            match known {
-                Some(entry) if is_same(entry, &meta) => found.kept.push(entry.clone()),
-                known => {
-                    let hash = self.hash(&meta).await?;
-                    match known {
-                        Some(entry) if entry.hash == hash => found.kept.push(with_meta(entry.clone(), &meta)),
-                        known => found.fresh.push(Found { path, is_changed: known.is_some(), hash, meta }),
-                    }
-                }
+        let (same, other) = self.split(prior, files);
+        found.kept.extend(same.iter().filter_map(|(path, _)| prior.file(path).cloned()));
+        let mut there: HashSet<String> = same.into_iter().map(|(path, _)| path).collect();
+        for (path, meta, hash) in self.hashed(other).await? {
+            there.insert(path.clone());
+            match prior.file(&path) {
+                Some(entry) if entry.hash == hash => found.kept.push(with_meta(entry.clone(), &meta)),
+                known => found.fresh.push(Found { is_changed: known.is_some(), path, hash, meta }),
             }
         }
+        let growing: HashSet<&str> = found.growing.iter().map(String::as_str).collect();
         for entry in &prior.files {
-            if found.growing.contains(&entry.path) {
+            if growing.contains(entry.path.as_str()) {
                 found.kept.push(entry.clone());
-            } else if !found.kept.iter().any(|k| k.path == entry.path)
-                && !found.fresh.iter().any(|f| f.path == entry.path)
-            {
+            } else if !there.contains(&entry.path) {
                 found.removed.push(entry.path.clone());
             }
         }
@@ -137,13 +137,9 @@ impl FilesSource {
     /// The source is every file that ever was there. Where taken files are moved away, a known name is a new file.
     async fn compare_landing(&self, prior: &Position, files: Vec<ObjectMeta>, found: &mut Discovery) -> Result<()> {
         found.kept.clone_from(&prior.files);
-        for meta in files {
-            let path = self.store.shown(&meta.location);
-            let known: Vec<&FileEntry> = prior.files.iter().filter(|entry| entry.path == path).collect();
-            if known.iter().any(|entry| is_same(entry, &meta)) {
-                continue;
-            }
-            let hash = self.hash(&meta).await?;
+        let (_, other) = self.split(prior, files);
+        for (path, meta, hash) in self.hashed(other).await? {
+            let known = prior.files_of(&path);
             if known.iter().any(|entry| entry.hash == hash) {
                 continue;
             }
@@ -156,13 +152,27 @@ impl FilesSource {
         Ok(())
     }
 
+    /// Files by their shown paths: those that are the version of an entry, and others.
+    fn split(&self, prior: &Position, files: Vec<ObjectMeta>) -> (Vec<Named>, Vec<Named>) {
+        let named = files.into_iter().map(|meta| (self.store.shown(&meta.location), meta));
+        named.partition(|(path, meta)| prior.files_of(path).iter().any(|entry| is_same(entry, meta)))
+    }
+
+    /// Files with the hashes of their bytes, read on all cores.
+    async fn hashed(&self, files: Vec<Named>) -> Result<Vec<(String, ObjectMeta, String)>> {
+        let hashes: Vec<_> = files.iter().map(|(_, meta)| self.hash(meta)).collect();
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let hashes: Vec<String> = futures::stream::iter(hashes).buffered(cores).try_collect().await?;
+        Ok(files.into_iter().zip(hashes).map(|((path, meta), hash)| (path, meta, hash)).collect())
+    }
+
     /// Waits for files that may still be written; takes those that go on growing out of `files` and names them.
     async fn settle(&self, files: &mut Vec<ObjectMeta>, prior: &Position) -> Result<Vec<String>> {
         let settle = chrono::Duration::from_std(self.spec.settle).unwrap_or_default();
         let now = chrono::Utc::now();
         let age = |meta: &ObjectMeta| now - meta.last_modified;
         let is_new = |meta: &ObjectMeta| {
-            !prior.files.iter().any(|e| is_same(e, meta) && e.path == self.store.shown(&meta.location))
+            !prior.files_of(&self.store.shown(&meta.location)).iter().any(|entry| is_same(entry, meta))
         };
         // A time in the future is a clock's fault, not a sign of growth.
         let is_young = |meta: &&ObjectMeta| is_new(meta) && age(meta) < settle && age(meta) > -settle;

@@ -17,8 +17,7 @@ use crate::spec::types::{FileFormat, TextOptions};
 /// tell.
 pub(super) async fn ignored(source: &FilesSource, contract: &Schema, prior: &Position) -> Option<Ignored> {
     let is_taken = |file: &ObjectMeta| {
-        let path = source.store.shown(&file.location);
-        prior.files.iter().any(|entry| entry.path == path && is_same(entry, file))
+        prior.files_of(&source.store.shown(&file.location)).iter().any(|entry| is_same(entry, file))
     };
     let files = source.store.list().await.ok()?;
     let newest = files.into_iter().filter(|file| !is_taken(file)).max_by_key(|file| file.last_modified)?;
