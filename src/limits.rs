@@ -362,6 +362,9 @@ pub const FILES_LOOK: Duration = Duration::from_secs(1);
 /// How long the other sources wait for one that is looked at; at the start, when all is to be brought up to date, and then.
 pub const LOOK_PATIENCE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_millis(250));
 
+/// How often `up` looks at a rule that time alone can break: a quarter of what the rule allows, from the first to the second.
+pub const CLOCK_LOOKS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
 /// How long `up` leaves alone what failed; of a model that goes on failing for what may pass, the longest of its pauses.
 pub const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// See [`RETRY_PAUSE`]. What it costs is the work of a try that fails.

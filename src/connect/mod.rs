@@ -6,6 +6,7 @@ pub(crate) mod encode;
 pub mod files;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod kept;
 mod landing;
 mod position;
 mod quarantine;
@@ -123,6 +124,8 @@ pub struct Look {
     pub waiting_rows: Option<u64>,
     /// Paths of the position's units whose rows go; all others stay.
     pub gone: Vec<String>,
+    /// Another text wherever there is something else to take in: what failed once needn't be tried again under the same one.
+    pub seen: String,
 }
 
 /// Columns of a file that no contract names.

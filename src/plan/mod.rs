@@ -210,6 +210,11 @@ impl PlannedCheck {
         self.spec.on_fail
     }
 
+    /// Whether time alone can break it.
+    pub fn hangs_on_the_clock(&self) -> bool {
+        matches!(self.test, CheckTest::Freshness { .. })
+    }
+
     /// Whether rows go to quarantine by what another relation holds, so that they may without a change of their own.
     pub fn moves_unrelated_rows(&self) -> bool {
         self.on_fail() == OnFail::Quarantine && matches!(self.test, CheckTest::Relationship { .. })

@@ -1,12 +1,11 @@
-//! Which models their schedules ask for. Decides by what was committed and what the history tells; works on nothing.
+//! Which models their schedules ask for. Decides by what was committed and what models last came to; works on nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::commit::CommitChain;
 use super::project::OpenProject;
-use super::{history, schedule};
+use super::{last, schedule};
 use crate::error::Result;
-use crate::limits;
 use crate::table::Warehouse;
 
 /// What schedules ask for.
@@ -42,12 +41,12 @@ pub(super) async fn asked(
         let record = records.get(&model.pipeline).and_then(Option::as_ref);
         let mut last_us = record.and_then(|record| record.tables.get(&model.name)).map(|entry| entry.refreshed_at_us);
         let mut is_due = schedule::is_due(&model.refresh, last_us, now_us, zone)?;
-        // A run that finds nothing to do commits nothing: only the history knows of it.
+        // A run that finds nothing to do commits nothing.
         if is_due && last_us.is_some() {
             if confirmed.is_none() {
-                confirmed = Some(history::confirmed(&history::list(warehouse, limits::LISTED_RUNS).await?));
+                confirmed = Some(last::all(warehouse).await?);
             }
-            last_us = last_us.max(confirmed.as_ref().and_then(|confirmed| confirmed.get(&model.name).copied()));
+            last_us = last_us.max(confirmed.as_ref().and_then(|lasts| lasts.get(&model.name)?.confirmed_us));
             is_due = schedule::is_due(&model.refresh, last_us, now_us, zone)?;
         }
         if is_due {

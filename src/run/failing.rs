@@ -1,7 +1,7 @@
-//! Models that fail, from step to step of continuous work: what of them is news, and which are worth another try though nothing
+//! Models and sources that fail, from step to step of continuous work: what of them is news, and which are worth another try though nothing
 //! that they read changed. Knows no work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::history::ModelOutcome;
@@ -11,6 +11,21 @@ use crate::limits;
 #[derive(Default)]
 pub(in crate::run) struct Failing {
     models: BTreeMap<String, Failure>,
+    stale: BTreeSet<Clocked>,
+    /// Sources; the reason is what was seen of them then.
+    sources: BTreeMap<String, Failure>,
+}
+
+/// A rule that time alone can break: of which relation, and its name.
+pub(in crate::run) type Clocked = (String, String);
+
+/// How a source was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::run) enum TakenIn {
+    /// All that there was.
+    Done,
+    /// It failed, of something that may pass by itself or not.
+    Failed { may_pass: bool },
 }
 
 struct Failure {
@@ -37,6 +52,48 @@ impl Failing {
             self.models.insert(outcome.model.clone(), Failure { reason, may_pass, times, last: Instant::now() });
         }
         is_news
+    }
+
+    /// Notes what rules came to that time alone can break; whether one of them begins to be broken, or no longer is.
+    pub(in crate::run) fn note_clocks(&mut self, looked_at: &BTreeMap<Clocked, bool>) -> bool {
+        let mut is_news = false;
+        for (rule, is_broken) in looked_at {
+            is_news |= match is_broken {
+                true => self.stale.insert(rule.clone()),
+                false => self.stale.remove(rule),
+            };
+        }
+        is_news
+    }
+
+    /// Notes how sources were taken in: not, where what made it fail may pass or may not. `seen` is what was last seen of each.
+    pub(in crate::run) fn note_sources(
+        &mut self,
+        sources: &BTreeMap<String, TakenIn>,
+        seen: &BTreeMap<String, String>,
+    ) {
+        for (source, taken_in) in sources {
+            let TakenIn::Failed { may_pass } = *taken_in else {
+                self.sources.remove(source);
+                continue;
+            };
+            let times = self.sources.get(source).map_or(0, |before| before.times).saturating_add(1);
+            let reason = seen.get(source).cloned().unwrap_or_default();
+            self.sources.insert(source.clone(), Failure { reason, may_pass, times, last: Instant::now() });
+        }
+    }
+
+    /// Whether taking a source in failed and needn't be tried yet: what is `seen` of it now is what was seen then, and what made it
+    /// fail passes by nothing else; or it failed just now, since a topic has something else each time.
+    pub(in crate::run) fn is_stuck(&self, source: &str, seen: &str) -> bool {
+        self.sources.get(source).is_some_and(|failure| {
+            failure.last.elapsed() < pause(failure.times) || failure.reason == seen && !failure.may_pass
+        })
+    }
+
+    /// Rules that time has broken, and that was told.
+    pub(in crate::run) fn stale(&self) -> &BTreeSet<Clocked> {
+        &self.stale
     }
 
     /// All of them.
@@ -81,6 +138,35 @@ mod tests {
             ("ok", "", false),
         ] {
             assert_eq!(failing.note(&outcome(status, reason, true)), is_news, "{status} {reason}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_failed_waits_for_something_else() {
+        let mut failing = Failing::default();
+        let note = |failing: &mut Failing, taken_in| {
+            let seen = BTreeMap::from([("s".to_string(), "1.csv".to_string())]);
+            failing.note_sources(&BTreeMap::from([("s".to_string(), taken_in)]), &seen);
+        };
+        let ago = |failing: &mut Failing| failing.sources.get_mut("s").unwrap().last -= limits::RETRY_PAUSE_MAX;
+        note(&mut failing, TakenIn::Failed { may_pass: false });
+        assert!(failing.is_stuck("s", "2.csv") && !failing.is_stuck("t", "1.csv"), "it failed just now");
+        ago(&mut failing);
+        assert!(failing.is_stuck("s", "1.csv") && !failing.is_stuck("s", "2.csv"));
+        note(&mut failing, TakenIn::Failed { may_pass: true });
+        assert!(failing.is_stuck("s", "1.csv"));
+        ago(&mut failing);
+        assert!(!failing.is_stuck("s", "1.csv"));
+        note(&mut failing, TakenIn::Done);
+        assert!(!failing.is_stuck("s", "1.csv"));
+    }
+
+    #[test]
+    fn a_rule_that_time_broke_is_news_once_and_so_is_its_end() {
+        let mut failing = Failing::default();
+        for (is_broken, is_news) in [(false, false), (true, true), (true, false), (false, true), (false, false)] {
+            let looked_at = BTreeMap::from([(("m".to_string(), "fresh".to_string()), is_broken)]);
+            assert_eq!(failing.note_clocks(&looked_at), is_news, "{is_broken}");
         }
     }
 

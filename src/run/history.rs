@@ -175,18 +175,6 @@ const FULL: &str = "the disk is full: the run can't be entered in the history";
 /// Below [`crate::table::BOOKKEEPING`].
 const RUNS: &str = "_tidemill/runs";
 
-/// When each model was last made or found to be up to date by one of `runs`, by their `now()`: microseconds since 1970 UTC.
-pub fn confirmed(runs: &[RunRecord]) -> BTreeMap<String, i64> {
-    let mut confirmed: BTreeMap<String, i64> = BTreeMap::new();
-    for (run, now_us) in runs.iter().filter_map(|run| Some((run, run.now_us?))) {
-        for outcome in run.models.iter().filter(|outcome| matches!(outcome.status.as_str(), "ok" | "nothing")) {
-            let last_us = confirmed.entry(outcome.model.clone()).or_insert(now_us);
-            *last_us = now_us.max(*last_us);
-        }
-    }
-    confirmed
-}
-
 /// The latest `limit` runs, newest first. Runs whose process is gone show as [`RunStatus::Died`]; files that can't be read
 /// are left out.
 ///

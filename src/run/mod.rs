@@ -1,5 +1,6 @@
 //! A project at work: leases, commits, followers, refreshes, history.
 
+mod clocks;
 pub mod commit;
 mod due;
 mod durable;
@@ -7,6 +8,7 @@ mod failing;
 pub mod follow;
 pub mod history;
 mod key_filters;
+mod last;
 pub mod lease;
 pub mod listing;
 mod looks;

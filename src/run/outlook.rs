@@ -12,7 +12,7 @@ use crate::limits::NAMED_COLUMNS;
 use crate::plan::{PlannedModel, PlannedSource};
 use crate::run::commit::{CommitChain, CommitRecord, TableEntry};
 use crate::run::follow;
-use crate::run::history;
+use crate::run::last;
 use crate::run::project::OpenProject;
 use crate::run::refresh::anew;
 use crate::run::refresh::draft::quarantine_of;
@@ -511,18 +511,17 @@ pub async fn source_status(open: &OpenProject, now_us: i64) -> Result<Vec<Source
 pub async fn status(open: &OpenProject) -> Result<Vec<ModelStatus>> {
     let warehouse = open.warehouse().await?;
     let records = records(open, &warehouse).await?;
-    let runs = history::list(&warehouse, crate::limits::LISTED_RUNS).await?;
+    let lasts = last::all(&warehouse).await?;
     let mut models = Vec::new();
     for model in &open.plan.models {
         let entry = records.get(&model.pipeline).and_then(|record| record.tables.get(&model.name));
-        let last = runs.iter().find_map(|run| run.models.iter().find(|m| m.model == model.name).map(|m| (run, m)));
+        let last = lasts.get(&model.name);
         let (status, reason) = match last {
-            Some((_, outcome)) if outcome.has_failed() => (outcome.status.clone(), outcome.reason.clone()),
+            Some(last) if last.has_failed() => (last.status.clone(), last.reason.clone()),
             _ if entry.is_some() => ("ok".to_string(), String::new()),
             _ => ("never".to_string(), "no run has built it yet".to_string()),
         };
-        let confirmed =
-            last.filter(|(_, o)| matches!(o.status.as_str(), "ok" | "nothing")).map(|(run, _)| run.started_at_us);
+        let confirmed = last.filter(|last| !last.has_failed()).map(|last| last.started_at_us);
         models.push(ModelStatus {
             model: model.name.clone(),
             status,

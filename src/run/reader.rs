@@ -172,8 +172,10 @@ impl Reader {
         let main = MemorySchemaProvider::new();
         let served =
             snapshot.tables.iter().filter(|(name, _)| all || snapshot.entry(name).is_none_or(|entry| entry.serve));
-        let tables = served.map(|(name, (_, provider))| (name.clone(), Arc::clone(provider)));
-        for (name, provider) in tables.chain(beside) {
+        // A table that was left behind may have the name of what the project has now.
+        let served = served.filter(|(name, _)| !beside.contains_key(*name));
+        let tables: Vec<_> = served.map(|(name, (_, provider))| (name.clone(), Arc::clone(provider))).collect();
+        for (name, provider) in tables.into_iter().chain(beside) {
             main.register_table(name, provider).external("a table can't be registered")?;
         }
         let system = MemorySchemaProvider::new();

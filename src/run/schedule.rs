@@ -71,6 +71,14 @@ pub fn parse_instant(text: &str, zone: &str) -> Result<i64> {
         .map_err(|_| Error::usage(format!("expected an instant such as `2018-09-01T03:00:00Z`, found `{text}`")))
 }
 
+/// The instant at which clocks of `zone` show a time, both in microseconds: of a gap the one after it, of a fold the first; none
+/// out of range.
+pub fn instant_in(wall_clock_us: i64, zone: &str) -> Option<i64> {
+    let civil = Timestamp::from_microsecond(wall_clock_us).ok()?.to_zoned(TimeZone::UTC).datetime();
+    let zoned = TimeZone::get(zone).ok()?.to_ambiguous_zoned(civil).compatible().ok()?;
+    Some(zoned.timestamp().as_microsecond())
+}
+
 /// The clock's instant now, in microseconds since 1970 UTC.
 pub fn wall_clock_us() -> i64 {
     Timestamp::now().as_microsecond()

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::clocks::Clocks;
 use super::commit::{CommitChain, CommitRecord};
 use super::due;
 use super::durable::Durable;
@@ -103,7 +104,9 @@ pub async fn up(
         tried: BTreeMap::new(),
         told: BTreeMap::new(),
         lost: BTreeSet::new(),
+        seen: BTreeMap::new(),
         failing: Failing::default(),
+        clocks: Clocks::of(&open.plan),
         recovered: BTreeSet::new(),
         heads: BTreeMap::new(),
         missed: BTreeSet::new(),
@@ -133,7 +136,10 @@ struct Work<'a> {
     told: BTreeMap<String, String>,
     /// Sources that answer, and can't be read, which their models' history tells.
     lost: BTreeSet<String>,
+    /// What the last look at each source saw.
+    seen: BTreeMap<String, String>,
     failing: Failing,
+    clocks: Clocks,
     /// Relations that failed until the last step or look, and no longer do.
     recovered: BTreeSet<String>,
     /// The newest record of each pipeline, as far as it was looked for since the last step.
@@ -247,6 +253,7 @@ impl<'a> Work<'a> {
             if !due.is_empty() {
                 self.step(due).await?;
             }
+            self.look_at_clocks().await?;
             let pause = self.open.project.pace.linger.saturating_sub(begun.elapsed()).max(Duration::from_millis(1));
             tokio::select! {
                 biased;
@@ -256,9 +263,25 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// One refresh, told of in the history where a schedule asked for it, or a model begins to fail or no longer does.
-    async fn step(&mut self, Due { models, sources, is_scheduled }: Due) -> Result<()> {
-        let options = RefreshOptions {
+    /// Looks at rules that time alone can break, as often as they need it.
+    async fn look_at_clocks(&mut self) -> Result<()> {
+        let relations = self.clocks.due();
+        if relations.is_empty() {
+            return Ok(());
+        }
+        let options = self.options(BTreeSet::new(), BTreeSet::new());
+        let observer = Told { inner: self.observer, told: std::sync::Mutex::new(&mut self.told) };
+        let ongoing = Ongoing { states: &self.states, failing: &mut self.failing, durable: self.durable };
+        let (open, warehouse) = (self.open, &self.leases.warehouse);
+        match refresh::look_at_clocks(open, warehouse, &relations, &options, &observer, ongoing).await {
+            Err(error) if error.is_retryable() => self.tell("the warehouse", &error),
+            looked => looked?,
+        }
+        Ok(())
+    }
+
+    fn options(&self, models: BTreeSet<String>, sources: BTreeSet<String>) -> RefreshOptions {
+        RefreshOptions {
             models,
             sources,
             // What can't be read is tried, so that its models are skipped, as in a run.
@@ -268,7 +291,12 @@ impl<'a> Work<'a> {
             now_us: schedule::wall_clock_us(),
             wait: None,
             command: self.command.to_string(),
-        };
+        }
+    }
+
+    /// One refresh, told of in the history where a schedule asked for it, or a model begins to fail or no longer does.
+    async fn step(&mut self, Due { models, sources, is_scheduled }: Due) -> Result<()> {
+        let options = self.options(models, sources);
         let bystanders = self.bystanders(&options.models).await?;
         let begun = Instant::now();
         let observer = Told { inner: self.observer, told: std::sync::Mutex::new(&mut self.told) };
@@ -285,6 +313,7 @@ impl<'a> Work<'a> {
         }
         match report {
             Ok(report) => {
+                self.failing.note_sources(&report.sources, &self.seen);
                 self.missed.clear();
                 self.recovered = before.into_iter().filter(|model| !self.failing.has(model)).collect();
                 for (source, before) in bystanders {
@@ -382,8 +411,11 @@ impl<'a> Work<'a> {
                     if is_back {
                         self.recovered.insert(name.clone());
                     }
-                    match look.changes.is_some() || was_silent || is_back {
+                    let is_stuck = self.failing.is_stuck(&name, &look.seen);
+                    self.seen.insert(name.clone(), look.seen);
+                    match look.changes.is_some() && !is_stuck || was_silent || is_back {
                         true => drop(changed.insert(name)),
+                        false if is_stuck => {}
                         false => drop(self.told.remove(&name)),
                     }
                 }

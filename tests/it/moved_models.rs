@@ -86,3 +86,13 @@ fn tables_go_on_where_the_bookkeeping_was_taken_away() {
     agrees(&shop);
     assert_eq!(shop.rows("select v from sums where k = 'a'"), "15\n");
 }
+
+#[test]
+fn a_source_may_have_the_name_of_a_model_that_was() {
+    let shop = project();
+    let renamed =
+        format!("pipeline: one\n{}models:\n  kept: {{ sql: select k from sums }}\n", SOURCE.replace("  s:", "  sums:"));
+    shop.write("pipelines/one.yaml", renamed);
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows("select count(*) from sums"), shop.rows("select count(*) from kept"));
+}

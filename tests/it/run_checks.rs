@@ -203,6 +203,30 @@ fn freshness_goes_by_the_runs_instant_even_if_nothing_changed() {
 }
 
 #[test]
+fn freshness_reads_clocks_without_a_zone_in_the_projects() {
+    let shop = checked("    checks: [ { freshness: { column: at, within: 1h } } ]");
+    let yaml = std::fs::read_to_string(shop.path("tidemill.yaml")).unwrap();
+    shop.write("tidemill.yaml", format!("{yaml}timezone: America/New_York\n"));
+    // Midnight there is five in the morning in UTC.
+    shop.exits(0, &["run", "--now", "2020-01-02T05:59:00Z"]);
+    shop.exits(1, &["run", "--now", "2020-01-02T06:00:01Z"]);
+}
+
+#[test]
+fn freshness_of_a_source_is_judged_though_nothing_came() {
+    for (on_fail, code) in [("warn", 0), ("fail", 1)] {
+        let shop = checked("");
+        let yaml = std::fs::read_to_string(shop.path("pipelines/sales.yaml")).unwrap();
+        let rule =
+            format!("    checks: [ {{ freshness: {{ column: at, within: 1d }}, on_fail: {on_fail} }} ]\nmodels:");
+        shop.write("pipelines/sales.yaml", yaml.replace("models:", &rule));
+        shop.exits(0, &["run", "--now", "2020-01-03T00:00:00Z"]);
+        let told = shop.exits(code, &["run", "--now", "2020-01-03T00:00:01Z"]).err;
+        assert!(told.contains("newest at is 2020-01-02T00:00:00Z, more than 86400 s ago"), "{told}");
+    }
+}
+
+#[test]
 fn a_source_rule_stops_its_readers_or_quarantines_rows() {
     let source = |on_fail: &str| {
         let shop = checked("    key: [id]");

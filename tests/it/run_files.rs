@@ -230,6 +230,29 @@ fn a_landing_folders_files_are_taken_once_and_their_rows_stay() {
 }
 
 #[test]
+fn rows_whose_file_is_gone_are_never_cut_to_a_narrower_contract() {
+    let shop = landing("    after: delete\n    allow_empty: true");
+    shop.write("data/2.csv", "name,born,height\nbob,2000-02-01,1.65\n");
+    shop.exits(0, &["run"]);
+    let yaml = std::fs::read_to_string(shop.path("pipelines/sales.yaml")).unwrap();
+    let rows = shop.rows(COPIED);
+    for (from, to, reason) in [
+        ("decimal(5, 2)", "decimal(5, 1)", "`height` was decimal(5, 2) and is decimal(5, 1)"),
+        ("born: date", "born: { type: date, nullable: false }", "`born` is null in some of them, and may not be"),
+    ] {
+        let narrower = yaml.replace(from, to);
+        assert_ne!(narrower, yaml);
+        shop.write("pipelines/sales.yaml", narrower);
+        let seen = shop.exits(3, &["run"]);
+        assert!(seen.err.contains(reason) && seen.err.contains(".csv"), "{}", seen.err);
+        assert_eq!(shop.rows(COPIED), rows);
+    }
+    shop.write("pipelines/sales.yaml", yaml.replace("decimal(5, 2)", "decimal(9, 2)"));
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows(COPIED), rows, "a wider one holds them");
+}
+
+#[test]
 fn taken_files_are_deleted_or_moved_after_the_commit() {
     let shop = landing("    after: delete\n    allow_empty: true");
     assert!(!shop.path("data/1.csv").exists());

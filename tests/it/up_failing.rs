@@ -1,10 +1,19 @@
 //! `up` over a model that fails: what depends on it waits for it, as in a run.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::process::PATIENCE;
+use crate::process::{Bounded, PATIENCE, Process};
 use crate::scratch::Scratch;
 use crate::up_schedules::{until, up};
+
+/// `up` whose errors and warnings can be read at its end.
+fn overheard(shop: &Scratch) -> Process {
+    let (out, err) = (Stdio::piped(), Stdio::piped());
+    let mut process = shop.command(&["up", "--listen", "127.0.0.1:0"]).stdout(out).stderr(err).start();
+    process.lines().find(|line| line.contains("grpc://")).unwrap();
+    process
+}
 
 /// Asks `status` until it exits with `code`.
 #[track_caller]
@@ -83,5 +92,69 @@ models:
     until_status(&shop, 0);
     up.signal("TERM");
     assert_eq!(shop.seen(up.finish()).code, 0);
+    shop.exits(0, &["verify"]);
+}
+
+#[test]
+fn what_gets_old_while_nothing_comes_is_told_once() {
+    let shop = Scratch::new(
+        "
+pipeline: main
+sources:
+  f: { connector: files, path: f/*.csv, format: csv, settle: 0s, columns: { at: timestamptz } }
+models:
+  fresh: { sql: select at from f, checks: [ { name: recent, freshness: { column: at, within: 4s } } ] }
+  warned: { sql: select at from f, checks: [ { freshness: { column: at, within: 4s }, on_fail: warn } ] }
+",
+    );
+    let now = || chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    shop.write("f/1.csv", format!("at\n{}\n", now()));
+    let up = overheard(&shop);
+    until(&shop, "select count(*) from fresh", "1");
+    let told = until_status(&shop, 1);
+    assert!(told.contains("recent"), "{told}");
+    let failed = |model: &str| {
+        format!("select count(*) from shop.tidemill.check_results where model = '{model}' and status = 'failed'")
+    };
+    until(&shop, &failed("warned"), "1");
+    std::thread::sleep(Duration::from_secs(3));
+    // A run for each that got old, or one for both; not one for each look.
+    let told = shop.rows(&failed("fresh"));
+    assert!(["1\n", "2\n"].contains(&told.as_str()), "{told}");
+    shop.write("f/2.csv", format!("at\n{}\n", now()));
+    until_status(&shop, 0);
+    up.signal("TERM");
+    let seen = shop.seen(up.finish());
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    assert_eq!(seen.err.matches("warned: the check").count(), 1, "{}", seen.err);
+}
+
+#[test]
+fn a_source_that_fails_is_left_alone_until_something_else_is_there() {
+    let shop = Scratch::new(
+        "
+pipeline: main
+sources:
+  f: { connector: files, path: f/*.csv, format: csv, settle: 0s, on_invalid: fail, columns: { v: bigint } }
+models:
+  kept: { sql: select v from f }
+",
+    );
+    shop.write("f/1.csv", "v\n1\n");
+    shop.exits(0, &["run"]);
+    shop.write("f/2.csv", "v\nx\n");
+    let up = overheard(&shop);
+    until_status(&shop, 1);
+    std::thread::sleep(Duration::from_secs(4));
+    shop.write("f/2.csv", "v\n2\n");
+    until(&shop, "select count(*) from kept", "2");
+    until_status(&shop, 0);
+    up.signal("TERM");
+    let seen = shop.seen(up.finish());
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    assert_eq!(seen.err.matches("error: f: ").count(), 1, "{}", seen.err);
+    // The history tells of steps where something is news.
+    let command = "command like '%up%' and status = 'failed'";
+    assert_eq!(shop.rows(&format!("select count(*) from shop.tidemill.runs where {command}")), "1\n");
     shop.exits(0, &["verify"]);
 }

@@ -8,12 +8,14 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::FilesSource;
 use super::store::FileStore;
+use super::{FilesSource, parquet_file};
+use crate::connect::Landing;
 use crate::connect::position::{FileEntry, Position};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 use crate::spec::types::AfterTaken;
+use crate::table::types;
 
 /// What a look at the files found.
 #[derive(Debug, Default)]
@@ -62,6 +64,16 @@ impl Discovery {
     pub fn gone(&self) -> Vec<String> {
         let changed = self.fresh.iter().filter(|found| found.is_changed).map(|found| &found.path);
         changed.chain(&self.removed).cloned().collect()
+    }
+
+    /// What is to be taken in, as one text.
+    pub(super) fn seen(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        let fresh = self.fresh.iter().flat_map(|found| [found.path.as_str(), found.hash.as_str()]);
+        for part in fresh.chain([""]).chain(self.removed.iter().map(String::as_str)) {
+            hasher.update(part.as_bytes()).update(&[0]);
+        }
+        hasher.finalize().to_hex().to_string()
     }
 
     /// Worth a look.
@@ -229,6 +241,32 @@ impl FilesSource {
             }
         }
         discovery.kept = kept;
+        Ok(())
+    }
+
+    /// Checks that the rows of kept entries, whose files are gone, have a value in `contract` each: they can't be read again, and a
+    /// scan would round and cut them.
+    ///
+    /// # Errors
+    /// External, naming the file.
+    pub(super) async fn verify_kept(&self, kept: &[FileEntry], landing: &Landing<'_>) -> Result<()> {
+        let warehouse = landing.warehouse;
+        let wanted = types::file_schema(types::table_schema(&landing.contract)?.as_ref(), &[]);
+        for entry in kept {
+            for file in entry.landed.iter().flatten() {
+                let path = warehouse.path(&format!("{}/{}", landing.landed, file.path));
+                let metadata = parquet_file::metadata_at(&warehouse.store, path, file.size).await?;
+                parquet_file::fits(&metadata, &wanted).map_err(|reason| {
+                    Error::external(format!(
+                        "rows of a file were taken in, the file isn't there any more, and the changed contract can't hold \
+                         the rows that are kept: {reason}"
+                    ))
+                    .with("file", &entry.path)
+                    .with("untouched", "its rows stay as they are")
+                    .with("hint", "leave this column as it was, and add another one beside it")
+                })?;
+            }
+        }
         Ok(())
     }
 

@@ -92,7 +92,8 @@ impl Source for FilesSource {
 
     async fn look(&self, prior: &Position) -> Result<Look> {
         let found = self.discover(prior, false).await?;
-        Ok(Look { changes: found.changes(), notes: found.notes(), waiting_rows: None, gone: found.gone() })
+        let (changes, notes, seen) = (found.changes(), found.notes(), found.seen());
+        Ok(Look { changes, notes, waiting_rows: None, gone: found.gone(), seen })
     }
 
     async fn ignored_columns(&self, contract: &SchemaRef, prior: &Position) -> Option<Ignored> {
@@ -103,6 +104,7 @@ impl Source for FilesSource {
         let mut discovery = self.discover(prior, true).await?;
         if again {
             self.read_again(&mut discovery).await?;
+            self.verify_kept(&discovery.kept, landing).await?;
         }
         let (has_changes, warnings) = (discovery.changes().is_some() || again, discovery.warnings());
         let position = self.land(discovery, landing).await?;

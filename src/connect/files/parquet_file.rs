@@ -9,13 +9,14 @@ use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectMeta;
 #[cfg(feature = "kafka")]
 use object_store::{ObjectStore, path::Path};
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStreamBuilder};
 use parquet::file::metadata::ParquetMetaData;
 
 use super::calendar;
 use super::store::FileStore;
 use crate::connect::decode::{ColumnReader, Decoded, Misfits, Origin, null_reason, parse_column, row_numbers};
+use crate::connect::kept;
 use crate::connect::quarantine::{Refused, RefusedAt};
 use crate::engine::{as_text, json_lines, shortened};
 use crate::error::{Result, ResultExt};
@@ -51,10 +52,29 @@ pub(super) async fn schema(store: &FileStore, file: &ObjectMeta) -> Result<Schem
 /// External: it isn't there, or isn't whole Parquet.
 #[cfg(feature = "kafka")]
 pub(in crate::connect) async fn schema_at(store: &Arc<dyn ObjectStore>, path: Path, bytes: u64) -> Result<SchemaRef> {
-    let reader = ParquetObjectReader::new(Arc::clone(store), path.clone()).with_file_size(bytes);
-    let builder = Builder::new_with_options(reader, ArrowReaderOptions::new()).await;
-    let builder = builder.external("the file isn't whole Parquet").map_err(|e| e.with("file", path))?;
-    Ok(Arc::clone(builder.schema()))
+    Ok(Arc::clone(metadata_at(store, path, bytes).await?.schema()))
+}
+
+/// The same with what else its footer says.
+pub(super) async fn metadata_at(store: &Arc<dyn ObjectStore>, path: Path, bytes: u64) -> Result<ArrowReaderMetadata> {
+    let mut reader = ParquetObjectReader::new(Arc::clone(store), path.clone()).with_file_size(bytes);
+    let read = ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::new()).await;
+    read.external("the file isn't whole Parquet").map_err(|e| e.with("file", path))
+}
+
+/// Whether a landed file's rows are rows of `wanted`, each value being the same; why not.
+pub(super) fn fits(file: &ArrowReaderMetadata, wanted: &Schema) -> Result<(), String> {
+    // What Tidemill keeps beside the columns isn't the contract's.
+    let own = file.schema().fields().iter().filter(|field| !field.name().starts_with('_'));
+    let stored = Schema::new(own.cloned().collect::<Vec<_>>());
+    kept::fits(&stored, wanted)?;
+    let must = |field: &&FieldRef| {
+        stored.field_with_name(field.name()).is_ok_and(|there| there.is_nullable() && !field.is_nullable())
+    };
+    match wanted.fields().iter().filter(must).find(|field| !has_no_nulls(file.metadata(), field.name())) {
+        Some(field) => Err(format!("`{}` is null in some of them, and may not be", field.name())),
+        None => Ok(()),
+    }
 }
 
 /// Whether every row of the file is valid by its metadata alone: types hold or widen, dates and times are of the calendar, and

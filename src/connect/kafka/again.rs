@@ -79,7 +79,8 @@ pub(super) fn look(client: &mut Client, topic: &Topic, prior: &Position) -> Resu
     let changes = [Some(again), range::new_offsets(&plan)].into_iter().flatten().collect::<Vec<_>>().join(", ");
     // All rows are others under another contract, also those that stay.
     let gone = prior.files.iter().map(|unit| unit.path.clone()).collect();
-    Ok(Look { changes: Some(changes), notes, waiting_rows: u64::try_from(plan.len()).ok(), gone })
+    let (waiting_rows, seen) = (u64::try_from(plan.len()).ok(), plan.seen());
+    Ok(Look { changes: Some(changes), notes, waiting_rows, gone, seen })
 }
 
 /// What stays of `files`, in their order. Rows of the past are read again with `history_is_read`.

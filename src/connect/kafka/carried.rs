@@ -14,12 +14,11 @@ use futures::TryStreamExt;
 use super::Topic;
 use super::again::{self, Kept};
 use super::rows::landed_fields;
-use crate::connect::files::parquet_file::{is_widening, schema_at};
-use crate::connect::{FileEntry, Landing, quarantine_schema};
+use crate::connect::files::parquet_file::schema_at;
+use crate::connect::{FileEntry, Landing, kept, quarantine_schema};
 use crate::engine;
 use crate::error::Result;
 use crate::plan::loosened;
-use crate::plan::types::sql_name;
 use crate::table::{DataFile, TableFiles, parquet_table, types, write_files};
 
 /// What stays of a position.
@@ -122,7 +121,7 @@ impl Carrier<'_, '_> {
         for file in kept.unit.landed.iter().flatten() {
             let path = self.landing.warehouse.path(&format!("{}/{}", self.landing.landed, file.path));
             let stored = schema_at(&self.landing.warehouse.store, path, file.size).await?;
-            if let Err(reason) = compared(&stored, &wanted) {
+            if let Err(reason) = kept::fits(&stored, &wanted) {
                 return Ok(Fit::Lost(reason));
             }
             is_same &= stored.fields().len() == wanted.fields().len();
@@ -224,71 +223,4 @@ impl Carrier<'_, '_> {
 /// Rows of a topic stay in the order in which they came.
 fn session() -> SessionContext {
     SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1))
-}
-
-/// Whether stored columns can be read as the wanted ones; why not.
-fn compared(stored: &Schema, wanted: &Schema) -> Result<(), String> {
-    let mut new: Vec<&Field> = Vec::new();
-    for field in wanted.fields() {
-        let Ok(there) = stored.field_with_name(field.name()) else {
-            new.push(field);
-            continue;
-        };
-        if !is_widening(there.data_type(), field.data_type()) {
-            let (before, now) = (sql_name(there.data_type()), sql_name(field.data_type()));
-            return Err(format!("`{}` was {before} and is {now}, which may not hold each value", field.name()));
-        }
-    }
-    if let Some(field) = new.iter().find(|field| !field.is_nullable()) {
-        return Err(format!("they have no `{}`, which may not be null", field.name()));
-    }
-    let gone = stored.fields().iter().find(|field| wanted.field_with_name(field.name()).is_err());
-    match (gone, new.first()) {
-        (Some(gone), Some(new)) => Err(format!(
-            "they have `{}` and no `{}`: whether that is the same column under another name can't be told; take the one \
-             away and run, then add the other, which is null in them",
-            gone.name(),
-            new.name()
-        )),
-        _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use arrow::datatypes::DataType;
-
-    use super::*;
-
-    /// A schema of `name type`, with `!` where nulls may not be.
-    fn schema(columns: &[(&str, DataType)]) -> Schema {
-        let field = |(name, data_type): &(&str, DataType)| match name.strip_suffix('!') {
-            Some(name) => Field::new(name, data_type.clone(), false),
-            None => Field::new(*name, data_type.clone(), true),
-        };
-        Schema::new(columns.iter().map(field).collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn columns_that_rows_can_be_read_under() {
-        use DataType::{Decimal128, Int32, Int64, Utf8};
-        let stored = schema(&[("id!", Int32), ("city", Utf8), ("price", Decimal128(8, 2))]);
-        let told = |wanted: &[(&str, DataType)]| compared(&stored, &schema(wanted)).err().unwrap_or_default();
-        let same = [("id!", Int32), ("city", Utf8), ("price", Decimal128(8, 2))];
-        assert_eq!(told(&same), "");
-        assert_eq!(told(&[("id!", Int64), ("city", Utf8), ("price", Decimal128(10, 2))]), "", "widened");
-        assert_eq!(told(&[("x", Utf8), ("id", Int32), ("city", Utf8), ("price", Decimal128(8, 2))]), "", "added");
-        assert_eq!(told(&same[..1]), "", "taken away");
-        for (wanted, expected) in [
-            (
-                vec![("id!", Int32), ("city", Utf8), ("price", Decimal128(7, 2))],
-                "`price` was decimal(8, 2) and is decimal(7, 2)",
-            ),
-            (vec![("id", Utf8), ("city", Utf8)], "`id` was integer and is text"),
-            (vec![("id!", Int32), ("x!", Utf8)], "they have no `x`, which may not be null"),
-            (vec![("id!", Int32), ("town", Utf8), ("price", Decimal128(8, 2))], "they have `city` and no `town`"),
-        ] {
-            assert!(told(&wanted).starts_with(expected), "{}", told(&wanted));
-        }
-    }
 }

@@ -117,6 +117,11 @@ impl Plan {
     }
 
     /// Offsets to read, whether there is a message at each or not.
+    /// See [`Look::seen`].
+    pub(super) fn seen(&self) -> String {
+        format!("{:?}", self.ends)
+    }
+
     pub(super) fn len(&self) -> i64 {
         self.ranges().values().map(|(from, to)| to - from).sum()
     }
@@ -347,10 +352,10 @@ pub(super) fn look(client: &mut Client, topic: &Topic, prior: Option<&Offsets>) 
         Some(plan) => plan,
         None => plan(client, topic, prior, &BTreeMap::new(), false)?,
     };
-    let changes = new_offsets(&plan);
+    let (changes, seen) = (new_offsets(&plan), plan.seen());
     let waiting_rows = u64::try_from(plan.len()).ok();
     // What was taken in stays, also where the topic lost it.
-    Ok(Look { changes, notes: plan.warnings, waiting_rows, gone: Vec::new() })
+    Ok(Look { changes, notes: plan.warnings, waiting_rows, gone: Vec::new(), seen })
 }
 
 /// Offsets that come after those that were read, for people; none if there are none.

@@ -19,6 +19,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::limits;
 use crate::plan::{CheckTest, PlannedCheck};
 use crate::run::history::CheckOutcome;
+use crate::run::schedule;
 use crate::spec::types::OnFail;
 
 /// Rules over single rows, bound to a result's schema; counts across all streams of that result.
@@ -342,10 +343,15 @@ impl TableChecks<'_> {
             .collect()
             .await
             .map_err(crate::engine::failure)?;
-        let newest_us = newest.first().and_then(|batch| instant_us(batch.column(0)));
+        let zone = self.ctx.copied_config().options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
+        let newest_us = newest.first().and_then(|batch| instant_us(batch.column(0), &zone));
         let (failing, sample) = match newest_us {
             Some(us) if self.now_us - us <= within_us => (0, None),
-            Some(us) => (1, Some(format!("newest {column} is {} s old", (self.now_us - us) / 1_000_000))),
+            // The same words for as long as nothing comes.
+            Some(us) => {
+                let (newest, within_s) = (schedule::instant_text(us), within_us / 1_000_000);
+                (1, Some(format!("newest {column} is {newest}, more than {within_s} s ago")))
+            }
             None => (1, Some("the table is empty".to_string())),
         };
         Ok(outcome(check, on_fail, failing, sample))
@@ -369,17 +375,16 @@ impl TableChecks<'_> {
     }
 }
 
-/// The first value of a time column as microseconds; dates at midnight UTC.
-fn instant_us(column: &ArrayRef) -> Option<i64> {
-    let micros = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
-    let local = match column.data_type() {
-        DataType::Timestamp(_, Some(_)) => arrow::compute::cast(
-            column,
-            &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, Some("UTC".into())),
-        ),
-        _ => arrow::compute::cast(column, &micros),
-    };
-    let values = local.ok()?;
-    let values = values.as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>()?;
-    (!values.is_empty() && values.is_valid(0)).then(|| values.value(0))
+/// The first value of a time column as an instant, microseconds since 1970 UTC; wall-clock times and dates are those of `zone`,
+/// as a session reads them: a gap's are after it, a fold's the first ones.
+fn instant_us(column: &ArrayRef, zone: &str) -> Option<i64> {
+    let unit = arrow::datatypes::TimeUnit::Microsecond;
+    let is_instant = matches!(column.data_type(), DataType::Timestamp(_, Some(_)));
+    let micros = cast(column, &DataType::Timestamp(unit, is_instant.then(|| "UTC".into()))).ok()?;
+    let micros = micros.as_primitive_opt::<arrow::datatypes::TimestampMicrosecondType>()?;
+    let us = (!micros.is_empty() && micros.is_valid(0)).then(|| micros.value(0))?;
+    match is_instant {
+        true => Some(us),
+        false => schedule::instant_in(us, zone),
+    }
 }

@@ -8,6 +8,7 @@ mod arranging;
 mod beside;
 mod bisect;
 pub(in crate::run) mod checks;
+mod clocks;
 mod culprit;
 pub(in crate::run) mod draft;
 pub(in crate::run) mod held;
@@ -33,9 +34,10 @@ use crate::engine::maintain::Contexts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::due;
 use crate::run::durable::{self, Durable};
-use crate::run::failing::Failing;
+use crate::run::failing::{Clocked, Failing, TakenIn};
 use crate::run::history::{self, CheckOutcome, ModelOutcome, RunRecord, RunStatus};
 use crate::run::key_filters::LoadedFilters;
+use crate::run::last;
 use crate::run::lease::Lease;
 use crate::run::project::OpenProject;
 use crate::run::refresh::held::HeldStates;
@@ -89,6 +91,8 @@ pub struct Report {
     pub run: String,
     /// One for each selected model, in order of work.
     pub models: Vec<ModelOutcome>,
+    /// Sources that were to be taken in.
+    pub(in crate::run) sources: BTreeMap<String, TakenIn>,
     /// 0, 1 or 3, as DESIGN's table of exit codes has it.
     pub exit_code: u8,
 }
@@ -150,7 +154,12 @@ struct Refresh<'a> {
     /// The same of states, for the models that are made of the same ones.
     shared: SharedNets,
     models: Vec<ModelOutcome>,
+    sources: BTreeMap<String, TakenIn>,
     checks: Vec<CheckOutcome>,
+    /// Rules that time alone can break and that this run looked at, and whether it has.
+    clocks: BTreeMap<Clocked, bool>,
+    /// Those of which continuous work has told already.
+    stale: BTreeSet<Clocked>,
     /// Rows that this run sent to quarantine, by source.
     quarantined: BTreeMap<String, u64>,
     /// The worst so far: 0, 1 or 3.
@@ -222,6 +231,7 @@ pub(in crate::run) async fn recorded(
     let result = refresh.pipelines(leases).await;
     if let (Ok(()), Some(ongoing)) = (&result, &mut ongoing) {
         ongoing.failing.note(&refresh.models);
+        ongoing.failing.note_clocks(&refresh.clocks);
     }
     let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| refresh.exit_code);
     record.models.clone_from(&refresh.models);
@@ -229,10 +239,13 @@ pub(in crate::run) async fn recorded(
     record.quarantined.clone_from(&refresh.quarantined);
     record.end(if exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed }, exit_code);
     let saved = record.save(warehouse).await;
+    if result.is_ok() {
+        note_last(open, warehouse, &record).await?;
+    }
     history::prune(warehouse).await?;
     result?;
     saved?;
-    Ok(Report { run: refresh.run, models: refresh.models, exit_code })
+    Ok(Report { run: refresh.run, models: refresh.models, sources: refresh.sources, exit_code })
 }
 
 /// A refresh under leases that are held already: a step of continuous work. The history tells of it where a model begins to fail, or
@@ -248,18 +261,32 @@ pub(in crate::run) async fn step(
     leases: &BTreeMap<String, Lease>,
     ongoing: Ongoing<'_>,
 ) -> Result<Report> {
-    let mut record = RunRecord::begin(&options.command, options.now_us, pipelines_in_order(open, options));
+    let record = RunRecord::begin(&options.command, options.now_us, pipelines_in_order(open, options));
     let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), Some(&ongoing));
     refresh.pipelines(leases).await?;
-    if ongoing.failing.note(&refresh.models) {
-        record.models.clone_from(&refresh.models);
-        record.checks.clone_from(&refresh.checks);
-        let status = if refresh.exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed };
-        record.end(status, refresh.exit_code);
-        record.save(warehouse).await?;
-        history::prune(warehouse).await?;
-    }
-    Ok(Report { run: refresh.run, models: refresh.models, exit_code: refresh.exit_code })
+    refresh.ended(record, ongoing.failing).await
+}
+
+/// Looks at the rules of `relations` that time alone can break, at what was committed last; works on nothing. The history tells of it
+/// as of a [`step`].
+///
+/// # Errors
+/// External: the warehouse can't be read or written.
+pub(in crate::run) async fn look_at_clocks(
+    open: &OpenProject,
+    warehouse: &Warehouse,
+    relations: &BTreeSet<String>,
+    options: &RefreshOptions,
+    observer: &dyn Observer,
+    ongoing: Ongoing<'_>,
+) -> Result<()> {
+    let owners = open.pipelines_by_relation();
+    let pipelines: BTreeSet<_> = relations.iter().filter_map(|name| owners.get(name.as_str())).collect();
+    let pipelines = pipelines.into_iter().map(ToString::to_string).collect();
+    let record = RunRecord::begin(&options.command, options.now_us, pipelines);
+    let mut refresh = Refresh::new(open, warehouse, options, observer, record.run.clone(), Some(&ongoing));
+    refresh.clocks_of(relations).await?;
+    refresh.ended(record, ongoing.failing).await.map(drop)
 }
 
 /// When Delta tables are brought up to a commit. Our own readers see it at once.
@@ -305,7 +332,10 @@ impl<'a> Refresh<'a> {
             nets: HashMap::new(),
             shared: SharedNets::default(),
             models: Vec::new(),
+            sources: BTreeMap::new(),
             checks: Vec::new(),
+            clocks: BTreeMap::new(),
+            stale: ongoing.map(|ongoing| ongoing.failing.stale().clone()).unwrap_or_default(),
             quarantined: BTreeMap::new(),
             exit_code: 0,
         }
@@ -334,6 +364,20 @@ impl<'a> Refresh<'a> {
             self.exit_code = 3;
         }
         Ok(())
+    }
+
+    /// The end of a step: the history tells of what is news of it.
+    async fn ended(self, mut record: RunRecord, failing: &mut Failing) -> Result<Report> {
+        let is_news = failing.note(&self.models) | failing.note_clocks(&self.clocks);
+        if is_news {
+            record.models.clone_from(&self.models);
+            record.checks.clone_from(&self.checks);
+            record.end(if self.exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed }, self.exit_code);
+            record.save(&self.warehouse).await?;
+            note_last(self.open, &self.warehouse, &record).await?;
+            history::prune(&self.warehouse).await?;
+        }
+        Ok(Report { run: self.run, models: self.models, sources: self.sources, exit_code: self.exit_code })
     }
 
     /// Notes a failure: its exit code wins if it is worse, and what depends on it is skipped.
@@ -370,6 +414,10 @@ impl<'a> Refresh<'a> {
     fn zone(&self) -> &str {
         &self.open.project.timezone.value
     }
+}
+
+async fn note_last(open: &OpenProject, warehouse: &Warehouse, record: &RunRecord) -> Result<()> {
+    last::note(warehouse, record, |model| open.model(model).map(|model| model.pipeline.clone())).await
 }
 
 /// The first line of an error, for a column of a table.

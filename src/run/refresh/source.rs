@@ -7,6 +7,7 @@ use datafusion::catalog::TableProvider;
 
 use super::checks::{TableChecks, outcome};
 use super::draft::{Description, Draft, quarantine_of};
+use super::model::Scope;
 use super::{Refresh, Relation, TableNet};
 use crate::connect::quarantine_schema;
 use crate::connect::{Landing, Position, under};
@@ -14,6 +15,7 @@ use crate::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{self, CheckTest, PlannedSource};
 use crate::run::commit::{CommitChain, TableKind};
+use crate::run::failing::TakenIn;
 use crate::run::history::CheckOutcome;
 use crate::run::key_filters;
 use crate::run::version::{Read, landed_folder, table_digest};
@@ -39,10 +41,17 @@ impl<'a> Refresh<'a> {
             if !read.contains(name) || self.options.silent.contains(name) {
                 continue;
             }
-            match self.land_source(source, chain, draft).await {
-                Ok(position) => taken.push((name.to_string(), position)),
-                Err(error) => self.failed(name, &error),
-            }
+            let taken_in = match self.land_source(source, chain, draft).await {
+                Ok(position) => {
+                    taken.push((name.to_string(), position));
+                    TakenIn::Done
+                }
+                Err(error) => {
+                    self.failed(name, &error);
+                    TakenIn::Failed { may_pass: error.kind() == ErrorKind::External }
+                }
+            };
+            self.sources.insert(name.to_string(), taken_in);
         }
         self.complete_filters(&mut taken, draft).await?;
         Ok(taken)
@@ -120,9 +129,11 @@ impl<'a> Refresh<'a> {
             self.observer.warned(&format!("{name}: {warning}"));
         }
         let raw = connector.relation(&source.schema, &landed.position, &self.warehouse, &landed_folder)?;
-        if landed.has_changes {
+        // Continuous work looks at the clock by itself.
+        if landed.has_changes || self.held.is_none() {
+            let scope = if landed.has_changes { Scope::All } else { Scope::Clock };
             let relation = plan::source_relation(source, Arc::clone(&raw))?;
-            self.check_source(source, &landed.position, relation, chain).await?;
+            self.check_source(source, &landed.position, relation, chain, scope).await?;
         }
         self.note_quarantined(name, &landed.position.beyond(&prior).quarantined_by());
         if landed.position != prior {
@@ -146,20 +157,22 @@ impl<'a> Refresh<'a> {
         Ok(landed.position)
     }
 
-    /// Rules over the whole source, and counts of those over rows.
-    async fn check_source(
+    /// Rules over the whole source, and counts of those over rows, as far as the scope goes.
+    pub(super) async fn check_source(
         &mut self,
         source: &PlannedSource,
         position: &Position,
         table: Arc<dyn TableProvider>,
         chain: &CommitChain,
+        scope: Scope<'_>,
     ) -> Result<()> {
+        let clock_only = matches!(scope, Scope::Clock);
         let name = source.spec.name.value.as_str();
         let (warned, quarantined) = (position.warned(), position.quarantined_by());
         let session = self.session.clone();
         let checks = TableChecks { ctx: &session, table, now_us: self.options.now_us };
         let mut outcomes: Vec<CheckOutcome> = Vec::new();
-        for check in &source.checks {
+        for check in source.checks.iter().filter(|check| !clock_only || check.hangs_on_the_clock()) {
             let (rule, on_fail) = (check.name(), check.on_fail());
             outcomes.push(match &check.test {
                 CheckTest::Row(_) if on_fail == OnFail::Quarantine => {
@@ -182,14 +195,17 @@ impl<'a> Refresh<'a> {
             });
         }
         // What is no check's: the contract, and coming late.
-        let others = quarantined.iter().filter(|(rule, _)| source.checks.iter().all(|check| check.name() != *rule));
+        let others = quarantined
+            .iter()
+            .filter(|(rule, _)| !clock_only && source.checks.iter().all(|check| check.name() != *rule));
         outcomes.extend(others.map(|(rule, rows)| outcome(rule, OnFail::Quarantine, *rows, None)));
         let mut failed = None;
         for mut check in outcomes {
             check.model = name.to_string();
+            let is_told = self.note_clock(&source.checks, &check);
             if check.status == "failed" && on_fail_is(source, &check.check, OnFail::Fail) {
                 failed.get_or_insert_with(|| super::model::describe_failure(&check));
-            } else if check.status == "failed" && !quarantined.contains_key(&check.check) {
+            } else if check.status == "failed" && !is_told && !quarantined.contains_key(&check.check) {
                 self.observer.warned(&super::model::describe(&check));
             }
             self.checks.push(check);
