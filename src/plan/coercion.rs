@@ -16,6 +16,7 @@ use super::day_parts::with_day_parts;
 use super::distinct::DistinctAggregates;
 use super::doubles::{Doubles, with_doubles};
 use super::guards::Filtered;
+use super::lengths::with_lengths;
 use super::one_row::OneRow;
 use super::rounding::with_one_type;
 use super::wall_clock::{WallClocks, with_zoned_casts};
@@ -43,6 +44,7 @@ pub fn coerced(simplifier: &ExprSimplifier, expr: Expr, schema: &DFSchema) -> Re
 pub fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     with_casts(expr, schema)?
         .transform_data(|expr| with_day_parts(expr, schema))?
+        .transform_data(|expr| with_lengths(expr, schema))?
         .transform_data(|expr| with_one_type(expr, schema))?
         .transform_data(|expr| with_doubles(expr, schema))
 }

@@ -29,6 +29,7 @@ mod json;
 pub mod json_text;
 mod keys;
 mod lateral;
+mod lengths;
 mod loops;
 pub mod maintain;
 mod model;

@@ -28,6 +28,20 @@ models:
 
 /// Each query of `t`, `u` and `v`, and its rows.
 const ANSWERS: &[(&str, &str)] = &[
+    // Intervals are compared by how long they are.
+    ("select id from v where at - timestamp '2024-03-09 18:00:00' > interval '1 day' order by id", "3\n4\n"),
+    (
+        "select id from v where at - timestamp '2024-03-09 18:00:00' between interval '1 day' and interval '1 month' order by id",
+        "2\n3\n4\n",
+    ),
+    (
+        "select interval '25 hours' > interval '1 day' as a, interval '24 hours' = interval '1 day' as b, interval '1 month' > interval '40 days' as c",
+        "true,true,false\n",
+    ),
+    (
+        "select extract(epoch from timestamp '2024-01-01 00:00:10.5' - timestamp '2024-01-01') as s, extract(epoch from timestamp '2024-01-01' - timestamp '1950-01-01') as e",
+        "10.5,2335219200.0\n",
+    ),
     // A decimal beside a double is a double.
     ("select id from t where x > 0.0 order by id", "1\n2\n4\n"),
     ("select id from t where x in (1e-18, 0.5) order by id", "1\n2\n"),
