@@ -48,9 +48,6 @@ impl AnalyzerRule for Doubles {
 pub fn with_doubles(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|mut expr| {
         let is_changed = match &mut expr {
-            Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => settle(vec![left, right], schema),
-            Expr::Between(between) => settle(vec![&mut between.expr, &mut between.low, &mut between.high], schema),
-            Expr::InList(list) => settle(std::iter::once(&mut *list.expr).chain(&mut list.list).collect(), schema),
             Expr::Case(case) => {
                 let (mut whens, mut values) = (Vec::new(), Vec::new());
                 for (when, then) in &mut case.when_then_expr {
@@ -72,7 +69,7 @@ pub fn with_doubles(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
             },
             Expr::InSubquery(of) => settle_with_rows(&mut of.expr, &mut of.subquery, schema)?,
             Expr::SetComparison(of) => settle_with_rows(&mut of.expr, &mut of.subquery, schema)?,
-            _ => false,
+            other => compared(other).is_some_and(|values| settle(values, schema)),
         };
         let expr = if is_changed { Transformed::yes(expr) } else { Transformed::no(expr) };
         expr.transform_data(|expr| equal(expr, schema))
@@ -102,8 +99,17 @@ fn equal(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     })
 }
 
-/// Whether it compares two values.
-pub(super) fn compares(op: Operator) -> bool {
+/// The values that an expression compares with each other, if that is what it does.
+pub(super) fn compared(expr: &mut Expr) -> Option<Vec<&mut Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => Some(vec![left, right]),
+        Expr::Between(between) => Some(vec![&mut between.expr, &mut between.low, &mut between.high]),
+        Expr::InList(list) => Some(std::iter::once(&mut *list.expr).chain(&mut list.list).collect()),
+        _ => None,
+    }
+}
+
+fn compares(op: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }

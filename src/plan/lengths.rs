@@ -8,7 +8,7 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Operator, cast, lit};
 
-use super::doubles::compares;
+use super::doubles::compared;
 
 const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 const NANOS_PER_MILLI: i128 = 1_000_000;
@@ -20,18 +20,13 @@ const NANOS_PER_MILLI: i128 = 1_000_000;
 /// None by itself.
 pub fn with_lengths(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|mut expr| {
-        let is_changed = match &mut expr {
-            Expr::BinaryExpr(BinaryExpr { left, op, right }) if compares(*op) => settle(vec![left, right], schema),
-            Expr::Between(between) => settle(vec![&mut between.expr, &mut between.low, &mut between.high], schema),
-            Expr::InList(list) => settle(std::iter::once(&mut *list.expr).chain(&mut list.list).collect(), schema),
-            Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == "date_part" => {
-                if let Some(seconds) = epoch(args, schema) {
-                    return Ok(Transformed::yes(seconds));
-                }
-                false
-            }
-            _ => false,
-        };
+        if let Expr::ScalarFunction(ScalarFunction { func, args }) = &expr
+            && func.name() == "date_part"
+            && let Some(seconds) = epoch(args, schema)
+        {
+            return Ok(Transformed::yes(seconds));
+        }
+        let is_changed = compared(&mut expr).is_some_and(|values| settle(values, schema));
         Ok(if is_changed { Transformed::yes(expr) } else { Transformed::no(expr) })
     })
 }

@@ -110,8 +110,13 @@ pub struct ModelOutcome {
 impl ModelOutcome {
     /// Whether it failed, or was skipped because of what it reads.
     pub fn has_failed(&self) -> bool {
-        matches!(self.status.as_str(), "failed" | "skipped")
+        is_failure(&self.status)
     }
+}
+
+/// Whether a model's status is that of one that failed or was skipped.
+pub(super) fn is_failure(status: &str) -> bool {
+    matches!(status, "failed" | "skipped")
 }
 
 /// What a run found by a check.

@@ -30,7 +30,7 @@ pub struct Last {
 impl Last {
     /// Whether it failed, or was skipped because of what it reads.
     pub fn has_failed(&self) -> bool {
-        matches!(self.status.as_str(), "failed" | "skipped")
+        history::is_failure(&self.status)
     }
 }
 

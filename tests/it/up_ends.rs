@@ -1,10 +1,7 @@
 //! `up` at its end: what was committed stands in the tables, whatever became of sinks; one that is down needs no broker here.
 
-use std::process::Stdio;
-
-use crate::process::Bounded;
 use crate::scratch::{Scratch, TIDEMILL_YAML};
-use crate::up_schedules::until;
+use crate::up_schedules::{overheard, until};
 
 #[test]
 fn tables_are_brought_to_the_last_commit_beside_a_sink_that_is_down() {
@@ -24,9 +21,7 @@ models:
     shop.write("tidemill.yaml", format!("{TIDEMILL_YAML}shutdown_timeout: 10s\n"));
     shop.write("data/1.csv", "id\n1\n");
     shop.exits(0, &["run", "counted"]);
-    let mut command = shop.command(&["up", "--listen", "127.0.0.1:0"]);
-    let mut up = command.stdout(Stdio::piped()).stderr(Stdio::piped()).start();
-    up.lines().find(|line| line.contains("grpc://")).unwrap();
+    let up = overheard(&shop);
     until(&shop, "select count(*) from sent", "1");
     shop.write("data/2.csv", "id\n2\n");
     until(&shop, "select n from counted", "2");

@@ -1,19 +1,10 @@
 //! `up` over a model that fails: what depends on it waits for it, as in a run.
 
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::process::{Bounded, PATIENCE, Process};
+use crate::process::PATIENCE;
 use crate::scratch::Scratch;
-use crate::up_schedules::{until, up};
-
-/// `up` whose errors and warnings can be read at its end.
-fn overheard(shop: &Scratch) -> Process {
-    let (out, err) = (Stdio::piped(), Stdio::piped());
-    let mut process = shop.command(&["up", "--listen", "127.0.0.1:0"]).stdout(out).stderr(err).start();
-    process.lines().find(|line| line.contains("grpc://")).unwrap();
-    process
-}
+use crate::up_schedules::{overheard, until, up};
 
 /// Asks `status` until it exits with `code`.
 #[track_caller]

@@ -25,6 +25,14 @@ pub(crate) fn up(shop: &Scratch) -> Process {
     process
 }
 
+/// `up` whose errors and warnings can be read at its end.
+pub(crate) fn overheard(shop: &Scratch) -> Process {
+    let (out, err) = (Stdio::piped(), Stdio::piped());
+    let mut process = shop.command(&["up", "--listen", "127.0.0.1:0"]).stdout(out).stderr(err).start();
+    process.lines().find(|line| line.contains("grpc://")).unwrap();
+    process
+}
+
 /// Asks until the answer is `expected`.
 #[track_caller]
 pub(crate) fn until(shop: &Scratch, sql: &str, expected: &str) {

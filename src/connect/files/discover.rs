@@ -244,8 +244,8 @@ impl FilesSource {
         Ok(())
     }
 
-    /// Checks that the rows of kept entries, whose files are gone, have a value in `contract` each: they can't be read again, and a
-    /// scan would round and cut them.
+    /// Checks that the rows of kept entries, whose files are gone or still grow, have a value in the contract each: they can't be read
+    /// again, and a scan would round and cut them.
     ///
     /// # Errors
     /// External, naming the file.
@@ -258,8 +258,8 @@ impl FilesSource {
                 let metadata = parquet_file::metadata_at(&warehouse.store, path, file.size).await?;
                 parquet_file::fits(&metadata, &wanted).map_err(|reason| {
                     Error::external(format!(
-                        "rows of a file were taken in, the file isn't there any more, and the changed contract can't hold \
-                         the rows that are kept: {reason}"
+                        "rows of a file were taken in, it can't be read again, and the changed contract can't hold the rows \
+                         that are kept: {reason}"
                     ))
                     .with("file", &entry.path)
                     .with("untouched", "its rows stay as they are")

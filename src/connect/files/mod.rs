@@ -104,7 +104,9 @@ impl Source for FilesSource {
         let mut discovery = self.discover(prior, true).await?;
         if again {
             self.read_again(&mut discovery).await?;
-            self.verify_kept(&discovery.kept, landing).await?;
+            if prior.is_stale(&landing.fingerprint) {
+                self.verify_kept(&discovery.kept, landing).await?;
+            }
         }
         let (has_changes, warnings) = (discovery.changes().is_some() || again, discovery.warnings());
         let position = self.land(discovery, landing).await?;
