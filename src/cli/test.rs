@@ -23,6 +23,7 @@ pub(super) async fn execute(global: &Global, args: &TestArgs) -> Result<Exit> {
         if !chosen.models.contains(&test.model.value) {
             continue;
         }
+        faults.extend(unit_test::unread(&open, test));
         let outcomes = match unit_test::run(&open, test).await {
             Ok(outcomes) => outcomes,
             Err(found) => {

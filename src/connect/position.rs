@@ -18,6 +18,9 @@ pub struct Position {
     /// Of a topic: where each partition is read on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offsets: Option<Offsets>,
+    /// Digests of the relations that its rules look into, as they were when these rows were last found to keep to them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checked_against: BTreeMap<String, String>,
 }
 
 /// How far a topic is read.
@@ -173,14 +176,14 @@ impl Position {
                 self.files.iter().filter(|file| !is_same(file)).cloned().collect()
             }
         };
-        Self { contract: self.contract.clone(), files, offsets: None }
+        Self { contract: self.contract.clone(), files, ..Self::default() }
     }
 
     /// What stays of it once the units of the paths `gone` are gone, under the contract of hash `contract`.
     pub fn without(&self, gone: &[String], contract: &str) -> Self {
         let stays = |file: &&FileEntry| !gone.contains(&file.path);
         let files = self.files.iter().filter(stays).cloned().collect();
-        Self { contract: contract.to_owned(), files, offsets: self.offsets.clone() }
+        Self { contract: contract.to_owned(), files, ..self.clone() }
     }
 
     /// Whether its rows were read under another contract than that of hash `contract`: then all that is there is read again.
@@ -343,7 +346,7 @@ mod tests {
             ranges: Ranges::from([("0".to_string(), vec![*range])]),
             ..FileEntry::default()
         };
-        Position { contract: String::new(), files: units.iter().map(unit).collect(), offsets: Some(Offsets::default()) }
+        Position { files: units.iter().map(unit).collect(), offsets: Some(Offsets::default()), ..Position::default() }
     }
 
     #[test]

@@ -13,12 +13,13 @@ mod checks;
 mod clock;
 mod closing;
 mod coercion;
+mod common_types;
+mod constants;
 mod date_bin;
 mod day_parts;
 mod dialect;
 mod distinct;
 mod distinct_counts;
-mod doubles;
 mod extrema;
 pub mod float_bits;
 mod guards;
@@ -86,9 +87,11 @@ pub use guards::with_guards;
 pub use interner::Interner;
 pub use project::{plan_project, plan_unbuilt};
 pub use query::{At, TimeTravel, query, query_faults, relations_of};
-pub use relation::{RelationTable, bind, bind_scan, bind_weighted_scan, placeholder_name, source_relation};
+pub use relation::{
+    RelationTable, bind, bind_accepted, bind_scan, bind_weighted_scan, placeholder_name, source_relation,
+};
 pub use row_wise::{InputRows, Piece, topmost_piece};
-pub use session::{MAIN_SCHEMA, session, session_at};
+pub use session::{MAIN_SCHEMA, session, session_at, zone_of};
 
 use crate::spec::fault::Fault;
 use crate::spec::types::{CheckSpec, OnFail, Refresh, SinkSpec, SourceSpec};
@@ -111,7 +114,7 @@ pub struct Clock {
 
 /// A planned project: what runs work on.
 pub struct Plan {
-    /// Sources by declaration.
+    /// Sources, each after those that its rules look into, otherwise by declaration.
     pub sources: Vec<PlannedSource>,
     /// Models so that each stands after what it reads.
     pub models: Vec<PlannedModel>,
@@ -128,7 +131,7 @@ pub struct PlannedSource {
     /// The source's rows as models see them (deduplicated), hidden columns last, over the placeholder of its name.
     /// Models' plans have this in them already: their scans are of the accepted rows as they were read.
     pub relation_plan: LogicalPlan,
-    /// Relations that the rules look into, sorted.
+    /// Other relations that the rules look into, sorted.
     pub check_inputs: Vec<String>,
     /// Rules.
     pub checks: Vec<PlannedCheck>,

@@ -349,7 +349,7 @@ impl<'a> Work<'a> {
                     spec: spec.clone(),
                     pipeline: node.pipeline.to_owned(),
                     schema: Arc::clone(&relation.schema),
-                    check_inputs: check_inputs(&checks),
+                    check_inputs: check_inputs(node.name, &checks),
                     fingerprint: self.source_fingerprint(spec, &relation.schema),
                     relation_plan,
                     checks,
@@ -390,7 +390,7 @@ impl<'a> Work<'a> {
         }
         self.faults.extend(unarchived_faults(&self.sources(), &models));
         shared::explain(&mut models);
-        Plan { sources, models }
+        Plan { sources: each_after_its_targets(sources), models }
     }
 
     fn tell_not_continuous(&mut self, spec: &ModelSpec, planned: &PlannedModel) {
@@ -500,7 +500,7 @@ impl<'a> Work<'a> {
             name: spec.name.value.clone(),
             pipeline: pipeline.to_owned(),
             inputs: found.inputs.keys().cloned().collect(),
-            check_inputs: check_inputs(&checks),
+            check_inputs: check_inputs(&spec.name.value, &checks),
             strategy,
             maintenance: maintenance.ok(),
             plan: model.plan,
@@ -582,6 +582,15 @@ impl<'a> Work<'a> {
     }
 }
 
+/// Sources so that each stands after those that its rules look into, otherwise as they were declared.
+fn each_after_its_targets(sources: Vec<PlannedSource>) -> Vec<PlannedSource> {
+    let at = |name: &String| sources.iter().position(|source| source.spec.name.value == *name);
+    let reads = sources.iter().map(|source| source.check_inputs.iter().filter_map(at).collect()).collect();
+    let order = Graph { reads }.order();
+    let mut sources: Vec<Option<PlannedSource>> = sources.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|at| sources[at].take()).collect()
+}
+
 fn relationship_targets(checks: &[CheckSpec]) -> impl Iterator<Item = &str> {
     checks.iter().filter_map(|check| match &check.kind {
         CheckKind::Relationships { to_relation, .. } => Some(to_relation.value.as_str()),
@@ -589,11 +598,12 @@ fn relationship_targets(checks: &[CheckSpec]) -> impl Iterator<Item = &str> {
     })
 }
 
-fn check_inputs(checks: &[PlannedCheck]) -> Vec<String> {
+/// What the rules of `relation` look into besides itself.
+fn check_inputs(relation: &str, checks: &[PlannedCheck]) -> Vec<String> {
     let targets: BTreeSet<&str> = checks
         .iter()
         .filter_map(|check| match &check.test {
-            CheckTest::Relationship { to_relation, .. } => Some(to_relation.as_str()),
+            CheckTest::Relationship { to_relation, .. } if to_relation != relation => Some(to_relation.as_str()),
             _ => None,
         })
         .collect();

@@ -13,9 +13,10 @@ use datafusion::datasource::{TableType, provider_as_source, source_as_provider};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, cast};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::PlannedSource;
 use super::types::sql_name;
+use super::{CheckTest, PlannedModel, PlannedSource};
 use crate::error::{Error, Result};
+use crate::spec::types::OnFail;
 
 /// Stands for a source or model in a plan: a name and a schema, no rows.
 #[derive(Debug)]
@@ -172,6 +173,21 @@ fn scan_of(scan: &TableScan, table: &Arc<dyn TableProvider>) -> datafusion::comm
     if casts { builder.project(exprs)?.build() } else { builder.build() }
 }
 
+/// As [`bind`] of the model's plan, without the rows that a rule about rows sends to quarantine.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_accepted(model: &PlannedModel, relations: &HashMap<String, Arc<dyn TableProvider>>) -> Result<LogicalPlan> {
+    let mut plan = LogicalPlanBuilder::from(bind(&model.plan, relations)?);
+    for check in model.checks.iter().filter(|check| check.on_fail() == OnFail::Quarantine) {
+        if let CheckTest::Row(rule) = &check.test {
+            let accepted = plan.filter(Expr::IsNotFalse(Box::new(rule.clone())));
+            plan = accepted.map_err(unfit)?;
+        }
+    }
+    plan.build().map_err(unfit)
+}
+
 /// The accepted rows of a source as queries see them: what the source itself says applied, such as `deduplicate`.
 ///
 /// # Errors
@@ -182,6 +198,10 @@ pub fn source_relation(source: &PlannedSource, accepted: Arc<dyn TableProvider>)
     }
     let relations = HashMap::from([(source.spec.name.value.clone(), accepted)]);
     Ok(Arc::new(ViewTable::new(bind(&source.relation_plan, &relations)?, None)))
+}
+
+fn unfit(error: DataFusionError) -> Error {
+    Error::internal("a rule doesn't fit its model's columns").caused_by(error)
 }
 
 fn mismatch(scan: &TableScan, wanted: &Field, have: Option<&Field>) -> Error {

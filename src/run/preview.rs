@@ -71,10 +71,5 @@ fn shown(
     relations: HashMap<String, Arc<dyn TableProvider>>,
 ) -> Result<HashMap<String, Arc<dyn TableProvider>>> {
     let asked = relations.into_iter().filter(|(name, _)| wanted.contains(name));
-    asked
-        .map(|(name, relation)| match open.source(&name) {
-            Some(source) => Ok((name, plan::source_relation(source, relation)?)),
-            None => Ok((name, relation)),
-        })
-        .collect()
+    asked.map(|(name, relation)| Ok((name.clone(), open.as_queried(&name, relation)?))).collect()
 }

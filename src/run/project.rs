@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
@@ -135,6 +136,18 @@ impl OpenProject {
     /// The connector of a planned source.
     pub fn connector(&self, name: &str) -> Result<&Arc<dyn Source>> {
         self.sources.get(name).ok_or_else(|| Error::internal("a planned source has no connector").with("source", name))
+    }
+
+    /// A relation as queries and rules see it: of a source, what it says itself applied to its accepted rows, such as
+    /// `deduplicate`.
+    ///
+    /// # Errors
+    /// As [`plan::source_relation`].
+    pub fn as_queried(&self, name: &str, rows: Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>> {
+        match self.source(name) {
+            Some(source) => plan::source_relation(source, rows),
+            None => Ok(rows),
+        }
     }
 
     /// Row rules of a source, bound at the session's instant.

@@ -11,7 +11,7 @@ use datafusion::datasource::{MemTable, ViewTable};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 
-use super::refresh::checks::{KEY_UNIQUE, RowChecks, TableChecks};
+use super::refresh::checks::{KEY_UNIQUE, RowChecks, TableChecks, describe_failure};
 use crate::connect::decode::{ColumnReader, parse_column};
 use crate::engine;
 use crate::error::{Error, ErrorKind, Result, ResultExt};
@@ -35,6 +35,9 @@ pub struct Outcome {
 
 /// Orders that given rows come in as a stream.
 const STREAM_SEEDS: std::ops::Range<u64> = 0..4;
+
+/// What stands for the run that refused a row.
+const RUN: &str = "test";
 
 /// Runs one test in batch, and as a stream where the model can be maintained and batch came as expected.
 ///
@@ -112,6 +115,11 @@ impl Produced {
     fn rows(&self) -> usize {
         self.table.iter().map(RecordBatch::num_rows).sum()
     }
+
+    fn provider(&self, model: &PlannedModel) -> Result<Arc<dyn TableProvider>> {
+        let table = MemTable::try_new(Arc::clone(&model.schema), vec![self.table.clone()]);
+        Ok(Arc::new(table.external("rows can't be kept")?))
+    }
 }
 
 async fn produce(
@@ -132,19 +140,56 @@ async fn produce(
             rows.try_collect().await?
         }
     };
-    let rules = RowChecks::bind(&session, &model.schema, &model.checks, &model.key, "test")?;
+    let rules = RowChecks::bind(&session, &model.schema, &model.checks, &model.key, RUN)?;
     let mut got = Produced { table: Vec::new(), quarantine: Vec::new() };
     for batch in rows {
         let (kept, refused) = rules.split(engine::conform(&batch, &model.schema)?)?;
         got.table.push(kept);
         got.quarantine.extend(refused);
     }
-    check(&session, model, relations, &rules, &got, now_us).await?;
+    refuse_unrelated(open, &session, model, relations, &rules, &mut got).await?;
+    check(open, &session, model, relations, &rules, &got, now_us).await?;
     Ok(got)
+}
+
+/// Moves rows without a partner to quarantine, for relationships that say so.
+async fn refuse_unrelated(
+    open: &OpenProject,
+    session: &SessionContext,
+    model: &PlannedModel,
+    relations: &HashMap<String, Arc<dyn TableProvider>>,
+    rules: &RowChecks,
+    got: &mut Produced,
+) -> Result<()> {
+    for check in model.checks.iter().filter(|check| check.on_fail() == OnFail::Quarantine) {
+        let CheckTest::Relationship { column, to_relation, to_column } = &check.test else { continue };
+        let table = got.provider(model)?;
+        let Some(target) = related(open, model, relations, to_relation, &table)? else { continue };
+        let checks = TableChecks { ctx: session, table, now_us: 0 };
+        let split = checks.split_by_partner(column, target, to_column).await?;
+        got.quarantine.extend(checks.quarantined(&split.unrelated, check.name(), RUN, rules.quarantine_schema())?);
+        got.table = split.related.collect().await.map_err(engine::failure)?;
+    }
+    Ok(())
+}
+
+/// The relation that a rule looks into; the model's own name stands for the rows at hand.
+fn related(
+    open: &OpenProject,
+    model: &PlannedModel,
+    relations: &HashMap<String, Arc<dyn TableProvider>>,
+    name: &str,
+    at_hand: &Arc<dyn TableProvider>,
+) -> Result<Option<Arc<dyn TableProvider>>> {
+    if name == model.name {
+        return Ok(Some(Arc::clone(at_hand)));
+    }
+    relations.get(name).map(|rows| open.as_queried(name, Arc::clone(rows))).transpose()
 }
 
 /// Rules of the model, as a run would judge them.
 async fn check(
+    open: &OpenProject,
     session: &SessionContext,
     model: &PlannedModel,
     relations: &HashMap<String, Arc<dyn TableProvider>>,
@@ -152,8 +197,7 @@ async fn check(
     got: &Produced,
     now_us: i64,
 ) -> Result<()> {
-    let table = MemTable::try_new(Arc::clone(&model.schema), vec![got.table.clone()]).external("rows can't be kept")?;
-    let checks = TableChecks { ctx: session, table: Arc::new(table), now_us };
+    let checks = TableChecks { ctx: session, table: got.provider(model)?, now_us };
     let mut outcomes = rules.outcomes();
     if !model.key.is_empty() {
         outcomes.push(checks.unique(KEY_UNIQUE, OnFail::Fail, &model.key).await?);
@@ -162,8 +206,7 @@ async fn check(
         match &check.test {
             CheckTest::Unique(columns) => outcomes.push(checks.unique(check.name(), OnFail::Fail, columns).await?),
             CheckTest::Relationship { column, to_relation, to_column } => {
-                if let Some(target) = relations.get(to_relation) {
-                    let target = Arc::clone(target);
+                if let Some(target) = related(open, model, relations, to_relation, &checks.table)? {
                     outcomes.push(checks.relationship(check.name(), OnFail::Fail, column, target, to_column).await?);
                 }
             }
@@ -173,13 +216,7 @@ async fn check(
     }
     match outcomes.into_iter().find(|check| check.status == "failed" && check.on_fail == "fail") {
         None => Ok(()),
-        Some(failed) => {
-            let sample = failed.sample.unwrap_or_default();
-            Err(Error::new(
-                ErrorKind::Check,
-                format!("the check `{}` failed on {} rows, such as {sample}", failed.check, failed.failing_rows),
-            ))
-        }
+        Some(failed) => Err(Error::new(ErrorKind::Check, describe_failure(&failed))),
     }
 }
 
@@ -206,12 +243,7 @@ fn relations(
     if !faults.is_empty() {
         return Err(faults);
     }
-    let mut needed: BTreeSet<&str> = model.inputs.iter().chain(&model.check_inputs).map(String::as_str).collect();
-    for upstream in open.plan.models.iter().rev() {
-        if needed.contains(upstream.name.as_str()) && !relations.contains_key(&upstream.name) {
-            needed.extend(upstream.inputs.iter().map(String::as_str));
-        }
-    }
+    let needed = needed(open, test, model);
     for source in open.plan.sources.iter().filter(|s| needed.contains(s.spec.name.value.as_str())) {
         let name = &source.spec.name.value;
         if !relations.contains_key(name) {
@@ -221,11 +253,36 @@ fn relations(
     }
     for upstream in open.plan.models.iter().filter(|m| needed.contains(m.name.as_str()) && m.name != model.name) {
         if !relations.contains_key(&upstream.name) {
-            let bound = plan::bind(&upstream.plan, &relations).map_err(internal)?;
+            let bound = plan::bind_accepted(upstream, &relations).map_err(internal)?;
             relations.insert(upstream.name.clone(), Arc::new(ViewTable::new(bound, None)));
         }
     }
     Ok(relations)
+}
+
+/// Relations that the model reads, and those under models of them that aren't given.
+fn needed<'a>(open: &'a OpenProject, test: &UnitTest, model: &'a PlannedModel) -> BTreeSet<&'a str> {
+    let mut needed: BTreeSet<&str> = model.inputs.iter().chain(&model.check_inputs).map(String::as_str).collect();
+    for upstream in open.plan.models.iter().rev() {
+        let is_given = test.given.iter().any(|(name, _)| name.value == upstream.name);
+        if needed.contains(upstream.name.as_str()) && !is_given {
+            needed.extend(upstream.inputs.iter().map(String::as_str));
+        }
+    }
+    needed
+}
+
+/// Given rows that the test's model doesn't read, so that they say nothing: warnings.
+pub fn unread(open: &OpenProject, test: &UnitTest) -> Vec<Fault> {
+    let Some(model) = open.model(&test.model.value) else { return Vec::new() };
+    let needed = needed(open, test, model);
+    let unread = test.given.iter().filter(|(name, _)| !needed.contains(name.value.as_str()));
+    unread
+        .map(|(name, _)| {
+            let message = format!("`{}` doesn't read `{}`, so these rows say nothing", model.name, name.value);
+            Fault::warning("unread_rows", name.place.clone(), message)
+        })
+        .collect()
 }
 
 fn nullable(schema: &SchemaRef) -> SchemaRef {

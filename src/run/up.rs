@@ -440,7 +440,13 @@ impl<'a> Work<'a> {
         let sources = changed.iter().filter(|source| !is_read(source)).cloned().collect();
         let mut due = Due { sources, ..Due::default() };
         for model in &self.open.plan.models {
-            let reads_changed = model.inputs.iter().any(|i| changed.contains(i) || due.models.contains(i));
+            let is_changed = |input: &String| changed.contains(input) || due.models.contains(input);
+            // A rule's other side may break it, too.
+            let is_checked_anew = |input: &String| {
+                self.open.source(input).is_some_and(|source| source.check_inputs.iter().any(is_changed))
+            };
+            let mut inputs = model.inputs.iter().chain(&model.check_inputs);
+            let reads_changed = inputs.any(|input| is_changed(input) || is_checked_anew(input));
             let is_tried = self.failing.is_worth_a_try(&model.name);
             if schedule::is_continuous(model) {
                 if reads_changed || is_tried {

@@ -20,8 +20,7 @@ use super::version::{Read, Versions};
 use crate::engine::{self, failure};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
-use crate::plan::{self, CheckTest, PlannedCheck, PlannedModel};
-use crate::spec::types::OnFail;
+use crate::plan::{self, PlannedCheck, PlannedModel};
 use crate::table::{TableFiles, Warehouse, parquet_table};
 
 /// What comparing one table came to.
@@ -90,7 +89,7 @@ pub async fn verify(open: &OpenProject, model: &PlannedModel) -> Result<Verdict>
     let mut files = chain.table_files(&model.name, entry).await?;
     let mut changed = changed_files(&warehouse, &model.name, &mut files).await?;
     let table = parquet_table(&warehouse, &model.name, files.clone(), zone)?;
-    let batch = batch_plan(model, &relations)?;
+    let batch = plan::bind_accepted(model, &relations)?;
     let differences = match differences(&session, model, table, batch).await {
         Ok(differences) => differences,
         Err(error) => {
@@ -181,17 +180,6 @@ async fn inputs(
         relations.insert(name.clone(), versions.provider(name, &read)?);
     }
     Ok(Some(relations))
-}
-
-/// One batch run, without the rows that a rule sends to quarantine.
-fn batch_plan(model: &PlannedModel, relations: &HashMap<String, Arc<dyn TableProvider>>) -> Result<LogicalPlan> {
-    let mut plan = LogicalPlanBuilder::from(plan::bind(&model.plan, relations)?);
-    for check in model.checks.iter().filter(|check| check.on_fail() == OnFail::Quarantine) {
-        if let CheckTest::Row(rule) = &check.test {
-            plan = plan.filter(Expr::IsNotFalse(Box::new(rule.clone()))).map_err(failure)?;
-        }
-    }
-    plan.build().map_err(failure)
 }
 
 /// Rows that are only on one side, by key: weight −n where only the table has them, +n where only the batch run has.

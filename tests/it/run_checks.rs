@@ -192,6 +192,92 @@ models:
     }
 }
 
+/// `lines`, of which `orders` says which city it is of and `cities` which there are, and a model that reads the one alone.
+fn related(of_orders: &str) -> Scratch {
+    let source = |name: &str, columns: &str| {
+        format!(
+            "  {name}:\n    connector: files\n    path: {name}/*.csv\n    format: csv\n    settle: 0s\n    columns: {columns}\n"
+        )
+    };
+    let shop = Scratch::new(&format!(
+        "pipeline: sales\nsources:\n{}{of_orders}{}models:\n  sold:\n    sql: select id, city from orders\n",
+        source("orders", "{ id: bigint, city: text, before: bigint }"),
+        source("cities", "{ name: text }")
+    ));
+    shop.write("orders/1.csv", "id,city,before\n1,Recife,\n2,Natal,1\n");
+    shop.write("cities/1.csv", "name\nRecife\nNatal\n");
+    shop
+}
+
+const SOLD: &str = "select id from sold order by id";
+
+#[test]
+fn a_sources_relationship_is_compared_with_what_the_same_run_finds() {
+    let rule = "    checks: [ { relationships: { column: city, to: cities.name } } ]\n";
+    let shop = related(rule);
+    // With the first run already, though nothing else reads the cities.
+    shop.write("orders/2.csv", "id,city,before\n3,Olinda,\n");
+    let seen = shop.exits(1, &["run"]);
+    assert!(seen.err.contains("failed on 1 row, such as id=3"), "{}", seen.err);
+    shop.write("cities/2.csv", "name\nOlinda\n");
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows(SOLD), "1\n2\n3\n");
+    // Both come at once.
+    shop.write("orders/3.csv", "id,city,before\n4,Caruaru,\n");
+    shop.write("cities/3.csv", "name\nCaruaru\n");
+    shop.exits(0, &["run"]);
+    // The other side alone breaks it, and mends it.
+    shop.remove("cities/2.csv");
+    let seen = shop.exits(1, &["run"]);
+    assert!(seen.err.contains("failed on 1 row, such as id=3"), "{}", seen.err);
+    shop.exits(1, &["run"]);
+    shop.write("cities/2.csv", "name\nOlinda\n");
+    shop.exits(0, &["run"]);
+    assert_eq!(shop.rows(SOLD), "1\n2\n3\n4\n");
+    assert_eq!(shop.statuses(0, &[]), ["sold nothing"]);
+}
+
+#[test]
+fn a_relationship_to_the_relation_itself_is_compared_with_the_version_at_hand() {
+    let of_source = related("    checks: [ { relationships: { column: before, to: orders.id } } ]\n");
+    let of_model = |on_fail: &str| {
+        let shop = checked(&format!(
+            "    checks: [ {{ relationships: {{ column: amount, to: checked.id }}, on_fail: {on_fail} }} ]"
+        ));
+        shop.write("data/1.csv", "id,city,amount,at\n1,Recife,,2020-01-01 00:00:00\n2,Natal,1,2020-01-02 00:00:00\n");
+        shop
+    };
+    let (failing, quarantining) = (of_model("fail"), of_model("quarantine"));
+    for shop in [&of_source, &failing, &quarantining] {
+        shop.exits(0, &["run"]);
+    }
+    of_source.write("orders/2.csv", "id,city,before\n3,Natal,2\n");
+    of_source.exits(0, &["run"]);
+    of_source.write("orders/2.csv", "id,city,before\n3,Natal,4\n");
+    of_source.exits(1, &["run"]);
+    let orphan = "3,Natal,2,2020-01-02 00:00:00\n4,Natal,5,2020-01-02 00:00:00\n";
+    add(&failing, orphan);
+    failing.exits(1, &["run"]);
+    add(&quarantining, orphan);
+    quarantining.exits(0, &["run"]);
+    assert_eq!(quarantining.rows(IDS), "1\n2\n3\n");
+}
+
+#[test]
+fn a_relationship_looks_into_a_deduplicated_source_as_queries_do() {
+    let shop = related("    checks: [ { relationships: { column: city, to: cities.name } } ]\n");
+    let yaml = std::fs::read_to_string(shop.path("pipelines/sales.yaml")).unwrap();
+    let columns = "{ name: text }";
+    let deduplicated = "{ name: text, code: bigint, since: timestamp }\n    event_time: since\n    deduplicate: [code]";
+    shop.write("pipelines/sales.yaml", yaml.replace(columns, deduplicated));
+    shop.write("cities/1.csv", "name,code,since\nRecife,1,2020-01-01 00:00:00\nNatal,2,2020-01-01 00:00:00\n");
+    shop.exits(0, &["run"]);
+    // Olinda is the second of its code, so it isn't there.
+    shop.write("cities/2.csv", "name,code,since\nOlinda,2,2020-01-02 00:00:00\n");
+    shop.write("orders/2.csv", "id,city,before\n3,Olinda,\n");
+    shop.exits(1, &["run"]);
+}
+
 #[test]
 fn freshness_goes_by_the_runs_instant_even_if_nothing_changed() {
     let shop = checked("    checks: [ { freshness: { column: at, within: 1d } } ]");

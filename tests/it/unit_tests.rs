@@ -132,6 +132,37 @@ fn quarantined_rows_are_compared_apart_from_the_tables() {
 }
 
 #[test]
+fn rows_without_a_partner_are_quarantined_and_models_on_the_way_refuse_theirs() {
+    let shop = shop(
+        "  - name: unknown city
+    model: known
+    given:
+      names: [ { city: Recife } ]
+      orders: [ { id: 1, city: Recife, amount: 1 }, { id: 2, city: Olinda, amount: 1 }, { id: 3, amount: 1 } ]
+    expect:
+      rows: [ { id: 1 }, { id: 3 } ]
+      quarantine: [ { id: 2 } ]
+  - name: a rule on the way
+    model: cities
+    given: { orders: [ { id: 1, city: Recife, amount: -1 }, { id: 2, city: Recife, amount: 2 } ] }
+    expect: { rows: [ { city: Recife, orders: 1, revenue: 2.00 } ] }
+",
+    );
+    let known = "  known:\n    sql: select id, city from orders\n    checks: [ { relationships: { column: city, to: names.city }, on_fail: quarantine } ]\n";
+    shop.write("pipelines/sales.yaml", format!("{PIPELINE}{known}"));
+    shop.exits(0, &["test"]);
+}
+
+#[test]
+fn given_rows_that_nothing_reads_are_pointed_at() {
+    let told = ends(
+        0,
+        "  - name: t\n    model: names\n    given: { cities: [ { city: a } ], orders: [] }\n    expect: { rows: [] }\n",
+    );
+    assert!(told.err.contains("warning[unread_rows]: `names` doesn't read `cities`"), "{}", told.err);
+}
+
+#[test]
 fn an_expected_error_is_a_part_of_the_message() {
     let tests = "  - name: key
     model: kept

@@ -48,7 +48,7 @@ impl FilesSource {
         }
         entries.extend(discovery.kept);
         entries.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Position { contract: landing.fingerprint.clone(), files: entries, offsets: None })
+        Ok(Position { contract: landing.fingerprint.clone(), files: entries, ..Position::default() })
     }
 
     /// Moves or deletes the files of a landing folder as `after` says; to be called after the commit that took them.

@@ -93,7 +93,7 @@ async fn take_messages(
     let (topic, next) = (Arc::clone(&source.topic), past.next.clone());
     // Of a position that is only gone on from, the files don't matter.
     let files = if again { prior.files.clone() } else { Vec::new() };
-    let known = Position { contract: prior.contract.clone(), files, offsets: prior.offsets.clone() };
+    let known = Position { files, ..prior.clone() };
     let planned = source.with_client(move |client| match again {
         true => again::plan(client, &topic, &known, &next),
         false => Ok((range::plan(client, &topic, known.offsets.as_ref(), &next, false)?, Vec::new())),
@@ -126,8 +126,7 @@ async fn take_planned(
 ) -> Result<TakenIn> {
     plan.warnings.extend(carried.warnings.iter().cloned());
     let judge = judge(source, prior, landing, &mut plan, again).await?;
-    let mut position =
-        Position { contract: landing.fingerprint.clone(), files: prior.files.clone(), offsets: prior.offsets.clone() };
+    let mut position = Position { contract: landing.fingerprint.clone(), ..prior.clone() };
     if again {
         position.files.clone_from(&carried.units);
     }

@@ -17,7 +17,7 @@ use datafusion::prelude::{Expr, SessionContext, col, ident};
 use crate::engine::{self, shortened};
 use crate::error::{Error, Result, ResultExt};
 use crate::limits;
-use crate::plan::{CheckTest, PlannedCheck};
+use crate::plan::{self, CheckTest, PlannedCheck};
 use crate::run::history::CheckOutcome;
 use crate::run::schedule;
 use crate::spec::types::OnFail;
@@ -343,7 +343,7 @@ impl TableChecks<'_> {
             .collect()
             .await
             .map_err(crate::engine::failure)?;
-        let zone = self.ctx.copied_config().options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
+        let zone = plan::zone_of(self.ctx.copied_config().options());
         let newest_us = newest.first().and_then(|batch| instant_us(batch.column(0), &zone));
         let (failing, sample) = match newest_us {
             Some(us) if self.now_us - us <= within_us => (0, None),
@@ -387,4 +387,16 @@ fn instant_us(column: &ArrayRef, zone: &str) -> Option<i64> {
         true => Some(us),
         false => schedule::instant_in(us, zone),
     }
+}
+
+/// `daily_sales: the check revenue >= 0 failed on 3 rows, such as day=…`
+pub(in crate::run) fn describe(check: &CheckOutcome) -> String {
+    format!("{}: {}", check.model, describe_failure(check))
+}
+
+/// The same where the model is told anyway.
+pub(in crate::run) fn describe_failure(check: &CheckOutcome) -> String {
+    let rows = if check.failing_rows == 1 { "row" } else { "rows" };
+    let sample = check.sample.as_ref().map(|s| format!(", such as {s}")).unwrap_or_default();
+    format!("the check `{}` failed on {} {rows}{sample}", check.check, check.failing_rows)
 }

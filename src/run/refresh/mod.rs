@@ -107,7 +107,7 @@ enum Relation {
         /// The commit of its pipeline that holds it; none: the one that this run is making.
         at: Option<u64>,
         /// What was read.
-        read: Read,
+        read: Box<Read>,
     },
     /// Failed or was skipped in this run.
     Failed,
@@ -234,10 +234,7 @@ pub(in crate::run) async fn recorded(
         ongoing.failing.note_clocks(&refresh.clocks);
     }
     let exit_code = result.as_ref().map_or_else(Error::exit_code, |()| refresh.exit_code);
-    record.models.clone_from(&refresh.models);
-    record.checks.clone_from(&refresh.checks);
-    record.quarantined.clone_from(&refresh.quarantined);
-    record.end(if exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed }, exit_code);
+    refresh.tell_in(&mut record, exit_code);
     let saved = record.save(warehouse).await;
     if result.is_ok() {
         note_last(open, warehouse, &record).await?;
@@ -370,14 +367,20 @@ impl<'a> Refresh<'a> {
     async fn ended(self, mut record: RunRecord, failing: &mut Failing) -> Result<Report> {
         let is_news = failing.note(&self.models) | failing.note_clocks(&self.clocks);
         if is_news {
-            record.models.clone_from(&self.models);
-            record.checks.clone_from(&self.checks);
-            record.end(if self.exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed }, self.exit_code);
+            self.tell_in(&mut record, self.exit_code);
             record.save(&self.warehouse).await?;
             note_last(self.open, &self.warehouse, &record).await?;
             history::prune(&self.warehouse).await?;
         }
         Ok(Report { run: self.run, models: self.models, sources: self.sources, exit_code: self.exit_code })
+    }
+
+    /// Ends a run's record with what came of it.
+    fn tell_in(&self, record: &mut RunRecord, exit_code: u8) {
+        record.models.clone_from(&self.models);
+        record.checks.clone_from(&self.checks);
+        record.quarantined.clone_from(&self.quarantined);
+        record.end(if exit_code == 0 { RunStatus::Ok } else { RunStatus::Failed }, exit_code);
     }
 
     /// Notes a failure: its exit code wins if it is worse, and what depends on it is skipped.
@@ -392,7 +395,7 @@ impl<'a> Refresh<'a> {
 
     /// Notes a relation that models may read from now on.
     fn ready(&mut self, relation: &str, provider: Arc<dyn TableProvider>, digest: String, at: Option<u64>, read: Read) {
-        self.relations.insert(relation.to_string(), Relation::Ready { provider, digest, at, read });
+        self.relations.insert(relation.to_string(), Relation::Ready { provider, digest, at, read: Box::new(read) });
     }
 
     /// Notes that what this run made of a pipeline is in its commit `n`, for the pipelines that read it.

@@ -9,7 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 
 use super::anew::{self, states_that_stay};
-use super::checks::{KEY_UNIQUE, RowChecks, TableChecks};
+use super::checks::{KEY_UNIQUE, RowChecks, TableChecks, describe, describe_failure};
 use super::draft::{Description, Draft, quarantine_of};
 use super::maintain::Attempt;
 use super::net::NetChange;
@@ -101,7 +101,7 @@ impl Refresh<'_> {
                 Some(Relation::Ready { provider, digest, at, read }) => {
                     inputs.relations.insert(name.clone(), provider);
                     inputs.digests.insert(name.clone(), digest);
-                    inputs.reads.insert(name.clone(), (read, at));
+                    inputs.reads.insert(name.clone(), (*read, at));
                 }
                 Some(Relation::Failed) => return Ok(Err(format!("`{name}` failed or was skipped"))),
                 None => {
@@ -448,7 +448,7 @@ impl Refresh<'_> {
             let CheckTest::Relationship { column, to_relation, to_column } = &check.test else { continue };
             let provider = parquet_table(&self.warehouse, &model.name, staged.table.clone(), self.zone())?;
             let checks = TableChecks { ctx: &work.session, table: provider, now_us: self.options.now_us };
-            let target = work.related(to_relation)?;
+            let target = self.related(work, to_relation, &checks.table)?;
             let split = checks.split_by_partner(column, target, to_column).await?;
             if split.unrelated.is_empty() {
                 continue;
@@ -457,6 +457,16 @@ impl Refresh<'_> {
             staged.replace(&self.warehouse, split.related, refused, &draft.prefix()).await?;
         }
         Ok(())
+    }
+
+    /// The relation that a check compares with; the model's own name stands for the version at hand.
+    fn related(&self, work: &Work<'_>, name: &str, at_hand: &Arc<dyn TableProvider>) -> Result<Arc<dyn TableProvider>> {
+        if name == work.model.name {
+            return Ok(Arc::clone(at_hand));
+        }
+        let rows = work.inputs.relations.get(name).cloned();
+        self.open
+            .as_queried(name, rows.ok_or_else(|| Error::internal("a related table wasn't opened").with("table", name))?)
     }
 
     /// Rules over the whole table, as far as the scope goes.
@@ -491,7 +501,7 @@ impl Refresh<'_> {
                 }
                 CheckTest::Relationship { column, to_relation, to_column } if !clock_only => {
                     let checks = on(Arc::clone(&table));
-                    let target = work.related(to_relation).unwrap_or_else(|_| Arc::clone(&checks.table));
+                    let target = self.related(work, to_relation, &checks.table)?;
                     outcomes.push(checks.relationship(name, on_fail, column, target, to_column).await?);
                 }
                 _ => {}
@@ -545,27 +555,4 @@ fn inputs_at(work: &Work<'_>, draft: &Draft) -> BTreeMap<String, u64> {
         Some((name.clone(), at.unwrap_or(draft.record.n)))
     };
     work.model.inputs.iter().filter_map(at).collect()
-}
-
-impl Work<'_> {
-    /// The relation that a check compares with; the model's own name stands for the version at hand.
-    fn related(&self, name: &str) -> Result<Arc<dyn TableProvider>> {
-        self.inputs
-            .relations
-            .get(name)
-            .cloned()
-            .ok_or_else(|| Error::internal("a related table wasn't opened").with("table", name))
-    }
-}
-
-/// `daily_sales: the check revenue >= 0 failed on 3 rows, such as day=…`
-pub(super) fn describe(check: &CheckOutcome) -> String {
-    format!("{}: {}", check.model, describe_failure(check))
-}
-
-/// The same where the model is told anyway.
-pub(super) fn describe_failure(check: &CheckOutcome) -> String {
-    let rows = if check.failing_rows == 1 { "row" } else { "rows" };
-    let sample = check.sample.as_ref().map(|s| format!(", such as {s}")).unwrap_or_default();
-    format!("the check `{}` failed on {} {rows}{sample}", check.check, check.failing_rows)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 
-use super::checks::{TableChecks, outcome};
+use super::checks::{TableChecks, describe, describe_failure, outcome};
 use super::draft::{Description, Draft, quarantine_of};
 use super::model::Scope;
 use super::{Refresh, Relation, TableNet};
@@ -80,20 +80,27 @@ impl<'a> Refresh<'a> {
             draft.record.sources.insert(name.clone(), position.to_json()?);
             draft.is_changed = true;
             if let Some(Relation::Ready { read, .. }) = self.relations.get_mut(&name) {
-                *read = Read::Source(position);
+                **read = Read::Source(position);
             }
         }
         Ok(())
     }
 
-    /// Sources that models of any pipeline read in this run, or that were selected themselves.
+    /// Sources that models of any pipeline read in this run, or that were selected themselves, and those that their rules look into.
     fn needed_sources(&self) -> BTreeSet<&'a str> {
         let open = self.open;
         let readers = open.plan.models.iter().filter(|m| self.due.contains(&m.name));
         let inputs = readers.flat_map(|m| m.inputs.iter().chain(&m.check_inputs)).map(String::as_str);
         let sources = open.plan.sources.iter().map(|s| s.spec.name.value.as_str());
         let own = sources.filter(|name| !self.options.due && self.options.sources.contains(*name));
-        inputs.chain(own).collect()
+        let mut needed: BTreeSet<&str> = inputs.chain(own).collect();
+        // Each stands after those that its rules look into.
+        for source in open.plan.sources.iter().rev() {
+            if needed.contains(source.spec.name.value.as_str()) {
+                needed.extend(source.check_inputs.iter().map(String::as_str));
+            }
+        }
+        needed
     }
 
     async fn land_source(
@@ -129,9 +136,11 @@ impl<'a> Refresh<'a> {
             self.observer.warned(&format!("{name}: {warning}"));
         }
         let raw = connector.relation(&source.schema, &landed.position, &self.warehouse, &landed_folder)?;
+        landed.position.checked_against = self.checked_against(source, chain).await?;
+        let is_to_check = landed.has_changes || landed.position.checked_against != prior.checked_against;
         // Continuous work looks at the clock by itself.
-        if landed.has_changes || self.held.is_none() {
-            let scope = if landed.has_changes { Scope::All } else { Scope::Clock };
+        if is_to_check || self.held.is_none() {
+            let scope = if is_to_check { Scope::All } else { Scope::Clock };
             let relation = plan::source_relation(source, Arc::clone(&raw))?;
             self.check_source(source, &landed.position, relation, chain, scope).await?;
         }
@@ -155,6 +164,21 @@ impl<'a> Refresh<'a> {
         }
         self.ready(name, raw, landed.position.digest(), None, Read::Source(landed.position.clone()));
         Ok(landed.position)
+    }
+
+    /// Digests of the relations that the source's rules look into, of those that can be read.
+    async fn checked_against(
+        &mut self,
+        source: &PlannedSource,
+        chain: &CommitChain,
+    ) -> Result<BTreeMap<String, String>> {
+        let mut digests = BTreeMap::new();
+        for name in &source.check_inputs {
+            if let Some(Relation::Ready { digest, .. }) = self.relation(name, chain).await? {
+                digests.insert(name.clone(), digest);
+            }
+        }
+        Ok(digests)
     }
 
     /// Rules over the whole source, and counts of those over rows, as far as the scope goes.
@@ -183,10 +207,15 @@ impl<'a> Refresh<'a> {
                 CheckTest::Freshness { column, within_us } => {
                     checks.freshness(rule, on_fail, column, *within_us).await?
                 }
+                CheckTest::Relationship { column, to_relation, to_column } if to_relation == name => {
+                    let own = Arc::clone(&checks.table);
+                    checks.relationship(rule, on_fail, column, own, to_column).await?
+                }
                 CheckTest::Relationship { column, to_relation, to_column } => {
                     match self.relation(to_relation, chain).await? {
                         Some(Relation::Ready { provider, .. }) => {
-                            checks.relationship(rule, on_fail, column, provider, to_column).await?
+                            let target = self.open.as_queried(to_relation, provider)?;
+                            checks.relationship(rule, on_fail, column, target, to_column).await?
                         }
                         // Its own failure is told; there is nothing to compare with.
                         _ => continue,
@@ -204,9 +233,9 @@ impl<'a> Refresh<'a> {
             check.model = name.to_string();
             let is_told = self.note_clock(&source.checks, &check);
             if check.status == "failed" && on_fail_is(source, &check.check, OnFail::Fail) {
-                failed.get_or_insert_with(|| super::model::describe_failure(&check));
+                failed.get_or_insert_with(|| describe_failure(&check));
             } else if check.status == "failed" && !is_told && !quarantined.contains_key(&check.check) {
-                self.observer.warned(&super::model::describe(&check));
+                self.observer.warned(&describe(&check));
             }
             self.checks.push(check);
         }
