@@ -15,6 +15,7 @@ use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::sql::sqlparser::ast::{Expr, Query, Spanned, Value, VisitMut, VisitorMut};
 
+use super::constants::check_constants;
 use super::relation::{bind_scan, placeholder};
 use super::sql_faults::{described, plain_types};
 use super::sql_text::first_word;
@@ -33,6 +34,7 @@ pub type Builder<'a> = &'a dyn Fn(Query) -> Option<Result<()>>;
 /// # Errors
 /// What any run fails of, whatever the rows are, or as soon as there is one.
 pub fn build(state: &SessionState, plan: &LogicalPlan) -> Result<()> {
+    check_constants(state, plan)?;
     let plan = plan.clone().transform_up_with_subqueries(|node| match node {
         LogicalPlan::TableScan(scan) => {
             let Some(relation) = placeholder(&scan) else { return Ok(Transformed::no(LogicalPlan::TableScan(scan))) };

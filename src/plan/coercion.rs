@@ -12,9 +12,9 @@ use datafusion::optimizer::{Analyzer, AnalyzerRule};
 
 use super::at_zone::with_casts;
 use super::casts::{OpaqueCasts, with_opaque_casts};
+use super::common_types::{CommonTypes, with_common_types};
 use super::day_parts::with_day_parts;
 use super::distinct::DistinctAggregates;
-use super::doubles::{Doubles, with_doubles};
 use super::guards::Filtered;
 use super::lengths::with_lengths;
 use super::one_row::OneRow;
@@ -23,7 +23,7 @@ use super::wall_clock::{WallClocks, with_zoned_casts};
 
 /// The engine's rules between ours.
 pub fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(OneRow), Arc::new(Doubles)];
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![Arc::new(OneRow), Arc::new(CommonTypes)];
     rules.extend(Analyzer::new().rules);
     rules.extend([Arc::new(WallClocks) as _, Arc::new(OpaqueCasts) as _, Arc::new(DistinctAggregates) as _]);
     rules.push(Arc::new(Filtered));
@@ -44,9 +44,9 @@ pub fn coerced(simplifier: &ExprSimplifier, expr: Expr, schema: &DFSchema) -> Re
 pub fn before(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     with_casts(expr, schema)?
         .transform_data(|expr| with_day_parts(expr, schema))?
+        .transform_data(|expr| with_common_types(expr, schema))?
         .transform_data(|expr| with_lengths(expr, schema))?
-        .transform_data(|expr| with_one_type(expr, schema))?
-        .transform_data(|expr| with_doubles(expr, schema))
+        .transform_data(|expr| with_one_type(expr, schema))
 }
 
 /// The plan with the expressions of those of its nodes made others that have one which `is_concerned`: the other nodes are seen through

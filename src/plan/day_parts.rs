@@ -8,6 +8,7 @@ use datafusion::logical_expr::expr::BinaryExpr;
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Operator, cast};
 
 const NANOS_PER_DAY: i64 = 86_400_000_000_000;
+const SECONDS_PER_DAY: i64 = 86_400;
 const MILLIS_PER_DAY: i32 = 86_400_000;
 
 /// The expression over `schema` with dates as times where hours come to them or go.
@@ -64,10 +65,18 @@ fn is_of_days(expr: &Expr) -> bool {
         }
         Expr::Cast(Cast { expr, field }) => match expr.as_ref() {
             Expr::Literal(text, _) => text.cast_to(field.data_type()).is_ok_and(|value| are_days(&value)),
-            _ => false,
+            _ => counts_days(expr),
         },
         _ => false,
     }
+}
+
+/// Whether it is what the engine makes of an integer beside a date: a duration of so many times a day's seconds.
+fn counts_days(expr: &Expr) -> bool {
+    let Expr::Cast(Cast { expr, field }) = expr else { return false };
+    let Expr::BinaryExpr(BinaryExpr { op: Operator::Multiply, right, .. }) = expr.as_ref() else { return false };
+    let is_a_day = matches!(right.as_ref(), Expr::Literal(value, _) if *value == ScalarValue::from(SECONDS_PER_DAY));
+    is_a_day && *field.data_type() == DataType::Duration(TimeUnit::Second)
 }
 
 fn are_days(interval: &ScalarValue) -> bool {
@@ -81,8 +90,12 @@ fn are_days(interval: &ScalarValue) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow::datatypes::{Field, IntervalDayTime, IntervalMonthDayNano, Schema};
+    use datafusion::logical_expr::simplify::SimplifyContext;
     use datafusion::logical_expr::{col, lit, when};
+    use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 
     use super::*;
 
@@ -112,6 +125,22 @@ mod tests {
         assert!(!is_date_still(col("d") + lit(ScalarValue::IntervalDayTime(Some(millis)))));
         // A part further in.
         assert!(!is_date_still(col("d") + interval(0, 1) - interval(3, 0)));
+    }
+
+    #[test]
+    fn a_number_of_days_leaves_it_a_date_after_its_type_was_found_too() {
+        let schema = DFSchema::try_from(Schema::new(vec![
+            Field::new("d", DataType::Date32, true),
+            Field::new("n", DataType::Int32, true),
+        ]));
+        let schema = Arc::new(schema.unwrap());
+        let context = SimplifyContext::builder().with_schema(Arc::clone(&schema)).build();
+        let simplifier = ExprSimplifier::new(context);
+        for sum in [col("d") + col("n"), col("d") - lit(14), lit(3_i64) + col("d")] {
+            let found = simplifier.coerce(sum, &schema).unwrap();
+            let again = with_day_parts(found, &schema).unwrap();
+            assert!(!again.transformed, "{}", again.data);
+        }
     }
 
     #[test]

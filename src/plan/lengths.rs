@@ -8,7 +8,7 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Operator, cast, lit};
 
-use super::doubles::compared;
+use super::common_types::compared;
 
 const NANOS_PER_DAY: i128 = 86_400_000_000_000;
 const NANOS_PER_MILLI: i128 = 1_000_000;

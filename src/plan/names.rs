@@ -25,7 +25,7 @@ use datafusion::sql::sqlparser::ast::{
 use super::at_zone::{AT_ZONE, as_call, at_zone};
 use super::coercion::coerced;
 use super::lateral::without_laterals;
-use super::session::Types;
+use super::session::{Types, zone_of};
 
 /// Tables by name, and the session's functions.
 pub struct Names<'a> {
@@ -37,8 +37,8 @@ pub struct Names<'a> {
 impl<'a> Names<'a> {
     /// No tables yet.
     pub fn new(state: &'a SessionState) -> Self {
-        let zone = state.config_options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
-        Self { state, tables: HashMap::new(), types: Arc::new(Types { zone: zone.into() }) }
+        let zone = zone_of(state.config_options());
+        Self { state, tables: HashMap::new(), types: Arc::new(Types { zone }) }
     }
 
     /// The session.

@@ -32,6 +32,7 @@ use super::names::Names;
 use super::nearest::with_nearest;
 use super::output_names::keep_to_inputs;
 use super::relation::{RelationTable, bind};
+use super::session::zone_of;
 use super::set_operations::of_bags;
 use super::skips::with_ends;
 use super::sql_faults::{expression_faults, plan_or_faults};
@@ -240,7 +241,7 @@ impl<'a> Tables<'a> {
     /// A constant time; text without an offset stands in the session's zone.
     fn instant(&self, expr: &SqlExpr) -> Option<i64> {
         let options = self.names.state().config_options();
-        let zone = options.execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
+        let zone = zone_of(options);
         if let SqlExpr::Value(value) = expr
             && let Value::SingleQuotedString(text) = &value.value
         {
@@ -250,7 +251,7 @@ impl<'a> Tables<'a> {
         let expr = self.names.expression(ExprWithAlias { expr: expr.clone(), alias: None }, &schema).ok()?;
         let context = SimplifyContext::builder().with_config_options(Arc::clone(options)).build();
         let simplifier = ExprSimplifier::new(context);
-        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(zone.as_str().into()));
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some(zone));
         let expr = coerced(&simplifier, cast(expr, utc), &schema).ok()?;
         let expr = simplifier.simplify(expr).ok()?;
         match expr {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::common::Result;
+use datafusion::common::config::ConfigOptions;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::planner::TypePlanner;
@@ -79,10 +80,15 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
 pub fn session_at(made: &SessionContext, now_us: i64) -> SessionContext {
     let mut state = made.state();
     let options = state.config_mut().options_mut();
-    let zone = options.execution.time_zone.as_deref().unwrap_or("UTC").into();
+    let zone = zone_of(options);
     options.extensions.insert(ClockOption(Clock { now_us, zone }));
     state.register_catalog_list(Arc::new(MemoryCatalogProviderList::new()));
     SessionContext::new_with_state(state)
+}
+
+/// The zone of a session with these options: IANA name.
+pub fn zone_of(options: &ConfigOptions) -> Arc<str> {
+    options.execution.time_zone.as_deref().unwrap_or("UTC").into()
 }
 
 /// The engine's rules but one, which splits count(DISTINCT …) and widens sums of decimals beside it twice: conditions on such a

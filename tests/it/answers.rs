@@ -42,6 +42,33 @@ const ANSWERS: &[(&str, &str)] = &[
         "select extract(epoch from timestamp '2024-01-01 00:00:10.5' - timestamp '2024-01-01') as s, extract(epoch from timestamp '2024-01-01' - timestamp '1950-01-01') as e",
         "10.5,2335219200.0\n",
     ),
+    // A date beside a time is its midnight, as far off as it may be.
+    ("select id from v where at < date '9999-12-31' order by id", "1\n2\n3\n4\n"),
+    ("select id from v where at between date '0001-01-01' and date '2024-03-11' order by id", "1\n2\n"),
+    ("select id from v where date '9999-12-31' - at > interval '1 day' order by id", "1\n2\n3\n4\n"),
+    ("select id from t where at > date '1000-01-01' and at < date '2018-01-31' + 1 order by id", "1\n2\n"),
+    ("select id from u join v on k = id and date '9999-12-31' > now() and y = 7 order by id", "2\n"),
+    (
+        "select id, case id when 1 then at else date '9999-12-31' end as until from v where id < 3 order by id",
+        "1,2024-03-10T05:00:00\n2,9999-12-31T00:00:00\n",
+    ),
+    (
+        "select at from v where id = 1 union all select date '9999-12-31' order by at",
+        "2024-03-10T05:00:00\n9999-12-31T00:00:00\n",
+    ),
+    (
+        "select a.id from v a join (select date '2024-03-10' as d, id from v) b on date_trunc('day', a.at) = b.d and a.id = b.id order by a.id",
+        "1\n2\n",
+    ),
+    (
+        "select date_bin(interval '15 minutes', at + interval '900 years 20 minutes') as b, date_bin(interval '7 days', at - interval '1000 years', timestamp '2024-03-10') as w from v where id = 1 order by b",
+        "2924-03-10T05:15:00,1024-03-07T00:00:00\n",
+    ),
+    // A number beside a date is of days.
+    (
+        "select id, cast(at as date) + 14 as d, 1 + cast(at as date) as e from v where id = 3 order by id",
+        "3,2024-03-25,2024-03-12\n",
+    ),
     // A decimal beside a double is a double.
     ("select id from t where x > 0.0 order by id", "1\n2\n4\n"),
     ("select id from t where x in (1e-18, 0.5) order by id", "1\n2\n"),

@@ -292,6 +292,8 @@ async fn what_a_run_could_not_build_is_told_before() {
         "SELECT array_agg(DISTINCT order_id ORDER BY units) AS l FROM orders",
         "SELECT order_id AS \"A\", units AS a FROM orders",
         "SELECT order_id FROM orders\nWHERE order_status SIMILAR TO 'deliv%'",
+        "SELECT date_trunc('fortnight', purchased_at) AS f, extract(fortnight FROM purchased_at) AS e FROM orders",
+        "SELECT date_bin(INTERVAL '0 days', purchased_at) AS b FROM orders WHERE regexp_like(order_status, '[')",
     ] {
         all += &faults(sql).await;
         all += "---\n";

@@ -16,6 +16,7 @@ use super::decompose::{Decomposed, Merge, aggregate_of, decompose};
 use super::{COUNT, Lookups, Maintenance, Part, Stage, closed, explain, lookups, normal, sessions};
 use crate::plan::keys::functions_called;
 use crate::plan::relation::{RelationTable, placeholder_name};
+use crate::plan::session::zone_of;
 use crate::plan::types::{sql_name, stored_type};
 
 /// The way to maintain `plan`, or why it can only be computed anew. `lets_go`: closed groups aren't kept, which operators say.
@@ -27,8 +28,7 @@ pub fn maintenance(state: &SessionState, plan: &LogicalPlan, lets_go: bool) -> R
         return Ok(Err(reason));
     }
     let plan = normal::normal(state, plan.clone())?;
-    let zone = state.config_options().execution.time_zone.clone().unwrap_or_else(|| "UTC".into());
-    let mut cutter = Cutter { zone: zone.into(), stages: Vec::new(), refused: None };
+    let mut cutter = Cutter { zone: zone_of(state.config_options()), stages: Vec::new(), refused: None };
     let root = plan.transform_up(|node| match node {
         LogicalPlan::Aggregate(aggregate) if !has_grouping_sets(&aggregate) => {
             cutter.stage(&aggregate).map(|scan| match scan {
