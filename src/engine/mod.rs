@@ -109,7 +109,7 @@ pub fn row_expression(ctx: &SessionContext, expr: Expr, schema: &SchemaRef) -> R
 }
 
 /// The schema with all of its columns nullable.
-fn loose(schema: &SchemaRef) -> SchemaRef {
+pub fn loose(schema: &SchemaRef) -> SchemaRef {
     let fields = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

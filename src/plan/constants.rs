@@ -61,6 +61,14 @@ fn is_match(op: Operator) -> bool {
     matches!(op, RegexMatch | RegexIMatch | RegexNotMatch | RegexNotIMatch)
 }
 
+fn is_null(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(value, _) => value.is_null(),
+        Expr::Cast(cast) => is_null(&cast.expr),
+        _ => false,
+    }
+}
+
 fn is_constant(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(..) => true,
@@ -79,11 +87,12 @@ fn check(state: &SessionState, expr: &Expr, schema: &DFSchema) -> Result<()> {
     harmless.evaluate(&row).map(drop)
 }
 
-/// The same call with its constants, and all else made an empty text or a null.
+/// The same call with its constants, and all else made an empty text or a null. None of one that has a null for a constant, which is
+/// what stands for an expression at fault.
 fn harmless(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
     let argument = |expr: &Expr| {
         if is_constant(expr) {
-            return Some(expr.clone());
+            return (!is_null(expr)).then(|| expr.clone());
         }
         let of = expr.get_type(schema).ok()?;
         let value = if of.is_string() { ScalarValue::Utf8(Some(String::new())).cast_to(&of) } else { (&of).try_into() };
@@ -95,7 +104,7 @@ fn harmless(expr: &Expr, schema: &DFSchema) -> Option<Expr> {
             Some(Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(func), args)))
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(argument(left)?), *op, right.clone())))
+            Some(Expr::BinaryExpr(BinaryExpr::new(Box::new(argument(left)?), *op, Box::new(argument(right)?))))
         }
         _ => None,
     }

@@ -326,3 +326,16 @@ fn a_zone_that_is_none_is_a_fault() {
     let fault = shop.exits(2, &["query", "select id at time zone 'UTC' from t"]).err;
     assert!(fault.contains("AT TIME ZONE is of a time"), "{fault}");
 }
+
+#[test]
+fn one_row_a_value_of_a_column_that_is_never_null_is_verified() {
+    let latest = "  m:\n    key: [k]\n    sql: select distinct on (k) k, y from w order by k, y desc\n";
+    let never_null = "  w:\n    connector: files\n    path: u/*.csv\n    format: csv\n    settle: 0s\n    columns: { k: { type: bigint, nullable: false }, y: bigint }\n";
+    let shop = Scratch::new(&format!("{}{latest}", SOURCES.replace("models:\n", &format!("{never_null}models:\n"))));
+    shop.write("u/1.csv", "k,y\n1,5\n1,6\n2,7\n");
+    shop.exits(0, &["run", "m"]);
+    shop.write("u/2.csv", "k,y\n2,8\n3,\n");
+    shop.exits(0, &["run", "m"]);
+    assert_eq!(shop.rows("select k, y from m order by k"), "1,6\n2,8\n3,\n");
+    shop.exits(0, &["verify", "m"]);
+}
