@@ -120,27 +120,13 @@ fn order_by_keys(order: &mut [SortExpr], schema: &DFSchema) -> Result<bool> {
     Ok(is_changed)
 }
 
-/// Ties of an aggregate's order are broken by its arguments: rows alike in both give the same value. Distinct floats are
-/// counted as groups tell them apart.
+/// Ties of an aggregate's order are broken by its arguments: rows alike in both give the same value.
 fn aggregate_ties(node: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&node);
     let input = node.inputs().first().map(|input| Arc::clone(input.schema()));
     node.map_expressions(|expr| {
         let saved = names.save(&expr);
         let transformed = expr.transform_up(|expr| match expr {
-            Expr::AggregateFunction(AggregateFunction { func, mut params })
-                if params.distinct && func.name() == "count" =>
-            {
-                for arg in &mut params.args {
-                    let found = input.as_ref().map(|input| arg.get_type(input)).transpose()?;
-                    // The engine's count has −0.0 and 0.0 as two, its groups as one: which of them counts hangs on the plan.
-                    if let Some(float) = found.filter(DataType::is_floating) {
-                        let zero = Expr::Literal(ScalarValue::new_zero(&float)?, None);
-                        *arg = std::mem::take(arg) + zero;
-                    }
-                }
-                Ok(Transformed::yes(Expr::AggregateFunction(AggregateFunction { func, params })))
-            }
             Expr::AggregateFunction(AggregateFunction { func, mut params })
                 if ORDERED_AGGREGATES.contains(&func.name()) =>
             {

@@ -78,7 +78,8 @@ pub fn with_common_types(expr: Expr, schema: &DFSchema) -> Result<Transformed<Ex
     })
 }
 
-/// `CASE f WHEN v` and `nullif(f, v)` of floats by `=`, for which two zeros are equal; for the engine they aren't there.
+/// `CASE f WHEN v` and `nullif(f, v)` of floats by `=`, for which two zeros are equal; for the engine they aren't there. Nor are they in
+/// longer lists of IN, so that these get but one zero.
 fn equal(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let is_float = |expr: &Expr| expr.get_type(schema).is_ok_and(|of| of.is_floating());
     Ok(match expr {
@@ -88,6 +89,17 @@ fn equal(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 **value = std::mem::take(&mut **value).eq(compared.clone());
             }
             Transformed::yes(Expr::Case(case))
+        }
+        Expr::InList(mut list) if is_float(&list.expr) && list.list.iter().any(may_be_zero) => {
+            let of = list.expr.get_type(schema)?;
+            let zero = Expr::Literal(ScalarValue::new_zero(&of)?, None);
+            let mut is_changed = false;
+            for value in std::iter::once(&mut *list.expr).chain(&mut list.list).filter(|value| may_be_zero(value)) {
+                *value = std::mem::take(value) + zero.clone();
+                is_changed = true;
+            }
+            let list = Expr::InList(list);
+            if is_changed { Transformed::yes(list) } else { Transformed::no(list) }
         }
         Expr::ScalarFunction(ScalarFunction { func, mut args })
             if func.name() == "nullif" && args.len() == 2 && is_float(&args[0]) =>
@@ -99,6 +111,23 @@ fn equal(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         other => Transformed::no(other),
     })
+}
+
+/// Whether it may be one of the two zeros of a float: what zero was added to is the one.
+fn may_be_zero(expr: &Expr) -> bool {
+    let is_zero = |value: &ScalarValue| {
+        ScalarValue::new_zero(&value.data_type()).is_ok_and(|zero| {
+            // Whichever it is: the two aren't the same value here.
+            value == &zero || value.arithmetic_negate().is_ok_and(|value| value == zero)
+        })
+    };
+    match expr {
+        Expr::Literal(value, _) => is_zero(value),
+        Expr::BinaryExpr(BinaryExpr { op: Operator::Plus, right, .. }) => {
+            !matches!(right.as_ref(), Expr::Literal(value, _) if is_zero(value))
+        }
+        _ => true,
+    }
 }
 
 /// The values that an expression compares with each other, if that is what it does.

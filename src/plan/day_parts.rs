@@ -1,22 +1,30 @@
 //! A date and an interval of hours give a time: `day + INTERVAL '36 hours'`. The engine gives a date, and loses what is below a day. Days and
-//! months give dates. Knows no columns.
+//! months give dates. `date_trunc` of a date is a time, too: of microseconds, since the engine's nanoseconds end in 2262, and no table and no
+//! state holds them. Knows no columns.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::BinaryExpr;
+use datafusion::logical_expr::expr::{BinaryExpr, ScalarFunction};
 use datafusion::logical_expr::{Cast, Expr, ExprSchemable, Operator, cast};
 
 const NANOS_PER_DAY: i64 = 86_400_000_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 const MILLIS_PER_DAY: i32 = 86_400_000;
 
-/// The expression over `schema` with dates as times where hours come to them or go.
+/// The expression over `schema` with dates as times where hours come to them or go, or where they are cut.
 ///
 /// # Errors
 /// None by itself.
 pub fn with_day_parts(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    expr.transform_up(|expr| {
+    expr.transform_up(|mut expr| {
+        if let Expr::ScalarFunction(ScalarFunction { func, args }) = &mut expr
+            && let ("date_trunc", [_, of]) = (func.name(), args.as_mut_slice())
+            && is_date(of, schema)
+        {
+            *of = midnight(std::mem::take(of));
+            return Ok(Transformed::yes(expr));
+        }
         let Expr::BinaryExpr(BinaryExpr { mut left, op: op @ (Operator::Plus | Operator::Minus), mut right }) = expr
         else {
             return Ok(Transformed::no(expr));

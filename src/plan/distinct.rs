@@ -5,13 +5,13 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::function::{AccumulatorArgs, AggregateFunctionSimplification};
 use datafusion::logical_expr::{
-    AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, LogicalPlan, ReversedUDAF, SortExpr,
+    AggregateUDF, AggregateUDFImpl, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan, ReversedUDAF, SortExpr,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -30,26 +30,43 @@ impl AnalyzerRule for DistinctAggregates {
 
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
         let ours = plan.transform_up_with_subqueries(|node| match node {
-            LogicalPlan::Aggregate(_) => each_expression(node, |expr, _| expr.transform_up(|expr| Ok(ours(expr)))),
+            LogicalPlan::Aggregate(_) => {
+                each_expression(node, |expr, schema| expr.transform_up(|expr| ours(expr, schema)))
+            }
             other => Ok(Transformed::no(other)),
         })?;
         Ok(ours.data)
     }
 }
 
-fn ours(expr: Expr) -> Transformed<Expr> {
-    match expr {
-        Expr::AggregateFunction(AggregateFunction { func: engine, mut params }) => {
-            let was_repeated = without_repeated(&mut params.order_by);
-            let is_ours = params.distinct
-                && ["array_agg", "bit_xor", "count", "string_agg"].contains(&engine.name())
-                && !(engine.inner().as_ref() as &dyn Any).is::<Distinct>();
-            let func = if is_ours { Arc::new(AggregateUDF::from(Distinct { engine })) } else { engine };
-            let aggregate = Expr::AggregateFunction(AggregateFunction { func, params });
-            if is_ours || was_repeated { Transformed::yes(aggregate) } else { Transformed::no(aggregate) }
-        }
-        other => Transformed::no(other),
+fn ours(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let Expr::AggregateFunction(AggregateFunction { func: engine, mut params }) = expr else {
+        return Ok(Transformed::no(expr));
+    };
+    let was_repeated = without_repeated(&mut params.order_by);
+    let is_ours = params.distinct
+        && ["array_agg", "bit_xor", "count", "string_agg"].contains(&engine.name())
+        && !(engine.inner().as_ref() as &dyn Any).is::<Distinct>();
+    if is_ours {
+        with_one_zero(&mut params, schema)?;
     }
+    let func = if is_ours { Arc::new(AggregateUDF::from(Distinct { engine })) } else { engine };
+    let aggregate = Expr::AggregateFunction(AggregateFunction { func, params });
+    Ok(if is_ours || was_repeated { Transformed::yes(aggregate) } else { Transformed::no(aggregate) })
+}
+
+/// Makes one of the two zeros that floats have: they are equal in SQL, and for groups, and the engine's sets tell them apart.
+fn with_one_zero(params: &mut AggregateFunctionParams, schema: &DFSchema) -> Result<()> {
+    for arg in &mut params.args {
+        let of = arg.get_type(schema)?;
+        if !of.is_floating() {
+            continue;
+        }
+        let one = arg.clone() + Expr::Literal(ScalarValue::new_zero(&of)?, None);
+        let before = std::mem::replace(arg, one.clone());
+        params.order_by.iter_mut().filter(|sort| sort.expr == before).for_each(|sort| sort.expr = one.clone());
+    }
+    Ok(())
 }
 
 /// What is sorted by a second time decides nothing, and the engine doesn't bear it. Whether anything was.

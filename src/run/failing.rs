@@ -96,6 +96,11 @@ impl Failing {
         &self.stale
     }
 
+    /// Whether a rule of that relation is one of them.
+    pub(in crate::run) fn is_stale(&self, relation: &str) -> bool {
+        self.stale.iter().any(|(of, _)| of == relation)
+    }
+
     /// All of them.
     pub(in crate::run) fn models(&self) -> impl Iterator<Item = &String> {
         self.models.keys()

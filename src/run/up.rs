@@ -415,7 +415,7 @@ impl<'a> Work<'a> {
                     self.seen.insert(name.clone(), look.seen);
                     match look.changes.is_some() && !is_stuck || was_silent || is_back {
                         true => drop(changed.insert(name)),
-                        false if is_stuck => {}
+                        false if is_stuck || self.failing.is_stale(&name) => {}
                         false => drop(self.told.remove(&name)),
                     }
                 }

@@ -217,6 +217,8 @@ fn net(names: &[(usize, String)], table: Arc<dyn TableProvider>, batch: LogicalP
     };
     let column = |name: &str| Expr::Column(Column::new_unqualified(name));
     let table = LogicalPlanBuilder::scan("maintained", provider_as_source(table), None)?.build()?;
+    // Under a name, since the engine loses track of a union whose branches name their columns otherwise.
+    let batch = LogicalPlanBuilder::from(batch).alias("recomputed")?.build()?;
     LogicalPlanBuilder::from(side(table, -1)?)
         .union(side(batch, 1)?)?
         .aggregate(names.iter().map(|(_, name)| column(name)), [sum(column(WEIGHT)).alias(WEIGHT)])?

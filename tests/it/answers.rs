@@ -64,6 +64,23 @@ const ANSWERS: &[(&str, &str)] = &[
         "select date_bin(interval '15 minutes', at + interval '900 years 20 minutes') as b, date_bin(interval '7 days', at - interval '1000 years', timestamp '2024-03-10') as w from v where id = 1 order by b",
         "2924-03-10T05:15:00,1024-03-07T00:00:00\n",
     ),
+    // Two zeros are one, in longer lists and in counts of distinct values, too.
+    ("select id from t where -x * 0 in (0.0, 5.0, 6.0, 7.0) order by id", "1\n2\n4\n"),
+    ("select id from t where x * 0 not in (-0.0, 5.0, 6.0, 7.0, 8) order by id", ""),
+    ("select count(distinct case when id = 2 then -x * 0 else x * 0 end) as c from t", "1\n"),
+    (
+        "select array_to_string(array_agg(distinct case when id = 2 then -x * 0 else x * 0 end), ' ') as a from t where id < 3",
+        "0\n",
+    ),
+    // Branches of a union may name their columns otherwise.
+    (
+        "select k, y from u where k = 2 union all (select distinct g, id from v where id = 2) order by 1, 2",
+        "0,2\n2,7\n2,8\n",
+    ),
+    (
+        "select date_trunc('month', cast(at as date)) as m, count(*) as c from v group by 1 order by 1",
+        "2024-03-01T00:00:00,4\n",
+    ),
     // A number beside a date is of days.
     (
         "select id, cast(at as date) + 14 as d, 1 + cast(at as date) as e from v where id = 3 order by id",
@@ -338,4 +355,17 @@ fn one_row_a_value_of_a_column_that_is_never_null_is_verified() {
     shop.exits(0, &["run", "m"]);
     assert_eq!(shop.rows("select k, y from m order by k"), "1,6\n2,8\n3,\n");
     shop.exits(0, &["verify", "m"]);
+}
+
+#[test]
+fn months_of_dates_are_maintained() {
+    let months =
+        "  m:\n    sql: select date_trunc('month', cast(at as date)) as month, sum(id) as n from v group by 1\n";
+    let shop = Scratch::new(&format!("{SOURCES}{months}"));
+    shop.write("v/1.csv", "id,at,w,g\n1,2024-03-10 05:00:00,,\n4,2024-05-01 00:00:00,,\n5,2024-05-02 00:00:00,,\n");
+    shop.exits(0, &["run", "m"]);
+    shop.write("v/2.csv", "id,at,w,g\n2,2024-03-11 05:00:00,,\n");
+    let run = shop.exits(0, &["run", "m", "--format", "json"]).json();
+    assert_eq!(run[0]["strategy"], "incremental");
+    assert_eq!(shop.rows("select month, n from m order by 1"), "2024-03-01T00:00:00,3\n2024-05-01T00:00:00,9\n");
 }

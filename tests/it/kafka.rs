@@ -278,6 +278,34 @@ fn messages_that_are_gone_are_told_and_never_passed_over_in_silence() {
     shop.exits(0, &["verify"]);
 }
 
+/// The client itself reads on in the new one, where it was in the old one.
+#[test]
+fn a_topic_made_anew_while_it_is_followed_is_told_whatever_it_holds_by_then() {
+    let kafka = Kafka::shared();
+    let topic = kafka.topic("anew");
+    kafka.create_topic(&topic, 1);
+    send(kafka, &topic, 1, 0..5);
+    let shop = project(kafka, &topic, "    on_gap: ${ON_GAP:-fail}\n");
+    let up = Up::start(&shop);
+    up.answers(&shop, "select sum(n) from per_city", "5");
+    kafka.delete_topic(&topic);
+    kafka.create_topic(&topic, 1);
+    send(kafka, &topic, 1, 100..112);
+    let begun = Instant::now();
+    while shop.tidemill(&["status"]).code == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nobody noticed");
+    }
+    assert_eq!(shop.rows("select sum(n) from per_city"), "5\n");
+    up.end();
+    let seen = shop.exits(3, &["run"]);
+    assert!(seen.err.contains("holds other messages than those that were read"), "{}", seen.err);
+    let mut command = shop.command(&["run"]);
+    let seen = shop.seen(command.env("ON_GAP", "accept").finish());
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    assert_eq!(shop.rows("select sum(n) from per_city"), "17\n");
+    shop.exits(0, &["verify"]);
+}
+
 #[test]
 fn a_topic_made_anew_may_grow_to_as_many_partitions_as_it_had() {
     let kafka = Kafka::shared();

@@ -238,6 +238,28 @@ fn a_sources_relationship_is_compared_with_what_the_same_run_finds() {
 }
 
 #[test]
+fn a_sources_relationship_to_a_model_is_compared_with_what_the_same_run_makes_of_it() {
+    let shop = related("    checks: [ { relationships: { column: city, to: known.name } } ]\n");
+    let yaml = std::fs::read_to_string(shop.path("pipelines/sales.yaml")).unwrap();
+    shop.write(
+        "pipelines/sales.yaml",
+        format!("{yaml}  known:\n    sql: select name from cities where name <> 'Olinda'\n"),
+    );
+    shop.exits(0, &["run"]);
+    shop.write("orders/2.csv", "id,city,before\n3,Caruaru,\n");
+    shop.write("cities/2.csv", "name\nCaruaru\n");
+    shop.exits(0, &["run"]);
+    shop.write("orders/3.csv", "id,city,before\n4,Olinda,\n");
+    shop.write("cities/3.csv", "name\nOlinda\n");
+    assert_eq!(shop.statuses(1, &[]), ["known ok", "sold skipped"]);
+    shop.remove("orders/3.csv");
+    shop.exits(0, &["run"]);
+    shop.remove("cities/2.csv");
+    assert_eq!(shop.statuses(1, &[]), ["known ok", "sold skipped"]);
+    assert_eq!(shop.rows(SOLD), "1\n2\n3\n");
+}
+
+#[test]
 fn a_relationship_to_the_relation_itself_is_compared_with_the_version_at_hand() {
     let of_source = related("    checks: [ { relationships: { column: before, to: orders.id } } ]\n");
     let of_model = |on_fail: &str| {

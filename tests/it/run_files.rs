@@ -311,3 +311,32 @@ fn plan_names_columns_that_no_contract_has() {
     let seen = shop.exits(0, &["plan"]).out;
     assert!(seen.contains("note: d/2.csv has columns that the contract lacks, which are ignored: `more`\n"), "{seen}");
 }
+
+/// Rows of a source that were taken in and whose file is gone: what lacks them says so, and how to go on.
+#[test]
+fn rows_taken_in_that_are_gone_are_named_with_the_way_out() {
+    let source = |name: &str| {
+        format!(
+            "  {name}: {{ connector: files, path: {name}/*.csv, format: csv, settle: 0s, columns: {{ k: bigint, v: bigint }} }}\n"
+        )
+    };
+    let shop = Scratch::new(&format!(
+        "pipeline: p\nsources:\n{}{}models:\n  m: {{ sql: \"select a.k, b.v from a join b on a.k = b.k\" }}\n",
+        source("a"),
+        source("b")
+    ));
+    shop.write("a/1.csv", "k,v\n1,1\n");
+    shop.write("b/1.csv", "k,v\n1,2\n");
+    shop.exits(0, &["run"]);
+    let landed = shop.path("warehouse/_tidemill/p/landed/a");
+    for file in std::fs::read_dir(landed).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    shop.write("b/2.csv", "k,v\n1,3\n");
+    let seen = shop.exits(3, &["run"]);
+    assert!(seen.err.contains("is gone, rows of a source that were taken in"), "{}", seen.err);
+    assert!(seen.err.contains("`tidemill run m --full-refresh` takes them in again"), "{}", seen.err);
+    shop.exits(0, &["run", "m", "--full-refresh"]);
+    assert_eq!(shop.rows("select v from m order by v"), "2\n3\n");
+    shop.exits(0, &["verify"]);
+}

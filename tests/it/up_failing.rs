@@ -121,6 +121,80 @@ models:
 }
 
 #[test]
+fn what_reads_a_source_that_got_old_is_skipped_until_something_new_is_there() {
+    let shop = Scratch::new(
+        "
+pipeline: main
+sources:
+  f:
+    connector: files
+    path: f/*.csv
+    format: csv
+    settle: 0s
+    columns: { k: bigint, at: timestamptz }
+    checks: [ { name: recent, freshness: { column: at, within: 4s } } ]
+  g: { connector: files, path: g/*.csv, format: csv, settle: 0s, columns: { k: bigint } }
+models:
+  both: { sql: \"select f.k, at from f join g on f.k = g.k\" }
+  counted: { sql: \"select k, count(*) as c from both group by k\" }
+  apart: { sql: select k from g }
+",
+    );
+    let now = || chrono::Utc::now().format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    shop.write("f/1.csv", format!("k,at\n1,{}\n", now()));
+    shop.write("g/1.csv", "k\n1\n");
+    let up = overheard(&shop);
+    until(&shop, "select count(*) from both", "1");
+    let told = until_status(&shop, 1);
+    assert!(told.contains("`f` failed or was skipped"), "{told}");
+    // What it reads besides may come: that mends nothing.
+    shop.write("g/2.csv", "k\n2\n");
+    until(&shop, "select count(*) from apart", "2");
+    std::thread::sleep(Duration::from_secs(3));
+    until_status(&shop, 1);
+    assert_eq!(shop.rows("select k, c from counted"), "1,1\n");
+    shop.write("f/2.csv", format!("k,at\n2,{}\n", now()));
+    until(&shop, "select count(*) from counted", "2");
+    up.signal("TERM");
+    let seen = shop.seen(up.finish());
+    assert_eq!(seen.code, 0, "{}", seen.err);
+    let told = seen.err.matches("error: f: the check `recent` failed").count();
+    assert!((1..=2).contains(&told), "{told}: {}", seen.err);
+}
+
+#[test]
+fn a_rule_that_the_other_side_breaks_is_told_and_so_is_its_end() {
+    let source = |name: &str, more: &str| {
+        format!(
+            "sources:\n  {name}:\n    connector: files\n    path: {name}/*.csv\n    format: csv\n    settle: 0s\n    columns: {{ id: bigint }}\n{more}"
+        )
+    };
+    let rule = "    checks: [ { relationships: { column: id, to: orders.id } } ]\n";
+    // What it looks into is of a pipeline that comes later by its name.
+    let shop = Scratch::new(&format!(
+        "pipeline: a\n{}models:\n  sold: {{ sql: select id from lines }}\n",
+        source("lines", rule)
+    ));
+    shop.write(
+        "pipelines/b.yaml",
+        format!("pipeline: b\n{}models:\n  known: {{ sql: select id from orders }}\n", source("orders", "")),
+    );
+    shop.write("lines/1.csv", "id\n10\n");
+    shop.write("orders/1.csv", "id\n11\n");
+    shop.exits(1, &["run"]);
+    shop.write("orders/2.csv", "id\n10\n");
+    shop.exits(0, &["run"]);
+    shop.exits(0, &["run", "sold"]);
+    let up = up(&shop);
+    shop.write("orders/2.csv", "id\n12\n");
+    until_status(&shop, 1);
+    shop.write("orders/2.csv", "id\n10\n");
+    until_status(&shop, 0);
+    drop(up);
+    shop.exits(0, &["verify"]);
+}
+
+#[test]
 fn a_source_that_fails_is_left_alone_until_something_else_is_there() {
     let shop = Scratch::new(
         "

@@ -52,7 +52,10 @@ pub(super) fn config(topic: &Topic) -> Result<ClientConfig> {
     config.set("isolation.level", "read_committed");
     config.set("enable.partition.eof", "true");
     config.set("auto.offset.reset", "error");
-    config.set_log_level(rdkafka::config::RDKafkaLogLevel::Error);
+    // What it says of topics tells when one was made anew; see `Quiet`.
+    let details = topic.spec.options.get("debug").map_or("topic".to_owned(), |asked| format!("{asked},topic"));
+    config.set("debug", details);
+    config.set_log_level(rdkafka::config::RDKafkaLogLevel::Debug);
     config.create_native_config().map_err(|error| refused_options(&error).with("source", &topic.name))?;
     Ok(config)
 }
@@ -227,7 +230,16 @@ impl Client {
                 return Err(self.failed("the Kafka brokers stopped sending messages", error));
             }
         }
-        Ok(())
+        self.is_of_one_topic()
+    }
+
+    /// Whether all that was read since the client connected is of one topic; a new client proves which.
+    fn is_of_one_topic(&self) -> Result<()> {
+        if !self.consumer.context().saw_another_topic() {
+            return Ok(());
+        }
+        let error = Error::external("the topic was made anew while it was read").with("topic", &self.topic);
+        Err(error.with("brokers", &self.brokers).retryable())
     }
 
     /// Takes the news that a partition's end was reached. It may be old: only after a seek it means that there are no messages
@@ -276,7 +288,7 @@ impl Client {
                 Some(Err(_)) => {}
             }
         }
-        Ok(())
+        self.is_of_one_topic()
     }
 
     /// Whether each partition is read on where `next` says, and partitions were asked for lately: then what comes is new, and

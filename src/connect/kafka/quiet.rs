@@ -1,5 +1,6 @@
 //! What a client tells of itself, for those who look for trouble: what matters comes back from its calls.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
@@ -12,6 +13,7 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 #[derive(Default)]
 pub(super) struct Quiet {
     told: Mutex<Option<String>>,
+    made_anew: AtomicBool,
 }
 
 impl Quiet {
@@ -25,6 +27,12 @@ impl Quiet {
         *self.last() = None;
     }
 
+    /// Whether a topic got another identity under the same name since the client knows it. The client reads on where it was, in the new
+    /// one, and says so in its log alone, before it fetches from there.
+    pub(super) fn saw_another_topic(&self) -> bool {
+        self.made_anew.load(Ordering::Acquire)
+    }
+
     fn last(&self) -> MutexGuard<'_, Option<String>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -32,7 +40,13 @@ impl Quiet {
 
 impl ClientContext for Quiet {
     /// A line for each try to connect, while brokers are away.
-    fn log(&self, _: RDKafkaLogLevel, kind: &str, text: &str) {
+    fn log(&self, level: RDKafkaLogLevel, kind: &str, text: &str) {
+        if matches!(level, RDKafkaLogLevel::Debug) {
+            if is_of_another_topic(text) {
+                self.made_anew.store(true, Ordering::Release);
+            }
+            return;
+        }
         tracing::debug!(kind, text, "the Kafka client tells");
         if kind == "FAIL" {
             // Which of its threads says so is no news.
@@ -51,6 +65,12 @@ impl ClientContext for Quiet {
 }
 
 impl ConsumerContext for Quiet {}
+
+/// Whether a detail of the client's log says that a topic's identity is another than before; it has none, of zeros, at first.
+fn is_of_another_topic(text: &str) -> bool {
+    let ids = text.split_once(" changed id from ").and_then(|(_, ids)| ids.split_once(" to "));
+    ids.is_some_and(|(before, _)| before.chars().any(|c| !matches!(c, 'A' | '=')))
+}
 
 impl ProducerContext for Quiet {
     type DeliveryOpaque = ();

@@ -13,8 +13,8 @@ use crate::run::history::{CheckOutcome, ModelOutcome};
 use crate::table::parquet_table;
 
 impl Refresh<'_> {
-    /// Looks at the rules of relations that time alone can break, at what was committed last. A model whose rule fails it has failed;
-    /// one that had failed before is left alone, since time mends nothing.
+    /// Looks at the rules of relations that time alone can break, at what was committed last. A model whose rule fails it has failed, and
+    /// what reads it, or such a source, is skipped; one that had failed before is left alone, since time mends nothing.
     pub(super) async fn clocks_of(&mut self, relations: &BTreeSet<String>) -> Result<()> {
         let open = self.open;
         for source in open.plan.sources.iter().filter(|source| relations.contains(&source.spec.name.value)) {
@@ -22,23 +22,37 @@ impl Refresh<'_> {
                 self.failed(&source.spec.name.value, &error);
             }
         }
-        for model in open.plan.models.iter().filter(|model| relations.contains(&model.name)) {
+        for model in &open.plan.models {
             if self.relations.contains_key(&model.name) {
                 continue;
             }
             let started = Instant::now();
             let mut outcome =
                 ModelOutcome { model: model.name.clone(), strategy: "none".into(), ..ModelOutcome::default() };
-            if let Err(error) = self.clocks_of_model(model, &mut outcome).await {
+            if let Some(failed) = self.failed_input(model) {
+                outcome.status = "skipped".into();
+                outcome.reason = super::model::is_skipped_for(failed);
+                self.relations.insert(model.name.clone(), Relation::Failed);
+            } else if relations.contains(&model.name)
+                && let Err(error) = self.clocks_of_model(model, &mut outcome).await
+            {
                 outcome.status = "failed".into();
                 outcome.reason = super::first_line(&error);
                 outcome.seconds = started.elapsed().as_secs_f64();
                 self.failed(&model.name, &error);
-                self.observer.finished(&outcome);
-                self.models.push(outcome);
+            } else {
+                continue;
             }
+            self.observer.finished(&outcome);
+            self.models.push(outcome);
         }
         Ok(())
+    }
+
+    /// What the model reads of that failed or was skipped in this refresh, if anything did.
+    fn failed_input<'m>(&self, model: &'m PlannedModel) -> Option<&'m str> {
+        let mut inputs = model.inputs.iter().chain(&model.check_inputs).map(String::as_str);
+        inputs.find(|input| matches!(self.relations.get(*input), Some(Relation::Failed)))
     }
 
     async fn clocks_of_source(&mut self, source: &PlannedSource) -> Result<()> {

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits;
 use crate::plan::{HIDDEN_COLUMNS, InputRows};
 use crate::run::commit::TableEntry;
-use crate::run::version::Read;
+use crate::run::version::{Read, landed_folder};
 use crate::table::delta;
 
 /// What made models fail, from step to step: it is looked for once, not each time that the model is tried again.
@@ -69,7 +69,12 @@ impl Refresh<'_> {
     /// The failure of a model, `old` being its last version: where a value caused it, with the row that has it.
     pub(super) async fn explained(&self, work: &Work<'_>, error: Error, old: Option<&TableEntry>) -> Error {
         if error.kind() != ErrorKind::Data {
-            return error;
+            return match self.lost_rows(work).await {
+                Some((file, damage)) if error.kind() == ErrorKind::External => error
+                    .with("damaged", format!("{file} {damage}, rows of a source that were taken in"))
+                    .with("hint", format!("`tidemill run {} --full-refresh` takes them in again", work.model.name)),
+                _ => error,
+            };
         }
         let cause = match std::error::Error::source(&error) {
             Some(cause) => cause.to_string(),
@@ -108,6 +113,27 @@ impl Refresh<'_> {
         };
         told = told.with("kept", self.kept(&work.model.name, old).await).with("hint", self.hint(work, &cause, &found));
         if found.places.is_empty() { told } else { told.caused_by(cause) }
+    }
+
+    /// The first of the landed files that the model reads which isn't there as it was written, and what is wrong with it.
+    async fn lost_rows(&self, work: &Work<'_>) -> Option<(String, &'static str)> {
+        for name in &work.model.inputs {
+            let (Some(source), Some((Read::Source(position), _))) =
+                (self.open.source(name), work.inputs.reads.get(name))
+            else {
+                continue;
+            };
+            let folder = landed_folder(&source.pipeline, name);
+            for file in position.files.iter().flat_map(|entry| entry.landed.iter().flatten()) {
+                let path = format!("{folder}/{}", file.path);
+                match self.warehouse.size(&path).await.ok()? {
+                    Some(size) if size == file.size => {}
+                    Some(_) => return Some((path, "has another size than it had")),
+                    None => return Some((path, "is gone")),
+                }
+            }
+        }
+        None
     }
 
     async fn find(&self, work: &Work<'_>, cause: &str, old: Option<&TableEntry>) -> Result<Found> {

@@ -428,8 +428,8 @@ pub(in crate::run) fn first_line(error: &Error) -> String {
     error.to_string().lines().next().unwrap_or_default().to_string()
 }
 
-/// Pipelines of the selected models and of the sources they read, each after those that it reads from.
-fn pipelines_in_order(open: &OpenProject, options: &RefreshOptions) -> Vec<String> {
+/// Pipelines of the selected models and of the sources that they read and their rules look into, each after those that it reads from.
+fn pipelines_in_order<'a>(open: &'a OpenProject, options: &RefreshOptions) -> Vec<String> {
     let owners = open.pipelines_by_relation();
     let mut reads: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for source in &options.sources {
@@ -437,16 +437,23 @@ fn pipelines_in_order(open: &OpenProject, options: &RefreshOptions) -> Vec<Strin
             reads.entry(owner).or_default();
         }
     }
-    for model in open.plan.models.iter().filter(|m| options.models.contains(&m.name)) {
-        reads.entry(&model.pipeline).or_default();
-        for input in model.inputs.iter().chain(&model.check_inputs) {
+    let mut stands_after = |pipeline: &'a str, inputs: &mut dyn Iterator<Item = &'a String>| {
+        reads.entry(pipeline).or_default();
+        for input in inputs {
             let Some(owner) = owners.get(input.as_str()) else { continue };
             let is_worked_on = open.source(input).is_some() || options.models.contains(input);
-            if is_worked_on && *owner != model.pipeline {
-                reads.entry(&model.pipeline).or_default().insert(owner);
+            if is_worked_on && *owner != pipeline {
+                reads.entry(pipeline).or_default().insert(owner);
                 reads.entry(owner).or_default();
             }
         }
+    };
+    for model in open.plan.models.iter().filter(|m| options.models.contains(&m.name)) {
+        stands_after(&model.pipeline, &mut model.inputs.iter().chain(&model.check_inputs));
+    }
+    let needed = source::needed_sources(open, options, &options.models);
+    for source in open.plan.sources.iter().filter(|source| needed.contains(source.spec.name.value.as_str())) {
+        stands_after(&source.pipeline, &mut source.check_inputs.iter());
     }
     let mut order: Vec<String> = Vec::new();
     while let Some((pipeline, _)) = reads.iter().find(|(_, after)| after.iter().all(|p| order.iter().any(|o| o == p))) {

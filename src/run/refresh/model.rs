@@ -103,7 +103,7 @@ impl Refresh<'_> {
                     inputs.digests.insert(name.clone(), digest);
                     inputs.reads.insert(name.clone(), (*read, at));
                 }
-                Some(Relation::Failed) => return Ok(Err(format!("`{name}` failed or was skipped"))),
+                Some(Relation::Failed) => return Ok(Err(is_skipped_for(name))),
                 None => {
                     let reason = never_built(name, model);
                     self.failed(&model.name, &Error::usage(reason.clone()));
@@ -541,6 +541,11 @@ impl Refresh<'_> {
                 .with("kept", "the table keeps its last version; what depends on it is skipped")),
         }
     }
+}
+
+/// Why a model is skipped whose `input` can't be read.
+pub(super) fn is_skipped_for(input: &str) -> String {
+    format!("`{input}` failed or was skipped")
 }
 
 /// Why a model can't be computed that reads `input`.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 use super::draft::Draft;
+use super::source::take_ready;
 use super::{Publishing, Refresh};
 use crate::connect::FileEntry;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,16 +41,22 @@ impl<'a> Refresh<'a> {
             self.forget(deleted, &mut draft);
         }
         let begun = Instant::now();
-        let taken = self.land_sources(pipeline, &chain, &mut draft).await?;
-        let landed = begun.elapsed();
-        let mut outcomes = Vec::new();
         let open = self.open;
         // In dependency order, as they were planned.
-        for model in open.plan.models.iter().filter(|m| m.pipeline == pipeline) {
-            if !self.due.contains(&model.name) {
-                continue;
+        let planned = open.plan.models.iter().filter(|model| model.pipeline == pipeline);
+        let models: Vec<_> = planned.filter(|model| self.due.contains(&model.name)).collect();
+        let mut sources = self.sources_to_land(pipeline);
+        let (mut taken, mut landed, mut outcomes) = (Vec::new(), begun.elapsed(), Vec::new());
+        for at in 0..=models.len() {
+            // A source whose rules look into models comes after these, and so does what reads it.
+            let ready = take_ready(&mut sources, |name| models[at..].iter().any(|model| model.name == name));
+            taken.extend(self.land_sources(ready, &chain, &mut draft).await?);
+            if at == 0 {
+                landed = begun.elapsed();
             }
-            outcomes.push(self.model(model, &chain, &mut draft).await);
+            if let Some(model) = models.get(at) {
+                outcomes.push(self.model(model, &chain, &mut draft).await);
+            }
         }
         self.shared.clear();
         self.let_go(pipeline, &mut draft).await?;

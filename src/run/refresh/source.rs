@@ -8,7 +8,7 @@ use datafusion::catalog::TableProvider;
 use super::checks::{TableChecks, describe, describe_failure, outcome};
 use super::draft::{Description, Draft, quarantine_of};
 use super::model::Scope;
-use super::{Refresh, Relation, TableNet};
+use super::{Refresh, RefreshOptions, Relation, TableNet};
 use crate::connect::quarantine_schema;
 use crate::connect::{Landing, Position, under};
 use crate::engine;
@@ -18,6 +18,7 @@ use crate::run::commit::{CommitChain, TableKind};
 use crate::run::failing::TakenIn;
 use crate::run::history::CheckOutcome;
 use crate::run::key_filters;
+use crate::run::project::OpenProject;
 use crate::run::version::{Read, landed_folder, table_digest};
 use crate::spec::types::OnFail;
 use crate::table::{TableFiles, parquet_table};
@@ -26,21 +27,24 @@ use crate::table::{TableFiles, parquet_table};
 pub(super) type Taken = Vec<(String, Position)>;
 
 impl<'a> Refresh<'a> {
-    /// Lands the pipeline's sources that this run needs. A source that fails fails its models only.
+    /// Sources of the pipeline that this run needs.
+    pub(super) fn sources_to_land(&self, pipeline: &str) -> Vec<&'a PlannedSource> {
+        let needed = needed_sources(self.open, self.options, &self.due);
+        let is_needed = |name: &str| needed.contains(name) && !self.options.silent.contains(name);
+        let sources = self.open.plan.sources.iter().filter(|source| source.pipeline == pipeline);
+        sources.filter(|source| is_needed(&source.spec.name.value)).collect()
+    }
+
+    /// Lands sources, each after those that its rules look into. A source that fails fails its models only.
     pub(super) async fn land_sources(
         &mut self,
-        pipeline: &str,
+        sources: Vec<&PlannedSource>,
         chain: &CommitChain,
         draft: &mut Draft,
     ) -> Result<Taken> {
-        let open = self.open;
-        let read: BTreeSet<&str> = self.needed_sources();
         let mut taken = Vec::new();
-        for source in open.plan.sources.iter().filter(|s| s.pipeline == pipeline) {
+        for source in sources {
             let name = source.spec.name.value.as_str();
-            if !read.contains(name) || self.options.silent.contains(name) {
-                continue;
-            }
             let taken_in = match self.land_source(source, chain, draft).await {
                 Ok(position) => {
                     taken.push((name.to_string(), position));
@@ -86,23 +90,6 @@ impl<'a> Refresh<'a> {
         Ok(())
     }
 
-    /// Sources that models of any pipeline read in this run, or that were selected themselves, and those that their rules look into.
-    fn needed_sources(&self) -> BTreeSet<&'a str> {
-        let open = self.open;
-        let readers = open.plan.models.iter().filter(|m| self.due.contains(&m.name));
-        let inputs = readers.flat_map(|m| m.inputs.iter().chain(&m.check_inputs)).map(String::as_str);
-        let sources = open.plan.sources.iter().map(|s| s.spec.name.value.as_str());
-        let own = sources.filter(|name| !self.options.due && self.options.sources.contains(*name));
-        let mut needed: BTreeSet<&str> = inputs.chain(own).collect();
-        // Each stands after those that its rules look into.
-        for source in open.plan.sources.iter().rev() {
-            if needed.contains(source.spec.name.value.as_str()) {
-                needed.extend(source.check_inputs.iter().map(String::as_str));
-            }
-        }
-        needed
-    }
-
     async fn land_source(
         &mut self,
         source: &PlannedSource,
@@ -138,8 +125,9 @@ impl<'a> Refresh<'a> {
         let raw = connector.relation(&source.schema, &landed.position, &self.warehouse, &landed_folder)?;
         landed.position.checked_against = self.checked_against(source, chain).await?;
         let is_to_check = landed.has_changes || landed.position.checked_against != prior.checked_against;
-        // Continuous work looks at the clock by itself.
-        if is_to_check || self.held.is_none() {
+        // Continuous work looks at the clock by itself, and knows what time has broken.
+        let is_out_of_time = self.stale.iter().any(|(relation, _)| relation == name);
+        if is_to_check || is_out_of_time || self.held.is_none() {
             let scope = if is_to_check { Scope::All } else { Scope::Clock };
             let relation = plan::source_relation(source, Arc::clone(&raw))?;
             self.check_source(source, &landed.position, relation, chain, scope).await?;
@@ -311,6 +299,43 @@ impl<'a> Refresh<'a> {
         self.ready(name, provider, table_digest(&record.pipeline, entry.changed_in), at, Read::Table(files));
         Ok(self.relations.get(name).cloned())
     }
+}
+
+/// Sources that `models`, of any pipeline, read in a refresh, or that were selected themselves, and those that their rules look into.
+pub(super) fn needed_sources<'a>(
+    open: &'a OpenProject,
+    options: &RefreshOptions,
+    models: &BTreeSet<String>,
+) -> BTreeSet<&'a str> {
+    let readers = open.plan.models.iter().filter(|m| models.contains(&m.name));
+    let inputs = readers.flat_map(|m| m.inputs.iter().chain(&m.check_inputs)).map(String::as_str);
+    let sources = open.plan.sources.iter().map(|s| s.spec.name.value.as_str());
+    let own = sources.filter(|name| !options.due && options.sources.contains(*name));
+    let mut needed: BTreeSet<&str> = inputs.chain(own).collect();
+    // Each stands after those that its rules look into.
+    for source in open.plan.sources.iter().rev() {
+        if needed.contains(source.spec.name.value.as_str()) {
+            needed.extend(source.check_inputs.iter().map(String::as_str));
+        }
+    }
+    needed
+}
+
+/// Takes out the sources whose rules look into nothing that is `to_come`, such as a model that isn't computed yet.
+pub(super) fn take_ready<'a>(
+    sources: &mut Vec<&'a PlannedSource>,
+    to_come: impl Fn(&str) -> bool,
+) -> Vec<&'a PlannedSource> {
+    let (mut ready, mut waiting): (Vec<_>, Vec<&PlannedSource>) = (Vec::new(), Vec::new());
+    for source in sources.drain(..) {
+        let is_waiting = |name: &str| waiting.iter().any(|source| source.spec.name.value == name);
+        match source.check_inputs.iter().any(|target| to_come(target) || is_waiting(target)) {
+            true => waiting.push(source),
+            false => ready.push(source),
+        }
+    }
+    *sources = waiting;
+    ready
 }
 
 fn on_fail_is(source: &PlannedSource, check: &str, on_fail: OnFail) -> bool {
