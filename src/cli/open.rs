@@ -36,7 +36,12 @@ pub(super) async fn open(global: &Global) -> Result<Opened> {
     opened(global, Opening::ToWork, Severity::Warning).await
 }
 
-/// The same, without warnings unless there are errors.
+/// The same, to say what work would come to.
+pub(super) async fn open_to_tell(global: &Global) -> Result<Opened> {
+    opened(global, Opening::ToTell, Severity::Warning).await
+}
+
+/// As [`open`], without warnings unless there are errors.
 pub(super) async fn open_quietly(global: &Global) -> Result<Opened> {
     opened(global, Opening::ToWork, Severity::Error).await
 }

@@ -10,7 +10,7 @@ use crate::run::outlook::{self, IgnoredColumn, ModelOutlook, Outlook, SinkOutloo
 use crate::run::project::OpenProject;
 
 pub(super) async fn execute(global: &Global, args: &PlanArgs) -> Result<Exit> {
-    let open = match open::open(global).await? {
+    let open = match open::open_to_tell(global).await? {
         Opened::Invalid(exit) => return Ok(exit),
         Opened::Project(open) => open,
     };

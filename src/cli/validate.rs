@@ -12,7 +12,7 @@ pub(super) async fn execute(global: &Global, args: &ValidateArgs) -> Result<Exit
     let mut counts = (0, 0);
     if let Some(project) = project {
         let open =
-            OpenProject::open(project, faults, if args.offline { Opening::Offline } else { Opening::ToWork }).await?;
+            OpenProject::open(project, faults, if args.offline { Opening::Offline } else { Opening::ToTell }).await?;
         counts = (open.plan.sources.len(), open.plan.models.len());
         faults = open.faults;
     }

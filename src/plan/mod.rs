@@ -16,6 +16,7 @@ mod coercion;
 mod common_types;
 mod constants;
 mod date_bin;
+mod date_trunc;
 mod day_parts;
 mod dialect;
 mod distinct;

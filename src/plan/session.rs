@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::ast::{DataType as SqlDataType, TimezoneInfo};
 use super::clock::{ClockOption, clock_functions};
 use super::coercion::analyzer_rules;
 use super::date_bin::date_bin_in;
+use super::date_trunc::date_trunc_of_any_year;
 use super::guards::GuardingPlanner;
 use super::json::{JsonOperators, json_functions};
 use super::shifts::shifts;
@@ -67,6 +68,7 @@ pub fn session(project: &Project, clock: &Clock, runtime: Option<Arc<RuntimeEnv>
         context.register_udf(function);
     }
     context.register_udf(date_bin_in(&clock.zone));
+    context.register_udf(date_trunc_of_any_year());
     for function in shifts() {
         context.register_udwf(function);
     }

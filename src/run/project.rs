@@ -14,7 +14,7 @@ use crate::connect::{self, RowRule, Sink, Source};
 use crate::engine::{self, row_expression};
 use crate::error::{Error, Result};
 use crate::plan::{self, CheckTest, Clock, Plan, PlannedModel, PlannedSource, SchemaSource};
-use crate::run::commit::CommitRecord;
+use crate::run::commit::{CommitChain, CommitRecord};
 use crate::spec::fault::{Fault, Severity};
 use crate::spec::types::{Project, SinkSpec, SinkTarget, SourceSpec};
 use crate::table::Warehouse;
@@ -22,8 +22,10 @@ use crate::table::Warehouse;
 /// What a project is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opening {
-    /// To run models, or to say whether they can be run.
+    /// To run models, or to read what they read.
     ToWork,
+    /// To say whether they can be run: a file that doesn't hold its source's contract is a fault, though it would fail that source alone.
+    ToTell,
     /// The same by the schemas that are known, nothing being asked of sources.
     Offline,
     /// For questions about tables.
@@ -80,10 +82,10 @@ impl OpenProject {
                 Err(error) => faults.push(Fault::error("source", spec.name.place.clone(), error.to_string())),
             }
         }
-        let schemas = Schemas { sources: &sources, offline: opening == Opening::Offline };
+        let schemas = Schemas { project: &project, sources: &sources, opening };
         let (plan, planning) = match opening {
             Opening::ToRead => plan::plan_unbuilt(&project, &schemas).await,
-            Opening::ToWork | Opening::Offline => plan::plan_project(&project, &schemas).await,
+            Opening::ToWork | Opening::ToTell | Opening::Offline => plan::plan_project(&project, &schemas).await,
         };
         faults.extend(planning);
         for source in &plan.sources {
@@ -233,18 +235,37 @@ pub async fn open_warehouse(project: &Project) -> Result<Warehouse> {
 }
 
 struct Schemas<'a> {
+    project: &'a Project,
     sources: &'a BTreeMap<String, Arc<dyn Source>>,
-    offline: bool,
+    opening: Opening,
+}
+
+impl Schemas<'_> {
+    /// Whether rows of a source were taken in before, so that its contract was one that files held.
+    async fn was_taken_in(&self, source: &str) -> bool {
+        let is_of = |name: &SourceSpec| name.name.value == source;
+        let Some(pipeline) = self.project.pipelines.iter().find(|p| p.sources.iter().any(is_of)) else { return false };
+        let Ok(warehouse) = open_warehouse(self.project).await else { return false };
+        let newest = CommitChain::open(&warehouse, &pipeline.name.value).latest().await;
+        matches!(newest, Ok(Some(record)) if record.sources.contains_key(source))
+    }
 }
 
 #[async_trait]
 impl SchemaSource for Schemas<'_> {
     async fn schema(&self, source: &SourceSpec) -> Result<SchemaRef, Vec<Fault>> {
-        match self.sources.get(&source.name.value) {
-            // Opening it failed, which is a fault already.
-            None => Err(Vec::new()),
-            Some(source) if self.offline => source.declared_schema(),
-            Some(source) => source.schema().await,
+        let name = &source.name.value;
+        // Opening it failed, which is a fault already.
+        let Some(source) = self.sources.get(name) else { return Err(Vec::new()) };
+        if self.opening == Opening::Offline {
+            return source.declared_schema();
+        }
+        match source.schema().await {
+            // One file that came is no reason to hold up what has nothing to do with it: taking it in fails the source.
+            Err(faults) if self.opening != Opening::ToTell && self.was_taken_in(name).await => {
+                source.declared_schema().map_err(|_| faults)
+            }
+            schema => schema,
         }
     }
 }

@@ -259,6 +259,11 @@ async fn bring_up(
         }
     }
     if note.publishing.as_ref() != Some(&cursor) {
+        if note.publishing.is_some() {
+            // Nobody was told what came of an earlier try, perhaps of a process that died. Should it have come to be, the sink goes on from
+            // there, and what it was brought to is needed although another try begins.
+            note.held = sink.sink.cursor().await?;
+        }
         note.behind_since_us.get_or_insert_with(wall_clock_us);
         note.publishing = Some(cursor.clone());
         save(warehouse, &path, note).await?;

@@ -182,7 +182,8 @@ fn actions(state: Option<&DeltaTableState>, table: &str, target: &Target<'_>) ->
         }
         Some(state) => {
             let metadata = state.metadata();
-            if state.schema().as_ref() != &schema || metadata.partition_columns() != partition_by.as_slice() {
+            // By position, too: readers have the columns in this order.
+            if !state.schema().fields().eq(schema.fields()) || metadata.partition_columns() != partition_by.as_slice() {
                 if needs_wall_clock(&target.files.schema) && state.protocol().min_writer_version() < 7 {
                     actions.push(Action::Protocol(protocol(&target.files.schema)?));
                 }

@@ -81,6 +81,10 @@ const ANSWERS: &[(&str, &str)] = &[
         "select date_trunc('month', cast(at as date)) as m, count(*) as c from v group by 1 order by 1",
         "2024-03-01T00:00:00,4\n",
     ),
+    (
+        "select date_trunc('quarter', at + interval '900 years') as q, date_trunc('week', cast(at + interval '900 years' as timestamptz)) as w, date_trunc('hour', case id when 1 then at else at - interval '1000 years' end) as h from v where id < 3 order by 1, 2, 3",
+        "2924-01-01T00:00:00,2924-03-06T03:00:00Z,1024-03-10T18:00:00\n2924-01-01T00:00:00,2924-03-06T03:00:00Z,2024-03-10T05:00:00\n",
+    ),
     // A number beside a date is of days.
     (
         "select id, cast(at as date) + 14 as d, 1 + cast(at as date) as e from v where id = 3 order by id",

@@ -125,6 +125,26 @@ fn a_header_without_a_column_that_must_be_there_is_one_fault() {
 }
 
 #[test]
+fn a_file_that_lacks_a_column_fails_its_source_alone_once_others_held_it() {
+    let shop = items("");
+    shop.write("pipelines/apart.yaml", "pipeline: apart\nmodels:\n  one: { sql: select 1 as n }\n");
+    shop.write("data/1.csv", "ID,name,price\n1,pen,1.50\n");
+    shop.exits(2, &["run"]);
+    shop.write("data/1.csv", "id,name,price\n1,pen,1.50\n");
+    shop.exits(0, &["run"]);
+    shop.write("data/0.csv", "ID,name,price\n1,pen,1.50\n");
+    shop.exits(2, &["validate"]);
+    shop.exits(2, &["plan"]);
+    let seen = shop.exits(3, &["run"]);
+    assert!(seen.err.contains("lacks the column `id`") && seen.err.contains("data/0.csv"), "{}", seen.err);
+    assert_eq!(shop.rows(SOLD), "1,pen,1.50\n");
+    assert_eq!(shop.rows("select n from one"), "1\n");
+    shop.exits(1, &["status"]);
+    shop.remove("data/0.csv");
+    shop.exits(0, &["run"]);
+}
+
+#[test]
 fn truncated_parquet_names_the_file_and_touches_nothing() {
     let shop = items("");
     shop.exits(0, &["run"]);

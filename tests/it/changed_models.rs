@@ -179,3 +179,23 @@ fn a_table_that_was_deleted_is_built_anew() {
     shop.exits(0, &["run"]);
     assert!(shop.path("warehouse/cities_quarantine/_delta_log").is_dir());
 }
+
+#[test]
+fn a_table_has_its_columns_in_the_order_of_its_sql() {
+    let shop = shop();
+    let turned = "select sum(amount) as revenue, city, count(*) as orders from orders group by city";
+    shop.write("pipelines/sales.yaml", pipeline(turned));
+    run(&shop);
+    let log = std::fs::read_dir(shop.path("warehouse/cities/_delta_log")).unwrap();
+    let mut log: Vec<_> =
+        log.map(|entry| entry.unwrap().path()).filter(|path| path.extension().unwrap() == "json").collect();
+    log.sort();
+    let actions = std::fs::read_to_string(log.last().unwrap()).unwrap();
+    let described = actions.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let described =
+        described.filter_map(|action| action["metaData"]["schemaString"].as_str().map(str::to_owned)).next();
+    let schema: Value = serde_json::from_str(&described.expect("another order is another schema")).unwrap();
+    let names: Vec<_> =
+        schema["fields"].as_array().unwrap().iter().map(|field| field["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["revenue", "city", "orders"]);
+}

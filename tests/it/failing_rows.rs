@@ -139,3 +139,15 @@ fn a_condition_that_no_row_passes_is_not_blamed_on_rows_that_it_keeps_out() {
     shop.write("data/b.csv", "id,meter,v,n\n3,roof,no number,3\n4,hall,oops,4\n");
     says(&failing(&shop), &["row 2 of data/b.csv"]);
 }
+
+#[test]
+fn the_first_row_of_a_value_is_told_as_it_is() {
+    let shop = Scratch::new(
+        "pipeline: sales\nsources:\n  r:\n    connector: files\n    path: r/*.csv\n    format: csv\n    settle: 0s\n    columns: { id: bigint, v: bigint, at: timestamp }\n    event_time: at\n    deduplicate: [id]\nmodels:\n  m: { sql: \"select id, 100 / v as share from r\" }\n",
+    );
+    shop.write("r/1.csv", "id,v,at\n1,1,2020-01-01 00:00:00\n2,0,2020-01-02 00:00:00\n");
+    shop.write("r/2.csv", "id,v,at\n2,0,2020-01-01 00:00:00\n3,4,2020-01-01 00:00:00\n");
+    let seen = failing(&shop);
+    says(&seen, &["values: id=2, v=0, at=2020-01-01T00:00:00\n"]);
+    assert!(!seen.err.contains("PARTITION BY"), "{}", seen.err);
+}

@@ -61,6 +61,8 @@ fn what_reads_a_relation_that_went_to_another_pipeline_is_built_anew() {
     // In the new pipeline's chain the commits have other numbers: those that `large` had read are of the old one.
     shop.write("pipelines/one.yaml", format!("pipeline: one\nmodels:\n{LARGE}"));
     shop.write("pipelines/two.yaml", format!("pipeline: two\n{SOURCE}models:\n{SUMS}"));
+    let told = shop.exits(0, &["plan"]).out;
+    assert!(told.contains("the whole table: what it last read of sums isn't kept any more"), "{told}");
     for n in 5..12 {
         add(&shop, n);
         agrees(&shop);

@@ -428,7 +428,7 @@ async fn rules_run_over_rows_with_the_clock_of_the_session() {
         .source("names", &[("order_id", SqlType::Text), ("name", SqlType::Text)])
         .planned()
         .await;
-    let source = &project.plan.sources[0];
+    let source = project.plan.sources.iter().find(|source| source.spec.name.value == "orders").unwrap();
     assert_eq!(source.check_inputs, ["names"]);
     let failing = async |at: usize, now: &str| {
         let tidemill::plan::CheckTest::Row(test) = &source.checks[at].test else { panic!("a rule over rows") };

@@ -124,13 +124,13 @@ pub(in crate::run) async fn known(
         return anew(reason);
     }
     for name in &model.inputs {
-        let Some(read) = now.get(name) else { continue };
-        change.lacks_rows |= read.lacks_rows();
         let before = match before(versions, name, entry, goes_on).await? {
             Before::Nothing => continue,
             Before::Read(before) => before,
             Before::Lost(reason) => return anew(reason),
         };
+        let Some(read) = now.get(name) else { continue };
+        change.lacks_rows |= read.lacks_rows();
         let Some(went) = versions.went(name, &before, read).await? else {
             return anew(unreadable(versions.open, name));
         };

@@ -329,7 +329,9 @@ fn values(row: &RecordBatch, of: &InputRows, cause: &str) -> String {
         InputRows::Computed { names, .. } => names.iter().map(String::as_str).collect(),
         InputRows::Relation(_) => schema.fields().iter().map(|field| field.name().as_str()).collect(),
     };
-    let shown = names.iter().enumerate().filter(|(_, name)| !HIDDEN_COLUMNS.contains(name));
+    // A number that finds the one row of a key, as sources do, is no column of anyone's.
+    let is_shown = |name: &str| !HIDDEN_COLUMNS.contains(&name) && !name.starts_with("row_number() PARTITION BY [");
+    let shown = names.iter().enumerate().filter(|(_, name)| is_shown(name));
     let mut cells: Vec<(bool, String)> = shown
         .map(|(at, name)| {
             let text = text_at(row, at).unwrap_or_else(|| "null".into());
