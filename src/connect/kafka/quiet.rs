@@ -1,4 +1,5 @@
-//! What a client tells of itself, for those who look for trouble: what matters comes back from its calls.
+//! What a client tells of itself, for those who look for trouble: what matters comes back from its calls, but for one thing, that a topic
+//! was made anew.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -77,4 +78,17 @@ impl ProducerContext for Quiet {
 
     /// A transaction that lacks a message can't be committed, which is told then.
     fn delivery(&self, _: &DeliveryResult<'_>, (): Self::DeliveryOpaque) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_of_another_topic;
+
+    #[test]
+    fn only_an_identity_that_was_known_can_become_another() {
+        let told = |before: &str| format!("[thrd:main]: Topic t changed id from {before} to AbC9_-xyzKLM0123456789");
+        assert!(is_of_another_topic(&told("Zq1AAAAAAAAAAAAAAAAAAA")));
+        assert!(!is_of_another_topic(&told("AAAAAAAAAAAAAAAAAAAAAA")));
+        assert!(!is_of_another_topic("[thrd:main]: Topic t partition 0 Leader 1 Epoch 0"));
+    }
 }
